@@ -1,0 +1,101 @@
+//! Every limit and timeout of a connection: default, unit, reason.
+//!
+//! Plain numbers, set by the builder methods of
+//! [`WebSocketLayer`](crate::WebSocketLayer), where each is documented for users.
+
+use std::time::Duration;
+
+/// The limits and timeouts of one layer, shared by all of its connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    /// Largest message taken from a peer, in bytes of payload.
+    ///
+    /// 1 MiB: what Python's `websockets` allows; enough for most applications,
+    /// small enough that a thousand hostile peers fit in a gigabyte.
+    pub(crate) max_message: usize,
+    /// Largest single frame taken from a peer, in bytes of payload; as `max_message`.
+    pub(crate) max_frame: usize,
+    /// Frames one message may consist of, empty ones counted.
+    ///
+    /// 1,024: a 1 MiB message in 1 KiB pieces still passes.
+    pub(crate) max_fragments: u32,
+    /// Control frames a peer may send in one second.
+    ///
+    /// 50: a heartbeat needs one in many seconds; suites that test pings send ten at once.
+    pub(crate) max_control_rate: u32,
+    /// The outgoing queue is full at this many messages.
+    pub(crate) queue_messages: usize,
+    /// The outgoing queue is full at this many bytes of payload.
+    pub(crate) queue_bytes: usize,
+    /// Silence after which a ping is sent; `None` sends none.
+    ///
+    /// 20 s: proxies and mobile networks drop silent connections after 30 to 60 s.
+    pub(crate) heartbeat: Option<Duration>,
+    /// How long the peer has to answer our ping.
+    pub(crate) pong_timeout: Duration,
+    /// Close a connection that sent no message for this long; off by default.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How long `on_upgrade` may take, and then the server to hand over the socket.
+    pub(crate) upgrade_timeout: Duration,
+    /// A frame, a message or a write that has begun must be done in this time,
+    /// plus one second for each KiB moved (as Apache's `mod_reqtimeout`).
+    pub(crate) progress_timeout: Duration,
+    /// How long the closing handshake, and then the drain of the socket, may take.
+    pub(crate) close_timeout: Duration,
+    /// Connections at a time over all clones of the layer; `None` sets no limit.
+    pub(crate) max_connections: Option<usize>,
+    /// Wire events at DEBUG instead of TRACE.
+    pub(crate) debug: bool,
+    /// Answer 426 to requests under the mount that are no WebSocket handshake.
+    pub(crate) refuse_plain: bool,
+    /// Keep the request for `conn.request()`.
+    pub(crate) keep_request: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_message: 1024 * 1024,
+            max_frame: 1024 * 1024,
+            max_fragments: 1024,
+            max_control_rate: 50,
+            queue_messages: 128,
+            queue_bytes: 1024 * 1024,
+            heartbeat: Some(Duration::from_secs(20)),
+            pong_timeout: Duration::from_secs(20),
+            idle_timeout: None,
+            upgrade_timeout: Duration::from_secs(10),
+            progress_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            max_connections: None,
+            debug: false,
+            refuse_plain: false,
+            keep_request: true,
+        }
+    }
+}
+
+/// Messages decoded ahead of the application while one of its callbacks runs,
+/// in bytes of payload and [`MESSAGE_OVERHEAD`]; then reading stops.
+///
+/// 64 KiB: as much as one read can bring.
+pub(crate) const READ_AHEAD: usize = 64 * 1024;
+
+/// What a queued message is counted with beside its payload.
+pub(crate) const MESSAGE_OVERHEAD: usize = 64;
+
+/// The read buffer of a thread, and the size of a batch of output. 64 KiB is where
+/// larger reads stopped to pay in measurements, and what fits a core's L2 cache.
+pub(crate) const SCRATCH: usize = 64 * 1024;
+
+/// Payloads from this size on are written by reference, smaller ones are copied
+/// into one buffer with their neighbours.
+pub(crate) const BY_REFERENCE: usize = 8 * 1024;
+
+/// Messages handled before a connection gives its thread to others. 128 is also the
+/// budget that tokio gives a task.
+pub(crate) const BUDGET: u32 = 128;
+
+/// Pongs that wait for a blocked socket, in bytes on the wire; beyond that only the
+/// latest ping is answered (RFC 6455 §5.5.3).
+pub(crate) const CONTROL_LANE: usize = 4 * 1024;

@@ -1,0 +1,6 @@
+//! WebSockets for tower.
+
+mod config;
+mod error;
+mod message;
+mod protocol;

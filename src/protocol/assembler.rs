@@ -1,0 +1,647 @@
+//! Frames to messages: unmasks, validates and collects what a client sends
+//! (RFC 6455 §5.4 to §5.6, §8.1), refusing it at the first byte that cannot be right.
+
+use std::borrow::Cow;
+
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes};
+
+use super::frame::{Header, MAX_HEADER, OpCode};
+use super::mask::unmask;
+use super::utf8::{InvalidUtf8, TextBuilder, grown};
+use crate::message::{CloseCode, CloseFrame, CloseReason, Message, Utf8Bytes};
+
+/// What a client must not send, with the code of the Close frame that answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: Cow<'static, str>,
+}
+
+impl Violation {
+    pub(crate) fn new(code: CloseCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn too_big() -> Self {
+        Self::new(
+            CloseCode::TOO_BIG,
+            "the message is larger than this server takes",
+        )
+    }
+}
+
+impl From<InvalidUtf8> for Violation {
+    #[cold]
+    fn from(InvalidUtf8: InvalidUtf8) -> Self {
+        Self::new(
+            CloseCode::INVALID_PAYLOAD,
+            "a text that is not UTF-8 (RFC 6455 §8.1)",
+        )
+    }
+}
+
+/// What a client sent, whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Message(Message),
+    Ping(Bytes),
+    Pong(Bytes),
+    /// `None`: a Close frame without a code.
+    Close(Option<CloseFrame>),
+}
+
+/// The limits on what is received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_message: usize,
+    pub(crate) max_frame: usize,
+    pub(crate) max_fragments: u32,
+}
+
+/// Collects one message at a time. While it is empty it owns no memory beside itself.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    limits: Limits,
+    /// A header of which not all has arrived.
+    head: [u8; MAX_HEADER],
+    head_len: u8,
+    /// The frame whose payload is arriving.
+    frame: Option<Frame>,
+    /// The data message that is arriving.
+    message: Option<Partial>,
+    /// The payload of an unfinished control frame; at most 125 bytes.
+    control: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    opcode: OpCode,
+    fin: bool,
+    mask: [u8; 4],
+    remaining: usize,
+}
+
+#[derive(Debug)]
+struct Partial {
+    fragments: u32,
+    data: Data,
+}
+
+/// Text is validated while it arrives (row F16); bytes are just collected.
+#[derive(Debug)]
+enum Data {
+    Text(TextBuilder),
+    Binary(Vec<u8>),
+}
+
+impl Partial {
+    fn new(opcode: OpCode) -> Self {
+        Self {
+            fragments: 0,
+            data: match opcode {
+                OpCode::Text => Data::Text(TextBuilder::default()),
+                _ => Data::Binary(Vec::new()),
+            },
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.data {
+            Data::Text(text) => text.len(),
+            Data::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    fn push(&mut self, payload: &[u8], expected: usize) -> Result<(), InvalidUtf8> {
+        match &mut self.data {
+            Data::Text(text) => text.push(payload, expected),
+            Data::Binary(bytes) => {
+                reserve(bytes, payload.len(), expected);
+                bytes.extend_from_slice(payload);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Message, InvalidUtf8> {
+        Ok(match self.data {
+            Data::Text(text) => Message::Text(text.finish()?),
+            Data::Binary(mut bytes) => {
+                // A message that is kept owns its own bytes and no spare ones.
+                bytes.shrink_to_fit();
+                Message::Binary(bytes.into())
+            }
+        })
+    }
+}
+
+fn reserve(bytes: &mut Vec<u8>, additional: usize, expected: usize) {
+    let needed = bytes.len() + additional;
+    if needed > bytes.capacity() {
+        let goal = grown(bytes.capacity(), needed, bytes.len() + expected);
+        bytes.reserve_exact(goal - bytes.len());
+    }
+}
+
+impl Assembler {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            head: [0; MAX_HEADER],
+            head_len: 0,
+            frame: None,
+            message: None,
+            control: Vec::new(),
+        }
+    }
+
+    /// Takes bytes from `input` at `at`, moves `at` behind them, and returns the first thing
+    /// that is whole, or `None` when all of `input` is taken. Payloads are unmasked in place.
+    ///
+    /// After a violation nothing that follows has a meaning: do not call again.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        input: &mut [u8],
+        at: &mut usize,
+    ) -> Result<Option<Received>, Violation> {
+        loop {
+            if self.frame.is_some() {
+                if *at == input.len() {
+                    return Ok(None);
+                }
+                if let Some(received) = self.payload(&mut input[*at..], at)? {
+                    return Ok(Some(received));
+                }
+                continue;
+            }
+            let rest = &mut input[*at..];
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            let Some((header, used)) = self.header(rest)? else {
+                *at = input.len();
+                return Ok(None);
+            };
+            *at += used;
+            let rest = &mut input[*at..];
+            let len = header.len as usize;
+            // The fast path: a message in one frame, all of it here.
+            if header.fin
+                && len <= rest.len()
+                && matches!(header.opcode, OpCode::Text | OpCode::Binary)
+            {
+                let payload = &mut rest[..len];
+                unmask(payload, header.mask);
+                *at += len;
+                let message = if header.opcode == OpCode::Text {
+                    let text = simdutf8::basic::from_utf8(payload).map_err(|_| InvalidUtf8)?;
+                    Message::Text(Utf8Bytes::from(text))
+                } else {
+                    Message::Binary(Bytes::copy_from_slice(payload))
+                };
+                return Ok(Some(Received::Message(message)));
+            }
+            self.begin(&header, len)?;
+            if len == 0 {
+                if let Some(received) = self.end()? {
+                    return Ok(Some(received));
+                }
+            }
+        }
+    }
+
+    /// The rest of a large binary payload, to read it from the socket straight to where it
+    /// stays. `None` unless more than `threshold` bytes of it are to come.
+    ///
+    /// Call [`filled`](Self::filled) with what was read.
+    pub(crate) fn direct(&mut self, threshold: usize) -> Option<Limit<&mut Vec<u8>>> {
+        let frame = self.frame.as_ref()?;
+        if frame.remaining <= threshold || frame.opcode.is_control() {
+            return None;
+        }
+        let Data::Binary(bytes) = &mut self.message.as_mut()?.data else {
+            return None;
+        };
+        if bytes.len() == bytes.capacity() {
+            reserve(bytes, 1, frame.remaining);
+        }
+        let space = (bytes.capacity() - bytes.len()).min(frame.remaining);
+        Some(bytes.limit(space))
+    }
+
+    /// `n` bytes were read into the buffer that [`direct`](Self::direct) gave.
+    pub(crate) fn filled(&mut self, n: usize) -> Result<Option<Received>, Violation> {
+        if let (
+            Some(frame),
+            Some(Partial {
+                data: Data::Binary(bytes),
+                ..
+            }),
+        ) = (&mut self.frame, &mut self.message)
+        {
+            let start = bytes.len().saturating_sub(n);
+            frame.mask = unmask(&mut bytes[start..], frame.mask);
+            frame.remaining -= n.min(frame.remaining);
+            if frame.remaining == 0 {
+                return self.end();
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether nothing is under way: no part of a frame, no fragmented message.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.head_len == 0 && self.frame.is_none() && self.message.is_none()
+    }
+
+    /// Whether a part of a frame has arrived and the rest has not.
+    pub(crate) fn in_frame(&self) -> bool {
+        self.head_len > 0 || self.frame.is_some()
+    }
+
+    /// Lets go of everything that has arrived of an unfinished message.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.limits);
+    }
+
+    /// Reads a header from `rest`, together with what was kept of it, and tells how many
+    /// bytes of `rest` it took. `None`: all of `rest` was kept.
+    #[inline]
+    fn header(&mut self, rest: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+        let fragmented = self.message.is_some();
+        let so_far = self.message.as_ref().map_or(0, Partial::len);
+        let room = self.limits.max_frame.min(self.limits.max_message - so_far);
+        if self.head_len == 0 {
+            if let Some(header) = Header::parse(rest, fragmented, false, room)? {
+                return Ok(Some((header, header.size)));
+            }
+        }
+        let kept = usize::from(self.head_len);
+        let more = rest.len().min(MAX_HEADER - kept);
+        self.head[kept..kept + more].copy_from_slice(&rest[..more]);
+        match Header::parse(&self.head[..kept + more], fragmented, false, room)? {
+            Some(header) => {
+                self.head_len = 0;
+                Ok(Some((header, header.size - kept)))
+            }
+            None => {
+                // 14 bytes are always a whole header, so all of `rest` fitted.
+                self.head_len = (kept + more) as u8;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The header of a frame has arrived.
+    fn begin(&mut self, header: &Header, len: usize) -> Result<(), Violation> {
+        if !header.opcode.is_control() {
+            let message = self
+                .message
+                .get_or_insert_with(|| Partial::new(header.opcode));
+            message.fragments += 1;
+            if message.fragments > self.limits.max_fragments {
+                return Err(Violation::new(
+                    CloseCode::POLICY,
+                    "the message has more fragments than this server takes",
+                ));
+            }
+        }
+        self.frame = Some(Frame {
+            opcode: header.opcode,
+            fin: header.fin,
+            mask: header.mask,
+            remaining: len,
+        });
+        Ok(())
+    }
+
+    /// Some payload of the current frame has arrived.
+    fn payload(&mut self, rest: &mut [u8], at: &mut usize) -> Result<Option<Received>, Violation> {
+        let Some(frame) = &mut self.frame else {
+            return Ok(None);
+        };
+        let n = rest.len().min(frame.remaining);
+        let piece = &mut rest[..n];
+        frame.mask = unmask(piece, frame.mask);
+        if frame.opcode.is_control() {
+            self.control.extend_from_slice(piece);
+        } else if let Some(message) = &mut self.message {
+            message.push(piece, frame.remaining)?;
+        }
+        frame.remaining -= n;
+        *at += n;
+        if frame.remaining == 0 {
+            self.end()
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The current frame is whole.
+    fn end(&mut self) -> Result<Option<Received>, Violation> {
+        let Some(frame) = self.frame.take() else {
+            return Ok(None);
+        };
+        Ok(match frame.opcode {
+            OpCode::Ping => Some(Received::Ping(std::mem::take(&mut self.control).into())),
+            OpCode::Pong => Some(Received::Pong(std::mem::take(&mut self.control).into())),
+            OpCode::Close => Some(Received::Close(close(&std::mem::take(&mut self.control))?)),
+            _ if frame.fin => match self.message.take() {
+                Some(message) => Some(Received::Message(message.finish()?)),
+                None => None,
+            },
+            _ => None,
+        })
+    }
+}
+
+/// Reads the payload of a Close frame (§5.5.1).
+fn close(payload: &[u8]) -> Result<Option<CloseFrame>, Violation> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [a, b, reason @ ..] => (CloseCode::from(u16::from_be_bytes([*a, *b])), reason),
+        [_] => {
+            return Err(Violation::new(
+                CloseCode::PROTOCOL,
+                "a Close frame with half a code (RFC 6455 §5.5.1)",
+            ));
+        }
+    };
+    if !code.is_sendable() {
+        return Err(Violation::new(
+            CloseCode::PROTOCOL,
+            format!("a Close frame with code {code}, which must not be sent (RFC 6455 §7.4)"),
+        ));
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| {
+        Violation::new(
+            CloseCode::INVALID_PAYLOAD,
+            "a close reason that is not UTF-8 (RFC 6455 §8.1)",
+        )
+    })?;
+    Ok(Some(CloseFrame {
+        code,
+        reason: CloseReason::new(reason).unwrap_or_default(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_message: 300,
+        max_frame: 200,
+        max_fragments: 4,
+    };
+
+    /// A client's frame: first byte, payload, masked.
+    pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let key = [0x37, 0xFA, 0x21, 0x3D];
+        let mut out = vec![first];
+        match payload.len() {
+            0..=125 => out.push(0x80 | payload.len() as u8),
+            126..=0xFFFF => {
+                out.push(0xFE);
+                out.extend((payload.len() as u16).to_be_bytes());
+            }
+            _ => {
+                out.push(0xFF);
+                out.extend((payload.len() as u64).to_be_bytes());
+            }
+        }
+        out.extend(key);
+        out.extend(payload.iter().enumerate().map(|(i, b)| b ^ key[i % 4]));
+        out
+    }
+
+    fn with(limits: Limits, bytes: &[u8], piece: usize) -> (Vec<Received>, Option<Violation>) {
+        let mut assembler = Assembler::new(limits);
+        let mut all = Vec::new();
+        for chunk in bytes.chunks(piece.max(1)) {
+            let mut chunk = chunk.to_vec();
+            let mut at = 0;
+            loop {
+                match assembler.take(&mut chunk, &mut at) {
+                    Ok(Some(received)) => all.push(received),
+                    Ok(None) => break,
+                    Err(violation) => return (all, Some(violation)),
+                }
+            }
+            assert_eq!(at, chunk.len());
+        }
+        (all, None)
+    }
+
+    /// The same in every chunking, row N9.
+    fn run(bytes: &[u8]) -> (Vec<Received>, Option<Violation>) {
+        let whole = with(LIMITS, bytes, bytes.len());
+        for piece in 1..bytes.len() {
+            assert_eq!(with(LIMITS, bytes, piece), whole, "in pieces of {piece}");
+        }
+        whole
+    }
+
+    fn text(text: &str) -> Received {
+        Received::Message(Message::from(text))
+    }
+
+    #[test]
+    fn f13_a_ping_between_fragments_is_seen_at_once_and_the_message_stays_whole() {
+        let bytes = [
+            frame(0x01, b"Hel"),
+            frame(0x89, b"p"),
+            frame(0x00, b""),
+            frame(0x80, b"lo"),
+        ]
+        .concat();
+        let expected = vec![Received::Ping(Bytes::from_static(b"p")), text("Hello")];
+        assert_eq!(run(&bytes), (expected, None));
+    }
+
+    #[test]
+    fn f14_f15_f16_text_is_validated_as_it_arrives() {
+        // Split inside a character, over fragments.
+        let bytes = [frame(0x01, b"\xe2\x82"), frame(0x80, b"\xac")].concat();
+        assert_eq!(run(&bytes), (vec![text("€")], None));
+        // Refused at the fragment that cannot be right, before the message ends.
+        let bytes = [frame(0x01, b"\xe2\x82"), frame(0x00, b"x")].concat();
+        assert_eq!(run(&bytes).1.unwrap().code, CloseCode::INVALID_PAYLOAD);
+        // Refused in an unfinished frame.
+        let whole = frame(0x81, b"ab\xffcd");
+        assert_eq!(
+            with(LIMITS, &whole[..whole.len() - 2], 1).1.unwrap().code,
+            CloseCode::INVALID_PAYLOAD
+        );
+        // Truncated at the end of the message.
+        let bytes = [frame(0x01, b"a"), frame(0x80, b"\xe2\x82")].concat();
+        assert_eq!(run(&bytes).1.unwrap().code, CloseCode::INVALID_PAYLOAD);
+        assert_eq!(
+            run(&frame(0x81, b"\xe2\x82")).1.unwrap().code,
+            CloseCode::INVALID_PAYLOAD
+        );
+        // Binary is anything.
+        assert_eq!(run(&frame(0x82, b"\xff")).1, None);
+    }
+
+    #[test]
+    fn f17_empty_messages_are_messages() {
+        let bytes = [
+            frame(0x81, b""),
+            frame(0x82, b""),
+            frame(0x01, b""),
+            frame(0x80, b""),
+        ]
+        .concat();
+        let expected = vec![
+            text(""),
+            Received::Message(Message::binary(Bytes::new())),
+            text(""),
+        ];
+        assert_eq!(run(&bytes), (expected, None));
+    }
+
+    #[test]
+    fn f18_too_many_fragments_are_refused_even_empty_ones() {
+        let mut bytes = frame(0x02, b"");
+        for _ in 0..3 {
+            bytes.extend(frame(0x00, b""));
+        }
+        assert_eq!(run(&bytes), (vec![], None));
+        bytes.extend(frame(0x00, b""));
+        assert_eq!(run(&bytes).1.unwrap().code, CloseCode::POLICY);
+    }
+
+    #[test]
+    fn f7_f21_sizes_are_refused_from_the_header_that_breaks_the_limit() {
+        // 201 bytes in one frame, header only.
+        let big = frame(0x82, &[0; 201]);
+        assert_eq!(run(&big[..4]).1.unwrap().code, CloseCode::TOO_BIG);
+        // 200 + 101 in two.
+        let bytes = [frame(0x02, &[0; 200]), frame(0x80, &[0; 101])].concat();
+        let (received, violation) = run(&bytes[..bytes.len() - 101]);
+        assert_eq!(
+            (received, violation.unwrap().code),
+            (vec![], CloseCode::TOO_BIG)
+        );
+        // 200 + 100 is the limit itself.
+        let bytes = [frame(0x02, &[0; 200]), frame(0x80, &[0; 100])].concat();
+        assert_eq!(
+            run(&bytes),
+            (vec![Received::Message(Message::from(vec![0; 300]))], None)
+        );
+    }
+
+    #[test]
+    fn f25_f26_f27_f28_close_frames_are_read_strictly() {
+        let close = |payload: &[u8]| run(&frame(0x88, payload));
+        assert_eq!(close(b""), (vec![Received::Close(None)], None));
+        assert_eq!(close(b"\x03").1.unwrap().code, CloseCode::PROTOCOL);
+        let frame = CloseFrame::new(CloseCode::NORMAL, "bye").unwrap();
+        assert_eq!(
+            close(b"\x03\xe8bye"),
+            (vec![Received::Close(Some(frame))], None)
+        );
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535u16] {
+            assert_eq!(
+                close(&code.to_be_bytes()).1.unwrap().code,
+                CloseCode::PROTOCOL,
+                "{code}"
+            );
+        }
+        assert_eq!(
+            close(b"\x03\xe8\xff").1.unwrap().code,
+            CloseCode::INVALID_PAYLOAD
+        );
+    }
+
+    #[test]
+    fn a_control_frame_in_pieces_between_pieces_of_a_message_is_whole() {
+        let bytes = [
+            frame(0x01, b"ab"),
+            frame(0x8A, &[7; 125]),
+            frame(0x80, b"c"),
+        ]
+        .concat();
+        let expected = vec![Received::Pong(Bytes::from(vec![7; 125])), text("abc")];
+        assert_eq!(run(&bytes), (expected, None));
+    }
+
+    #[test]
+    fn a_large_binary_payload_is_read_straight_into_its_message() {
+        let limits = Limits {
+            max_message: 1 << 20,
+            max_frame: 1 << 20,
+            max_fragments: 9,
+        };
+        let payload: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
+        let bytes = frame(0x82, &payload);
+        let mut assembler = Assembler::new(limits);
+        let mut first = bytes[..1000].to_vec();
+        assert_eq!(assembler.take(&mut first, &mut 0), Ok(None));
+        let mut rest = &bytes[1000..];
+        let mut received = None;
+        while received.is_none() {
+            let mut buffer = assembler.direct(64).expect("a large rest");
+            let n = buffer.remaining_mut().min(rest.len()).min(7777);
+            assert!(n > 0);
+            buffer.put_slice(&rest[..n]);
+            rest = &rest[n..];
+            received = assembler.filled(n).unwrap();
+            if received.is_none() && assembler.direct(64).is_none() {
+                let mut tail = rest.to_vec();
+                received = assembler.take(&mut tail, &mut 0).unwrap();
+            }
+        }
+        assert_eq!(received, Some(Received::Message(Message::from(payload))));
+        assert!(assembler.is_idle());
+    }
+
+    #[test]
+    fn memory_follows_what_arrived_not_what_was_declared() {
+        let limits = Limits {
+            max_message: 1 << 30,
+            max_frame: 1 << 30,
+            max_fragments: 9,
+        };
+        let mut assembler = Assembler::new(limits);
+        let mut bytes = vec![0x82, 0xFF, 0, 0, 0, 0, 0x3F, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(assembler.take(&mut bytes, &mut 0), Ok(None));
+        let Some(Partial {
+            data: Data::Binary(data),
+            ..
+        }) = &assembler.message
+        else {
+            panic!("a binary message has begun");
+        };
+        assert_eq!(data.len(), 3);
+        assert!(data.capacity() < 100);
+    }
+
+    #[test]
+    fn a_kept_message_owns_only_its_own_bytes() {
+        let limits = Limits {
+            max_message: 1 << 20,
+            max_frame: 1 << 20,
+            max_fragments: 9,
+        };
+        let bytes = [
+            frame(0x02, &[1; 1000]),
+            frame(0x00, &[2; 100]),
+            frame(0x80, &[]),
+        ]
+        .concat();
+        let (received, _) = with(limits, &bytes, 10);
+        let [Received::Message(Message::Binary(bytes))] = &received[..] else {
+            panic!("one message");
+        };
+        let vec = Vec::from(bytes.clone());
+        assert_eq!(vec.capacity(), 1100);
+    }
+}

@@ -1,0 +1,317 @@
+//! Messages to segments: what is waiting to go out, framed, in as few pieces as it pays.
+//!
+//! Small frames are copied behind one another into one buffer, large payloads stay where
+//! they are. [`Writer::take`] hands out a [`Batch`] at a time; between two batches control
+//! frames find their gap.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use super::frame::{OpCode, write_header};
+use crate::config::{BY_REFERENCE, SCRATCH};
+use crate::message::{CloseFrame, Message};
+
+/// The longest header of a server: 2 bytes and 8 of length.
+const HEADER: usize = 10;
+
+/// Frames that wait to be written. Empty, it owns no memory beside itself.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// Full pieces, in order.
+    sealed: VecDeque<Segment>,
+    /// The piece that small frames are copied to.
+    open: Vec<u8>,
+    /// What is whole in `open`.
+    open_load: Load,
+    /// All that is here, the batch that is being written included.
+    load: Load,
+}
+
+/// How much is waiting, as the application counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) messages: usize,
+    /// Bytes of payload.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+struct Segment {
+    bytes: Bytes,
+    /// The messages that end in it.
+    load: Load,
+}
+
+impl Writer {
+    /// Frames a message.
+    #[inline]
+    pub(crate) fn push(&mut self, message: Message) {
+        let (opcode, payload) = match message {
+            Message::Text(text) => (OpCode::Text, text.into_bytes()),
+            Message::Binary(bytes) => (OpCode::Binary, bytes),
+        };
+        let load = Load {
+            messages: 1,
+            bytes: payload.len(),
+        };
+        self.load.messages += 1;
+        self.load.bytes += payload.len();
+        if payload.len() < BY_REFERENCE {
+            self.open.reserve(HEADER + payload.len());
+            write_header(&mut self.open, opcode, false, payload.len());
+            self.open.extend_from_slice(&payload);
+            self.open_load.messages += 1;
+            self.open_load.bytes += payload.len();
+            // Half of it, so that a batch is not one small message over its size.
+            if self.open.len() >= SCRATCH / 2 {
+                self.seal();
+            }
+        } else {
+            write_header(&mut self.open, opcode, false, payload.len());
+            self.seal();
+            self.sealed.push_back(Segment {
+                bytes: payload,
+                load,
+            });
+        }
+    }
+
+    /// All that waits, what was taken and not yet [released](Self::release) included.
+    pub(crate) fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Whether there is nothing to [`take`](Self::take).
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.sealed.is_empty()
+    }
+
+    /// Moves about 64 KiB of what waits to `batch`, which must be empty of messages.
+    #[inline]
+    pub(crate) fn take(&mut self, batch: &mut Batch) {
+        if self.sealed.is_empty() {
+            batch.head = std::mem::take(&mut self.open);
+            batch.load = std::mem::take(&mut self.open_load);
+            return;
+        }
+        let mut size = 0;
+        while size < SCRATCH {
+            let Some(segment) = self.sealed.pop_front() else {
+                break;
+            };
+            size += segment.bytes.len();
+            batch.load.messages += segment.load.messages;
+            batch.load.bytes += segment.load.bytes;
+            batch.parts.push_back(segment.bytes);
+        }
+        if self.sealed.is_empty() {
+            self.sealed = VecDeque::new();
+        }
+    }
+
+    /// What a batch carried has been written.
+    pub(crate) fn release(&mut self, load: Load) {
+        self.load.messages -= load.messages.min(self.load.messages);
+        self.load.bytes -= load.bytes.min(self.load.bytes);
+    }
+
+    /// Drops all that waits.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.sealed.push_back(Segment {
+                bytes: std::mem::take(&mut self.open).into(),
+                load: std::mem::take(&mut self.open_load),
+            });
+        }
+    }
+}
+
+/// What is being written now: control frames first, then messages. Ends between two frames.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    control: Vec<u8>,
+    head: Vec<u8>,
+    parts: VecDeque<Bytes>,
+    /// Bytes of the first non-empty piece that are written.
+    written: usize,
+    load: Load,
+}
+
+/// Pieces given to one vectored write.
+pub(crate) const SLICES: usize = 16;
+
+impl Batch {
+    /// Puts control frames in front; only while the batch is empty.
+    pub(crate) fn set_control(&mut self, frames: Vec<u8>) {
+        debug_assert!(self.is_empty());
+        self.control = frames;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.head.is_empty() && self.parts.is_empty()
+    }
+
+    /// Takes back the load of a batch that is written whole, to release it.
+    pub(crate) fn take_load(&mut self) -> Load {
+        std::mem::take(&mut self.load)
+    }
+
+    /// What is to be written next, as one slice where that is all.
+    #[inline]
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let all = [&self.control[..], &self.head[..]];
+        let pieces = all.into_iter().chain(self.parts.iter().map(|b| &b[..]));
+        let mut n = 0;
+        for (slot, piece) in slices.iter_mut().zip(pieces.filter(|p| !p.is_empty())) {
+            *slot = IoSlice::new(if n == 0 {
+                &piece[self.written..]
+            } else {
+                piece
+            });
+            n += 1;
+        }
+        n
+    }
+
+    /// `n` bytes were written. Buffers that are done are given back at once.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.written += n;
+        for piece in [&mut self.control, &mut self.head] {
+            if !piece.is_empty() {
+                if self.written < piece.len() {
+                    return;
+                }
+                self.written -= piece.len();
+                *piece = Vec::new();
+            }
+        }
+        while let Some(part) = self.parts.front() {
+            if self.written < part.len() {
+                return;
+            }
+            self.written -= part.len();
+            self.parts.pop_front();
+        }
+        self.parts = VecDeque::new();
+        self.written = 0;
+    }
+}
+
+/// Appends a control frame. A payload over 125 bytes is cut (callers check before).
+pub(crate) fn write_control(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let payload = &payload[..payload.len().min(125)];
+    write_header(out, opcode, false, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends a Close frame, an empty one for `None`.
+pub(crate) fn write_close(out: &mut Vec<u8>, frame: Option<&CloseFrame>) {
+    let mut payload = Vec::new();
+    if let Some(frame) = frame {
+        payload.extend_from_slice(&frame.code.as_u16().to_be_bytes());
+        payload.extend_from_slice(frame.reason.as_str().as_bytes());
+    }
+    write_control(out, OpCode::Close, &payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::CloseCode;
+
+    fn write_all(writer: &mut Writer, step: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut batch = Batch::default();
+        loop {
+            if batch.is_empty() {
+                writer.release(batch.take_load());
+                writer.take(&mut batch);
+                if batch.is_empty() {
+                    return out;
+                }
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let n = batch.slices(&mut slices);
+            assert!(n > 0);
+            let before = out.len();
+            for slice in &slices[..n] {
+                let room = step - (out.len() - before);
+                out.extend_from_slice(&slice[..slice.len().min(room)]);
+            }
+            batch.advance(out.len() - before);
+        }
+    }
+
+    #[test]
+    fn frames_come_out_in_order_whatever_the_writes_take() {
+        let sizes = [
+            0, 1, 125, 126, 9000, 3, 70_000, 70_000, 5, 8191, 8192, 20_000, 1,
+        ];
+        let mut expected = Vec::new();
+        for step in [1, 7, 1000, 100_000, usize::MAX] {
+            let mut writer = Writer::default();
+            expected.clear();
+            for (i, size) in sizes.into_iter().enumerate() {
+                let payload = vec![i as u8; size];
+                write_header(&mut expected, OpCode::Binary, false, size);
+                expected.extend_from_slice(&payload);
+                writer.push(Message::from(payload));
+            }
+            assert_eq!(writer.load().messages, sizes.len());
+            assert_eq!(write_all(&mut writer, step), expected, "by {step}");
+            assert_eq!(writer.load(), Load::default());
+            assert!(writer.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_batch_leaves_a_gap_for_control_frames_after_about_64_kib() {
+        let mut writer = Writer::default();
+        for _ in 0..100 {
+            writer.push(Message::from(vec![0; 10_000]));
+        }
+        let mut batch = Batch::default();
+        writer.take(&mut batch);
+        let size: usize = batch.parts.iter().map(Bytes::len).sum();
+        assert!((SCRATCH..SCRATCH + 20_000).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn an_empty_writer_and_an_empty_batch_own_no_memory() {
+        let mut writer = Writer::default();
+        for size in [10, 10_000, 100_000] {
+            writer.push(Message::from(vec![0; size]));
+        }
+        write_all(&mut writer, 5000);
+        assert_eq!((writer.open.capacity(), writer.sealed.capacity()), (0, 0));
+        let mut batch = Batch::default();
+        batch.set_control(vec![1, 2, 3]);
+        batch.advance(3);
+        assert_eq!((batch.control.capacity(), batch.parts.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_large_payload_is_not_copied() {
+        let payload = Bytes::from(vec![7; BY_REFERENCE]);
+        let mut writer = Writer::default();
+        writer.push(Message::from(payload.clone()));
+        let mut batch = Batch::default();
+        writer.take(&mut batch);
+        assert_eq!(batch.parts.back().unwrap().as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn close_frames_are_written_with_and_without_a_code() {
+        let mut out = Vec::new();
+        write_close(&mut out, None);
+        write_close(&mut out, CloseFrame::new(CloseCode::NORMAL, "ok").as_ref());
+        assert_eq!(out, b"\x88\x00\x88\x04\x03\xe8ok");
+    }
+}
