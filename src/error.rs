@@ -51,6 +51,19 @@ impl Error {
         Self { kind }
     }
 
+    /// The same once more: `recv` tells it and so does `on_error`.
+    pub(crate) fn again(&self) -> Self {
+        Self::new(match &self.kind {
+            Kind::Violation { code, reason } => Kind::Violation {
+                code: *code,
+                reason: reason.clone(),
+            },
+            Kind::Timeout(what) => Kind::Timeout(what.clone()),
+            Kind::Io(e) => Kind::Io(io::Error::new(e.kind(), e.to_string())),
+            _ => Kind::Closed,
+        })
+    }
+
     /// An error returned by the application's own callback; it is the [`source`](std::error::Error::source).
     pub fn is_application(&self) -> bool {
         matches!(self.kind, Kind::Application(_))

@@ -1,6 +1,28 @@
-//! WebSockets for tower.
+#![doc = include_str!("../README.md")]
 
 mod config;
+mod connection;
+mod driver;
 mod error;
+mod handler;
+mod handshake;
 mod message;
 mod protocol;
+mod service;
+mod shutdown;
+
+pub use connection::{CloseEvent, Connection, ConnectionId, Sender};
+pub use error::{BoxError, Error, SendError, TrySendError};
+pub use handler::{Handshake, Result, WebSocketHandler};
+pub use handshake::Rejection;
+pub use message::{CloseCode, Message, Utf8Bytes};
+pub use protocol::Initiator;
+pub use service::{ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
+pub use shutdown::{Drained, Shutdown};
+
+/// Types that stand in signatures and are seldom named.
+pub mod types {
+    pub use crate::driver::{Endpoint, StreamFn};
+    pub use crate::handler::FnHandler;
+    pub use crate::service::NotFound;
+}

@@ -1,4 +1,4 @@
-//! What is sent and received: [`Message`], [`CloseFrame`], [`CloseCode`], [`CloseReason`].
+//! What is sent and received: [`Message`] and [`CloseCode`]; the content of a Close frame.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -324,23 +324,23 @@ impl fmt::Display for CloseCode {
 
 /// The reason in a Close frame: UTF-8 of at most 123 bytes (RFC 6455 §5.5).
 #[derive(Clone, Default, Debug, PartialEq, Eq, Hash)]
-pub struct CloseReason(Utf8Bytes);
+pub(crate) struct CloseReason(Utf8Bytes);
 
 impl CloseReason {
     /// 125 bytes of a control frame without the two of the code.
-    pub const MAX_LEN: usize = 123;
+    pub(crate) const MAX_LEN: usize = 123;
 
     /// No reason.
-    pub const EMPTY: Self = Self(Utf8Bytes::from_static(""));
+    pub(crate) const EMPTY: Self = Self(Utf8Bytes::from_static(""));
 
     /// A reason of at most [`MAX_LEN`](Self::MAX_LEN) bytes; `None` if it is longer.
-    pub fn new(reason: impl Into<Utf8Bytes>) -> Option<Self> {
+    pub(crate) fn new(reason: impl Into<Utf8Bytes>) -> Option<Self> {
         let reason = reason.into();
         (reason.len() <= Self::MAX_LEN).then_some(Self(reason))
     }
 
     /// The text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -353,18 +353,17 @@ impl fmt::Display for CloseReason {
 
 /// The content of a Close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CloseFrame {
+pub(crate) struct CloseFrame {
     /// Why the connection is closed.
-    pub code: CloseCode,
+    pub(crate) code: CloseCode,
     /// The same in words, for a developer to read.
-    pub reason: CloseReason,
+    pub(crate) reason: CloseReason,
 }
 
 impl CloseFrame {
     /// A frame that may be sent; `None` if the code is
     /// [not sendable](CloseCode::is_sendable) or the reason is longer than 123 bytes.
-    pub fn new(code: CloseCode, reason: impl Into<Utf8Bytes>) -> Option<Self> {
+    pub(crate) fn new(code: CloseCode, reason: impl Into<Utf8Bytes>) -> Option<Self> {
         let reason = CloseReason::new(reason)?;
         code.is_sendable().then_some(Self { code, reason })
     }

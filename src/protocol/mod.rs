@@ -4,11 +4,12 @@
 mod assembler;
 mod frame;
 mod mask;
-// mod session;
+mod session;
 mod timers;
 mod utf8;
 mod writer;
 
-pub(crate) use assembler::Violation;
-// pub(crate) use session::{Event, Initiator, Outcome, Session};
-pub(crate) use writer::{Batch, Writer};
+pub(crate) use frame::OpCode;
+pub use session::Initiator;
+pub(crate) use session::{Event, Outcome, Phase, Session};
+pub(crate) use writer::{Batch, Load, SLICES, Writer};

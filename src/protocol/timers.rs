@@ -15,8 +15,6 @@ pub(crate) enum Timer {
     Send,
     /// No message for too long.
     Idle,
-    /// The application, to finish with what came before the end.
-    Finish,
     /// The closing handshake.
     Close,
     /// The socket, to be drained after it.
@@ -24,13 +22,12 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Heartbeat,
         Self::Pong,
         Self::Receive,
         Self::Send,
         Self::Idle,
-        Self::Finish,
         Self::Close,
         Self::Drain,
     ];
@@ -48,8 +45,8 @@ impl Timers {
         self.0[timer as usize] = None;
     }
 
-    pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.0[timer as usize].is_some()
+    pub(crate) fn get(&self, timer: Timer) -> Option<Instant> {
+        self.0[timer as usize]
     }
 
     /// The next of all deadlines.
@@ -85,6 +82,10 @@ impl Progress {
 
     pub(crate) fn add(&mut self, bytes: usize) {
         self.moved = self.moved.saturating_add(bytes);
+    }
+
+    pub(crate) fn moved(&self) -> usize {
+        self.moved
     }
 
     /// Time that was not the peer's does not count.

@@ -157,6 +157,11 @@ impl Batch {
         self.control.is_empty() && self.head.is_empty() && self.parts.is_empty()
     }
 
+    /// Whether there is something to [take back](Self::take_load).
+    pub(crate) fn has_load(&self) -> bool {
+        self.load.messages > 0
+    }
+
     /// Takes back the load of a batch that is written whole, to release it.
     pub(crate) fn take_load(&mut self) -> Load {
         std::mem::take(&mut self.load)

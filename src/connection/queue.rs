@@ -1,0 +1,365 @@
+//! What the application and the driver of a connection share: the outgoing queue, the
+//! messages that wait for the application, and the signals between them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::connection::Info;
+use crate::config::{Config, MESSAGE_OVERHEAD, READ_AHEAD};
+use crate::error::{Error, SendError, TrySendError};
+use crate::message::{CloseFrame, Message};
+use crate::protocol::{Batch, Session, Writer};
+use crate::shutdown::Drain;
+
+/// Something was queued.
+pub(crate) const OUTPUT: u32 = 1;
+/// The application closed.
+pub(crate) const CLOSE: u32 = 2;
+/// The application wants a ping sent.
+pub(crate) const PING: u32 = 4;
+/// The server goes down.
+pub(crate) const LEAVE: u32 = 8;
+/// The server is down.
+pub(crate) const ABORT: u32 = 16;
+/// The application took what was read ahead.
+pub(crate) const ROOM: u32 = 32;
+/// The driver sleeps: who signals must wake it.
+const PARKED: u32 = 1 << 31;
+
+/// See the module docs.
+pub(crate) struct Shared {
+    pub(crate) info: Info,
+    config: Arc<Config>,
+    /// One word, so that a signal is one atomic operation and none is lost between the
+    /// driver's last look and its sleep.
+    signals: AtomicU32,
+    driver: OnceLock<Waker>,
+    queue: Mutex<Queue>,
+    /// There is room in the queue again.
+    space: Notify,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Default)]
+struct Queue {
+    writer: Writer,
+    /// Nothing more is accepted.
+    closed: bool,
+    /// Somebody found it full since there was last room.
+    waited: bool,
+    close: Option<CloseFrame>,
+    leave: Option<CloseFrame>,
+    ping: Option<Bytes>,
+}
+
+/// Messages that arrived while a callback was running.
+#[derive(Default)]
+struct Inbox {
+    messages: VecDeque<Message>,
+    /// Payload and overhead of all of them.
+    bytes: usize,
+    ended: bool,
+    failure: Option<Error>,
+    receiver: Option<Waker>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Arc<Config>, info: Info) -> Self {
+        Self {
+            info,
+            config,
+            signals: AtomicU32::new(0),
+            driver: OnceLock::new(),
+            queue: Mutex::default(),
+            space: Notify::new(),
+            inbox: Mutex::default(),
+        }
+    }
+
+    // ---- for the application
+
+    /// Queues a message if there is room.
+    ///
+    /// The queue is full when 128 messages or 1 MiB (the defaults) are waiting already; so
+    /// every message, however large, gets its turn.
+    #[inline]
+    pub(crate) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(TrySendError::Closed(message));
+        }
+        let load = queue.writer.load();
+        if load.messages >= self.config.queue_messages || load.bytes >= self.config.queue_bytes {
+            queue.waited = true;
+            return Err(TrySendError::Full(message));
+        }
+        if self.config.debug {
+            tracing::debug!(target: "tower_websocket::wire", connection = %self.info.id, "send {message:?}");
+        } else {
+            tracing::trace!(target: "tower_websocket::wire", connection = %self.info.id, "send {message:?}");
+        }
+        queue.writer.push(message);
+        drop(queue);
+        self.signal(OUTPUT);
+        Ok(())
+    }
+
+    /// Queues a message as soon as there is room.
+    #[inline]
+    pub(crate) async fn send(&self, message: Message) -> Result<(), SendError> {
+        match self.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(message)) => Err(SendError(message)),
+            Err(TrySendError::Full(message)) => self.send_later(message).await,
+        }
+    }
+
+    #[cold]
+    async fn send_later(&self, mut message: Message) -> Result<(), SendError> {
+        loop {
+            let mut space = std::pin::pin!(self.space.notified());
+            // Registered before the look, so that no room is missed.
+            space.as_mut().enable();
+            match self.try_send(message) {
+                Ok(()) => {
+                    // One was woken for what may be room for many.
+                    self.space.notify_one();
+                    return Ok(());
+                }
+                Err(TrySendError::Closed(message)) => return Err(SendError(message)),
+                Err(TrySendError::Full(back)) => message = back,
+            }
+            space.await;
+        }
+    }
+
+    /// Closes the queue; the driver sends `frame` behind what is in it. `false`: it was
+    /// closed before.
+    pub(crate) fn close(&self, frame: CloseFrame) -> bool {
+        let mut queue = self.queue();
+        if queue.closed {
+            return false;
+        }
+        queue.closed = true;
+        queue.close = Some(frame);
+        drop(queue);
+        self.signal(CLOSE);
+        self.space.notify_waiters();
+        true
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue().closed
+    }
+
+    /// Has a ping sent; one that still waits is replaced.
+    pub(crate) fn ping(&self, payload: Bytes) -> bool {
+        let mut queue = self.queue();
+        if queue.closed {
+            return false;
+        }
+        queue.ping = Some(payload);
+        drop(queue);
+        self.signal(PING);
+        true
+    }
+
+    pub(crate) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        let mut inbox = self.inbox();
+        let was_full = inbox.bytes >= READ_AHEAD;
+        if let Some(message) = inbox.pop() {
+            drop(inbox);
+            if was_full {
+                // The driver has stopped reading for want of room.
+                self.signal(ROOM);
+            }
+            return Poll::Ready(Ok(Some(message)));
+        }
+        if let Some(failure) = inbox.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        if inbox.ended {
+            return Poll::Ready(Ok(None));
+        }
+        match &mut inbox.receiver {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    // ---- for the driver
+
+    /// Tells whom to wake.
+    pub(crate) fn set_driver(&self, waker: &Waker) {
+        self.driver.get_or_init(|| waker.clone());
+    }
+
+    /// Takes the signals that were given since the last time.
+    #[inline]
+    pub(crate) fn take_signals(&self) -> u32 {
+        if self.signals.load(Ordering::Acquire) == 0 {
+            return 0;
+        }
+        self.signals.swap(0, Ordering::AcqRel) & !PARKED
+    }
+
+    /// Whether the driver may sleep: there is no signal, and the next one will wake it.
+    #[inline]
+    pub(crate) fn park(&self) -> bool {
+        match self
+            .signals
+            .compare_exchange(0, PARKED, Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) | Err(PARKED) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Lets `session` fill `batch` from the queue, after what `batch` carried before was
+    /// written. Tells whether there is more.
+    #[inline]
+    pub(crate) fn fill(&self, session: &mut Session, batch: &mut Batch) -> bool {
+        let written = batch.take_load();
+        let mut queue = self.queue();
+        queue.writer.release(written);
+        // Under this lock, so that no message is accepted behind our Close frame.
+        queue.closed |= !session.is_sendable();
+        session.fill(&mut queue.writer, batch);
+        let more = !queue.writer.is_empty();
+        if queue.waited && written.messages > 0 {
+            queue.waited = false;
+            drop(queue);
+            self.space.notify_one();
+        }
+        more
+    }
+
+    /// Accepts nothing more; with `discard`, what is waiting is dropped too.
+    pub(crate) fn close_queue(&self, discard: bool) {
+        let mut queue = self.queue();
+        queue.closed = true;
+        if discard {
+            queue.writer.clear();
+        }
+        drop(queue);
+        self.space.notify_waiters();
+    }
+
+    pub(crate) fn take_close(&self) -> Option<CloseFrame> {
+        self.queue().close.take()
+    }
+
+    pub(crate) fn take_leave(&self) -> Option<CloseFrame> {
+        self.queue().leave.take()
+    }
+
+    pub(crate) fn take_ping(&self) -> Option<Bytes> {
+        self.queue().ping.take()
+    }
+
+    /// Puts a message where the application finds it. Gives the waker of a `recv` that waits.
+    pub(crate) fn deliver(&self, message: Message) -> Option<Waker> {
+        let mut inbox = self.inbox();
+        inbox.bytes += message.len() + MESSAGE_OVERHEAD;
+        inbox.messages.push_back(message);
+        inbox.receiver.take()
+    }
+
+    /// Whether reading ahead has to stop.
+    pub(crate) fn is_inbox_full(&self) -> bool {
+        self.inbox().bytes >= READ_AHEAD
+    }
+
+    pub(crate) fn next_delivered(&self) -> Option<Message> {
+        self.inbox().pop()
+    }
+
+    /// No message will follow those that are there; with `discard`, those are dropped too.
+    pub(crate) fn end_inbox(&self, failure: Option<Error>, discard: bool) -> Option<Waker> {
+        let mut inbox = self.inbox();
+        inbox.ended = true;
+        inbox.failure = failure;
+        if discard {
+            inbox.messages = VecDeque::new();
+            inbox.bytes = 0;
+        }
+        inbox.receiver.take()
+    }
+
+    /// Ready when the server is down; for connections that know no other signal.
+    pub(crate) async fn aborted(&self) {
+        poll_fn(|cx| {
+            self.set_driver(cx.waker());
+            loop {
+                if self.take_signals() & ABORT != 0 {
+                    return Poll::Ready(());
+                }
+                if self.park() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    // ---- inside
+
+    #[inline]
+    fn signal(&self, signal: u32) {
+        // If another signal was there already, its giver has woken the driver.
+        if self.signals.fetch_or(signal, Ordering::AcqRel) == PARKED {
+            if let Some(driver) = self.driver.get() {
+                driver.wake_by_ref();
+            }
+        }
+    }
+
+    #[inline]
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drain for Shared {
+    fn leave(&self, frame: CloseFrame) {
+        self.queue().leave = Some(frame);
+        self.signal(LEAVE);
+    }
+
+    fn abort(&self) {
+        self.signal(ABORT);
+    }
+}
+
+impl Inbox {
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.len() + MESSAGE_OVERHEAD;
+        if self.messages.is_empty() {
+            // Nothing is held while a connection is quiet.
+            self.messages = VecDeque::new();
+        }
+        Some(message)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("info", &self.info)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! [`Sender`]: the other end of a connection, for any task.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::connection::ConnectionId;
+use super::queue::Shared;
+use crate::error::{Error, Kind, SendError, TrySendError};
+use crate::message::{CloseCode, CloseFrame, Message};
+
+/// Sends to one connection from anywhere: websocket-rack's `send_data` from a timer.
+///
+/// Cheap to clone; may outlive its connection, and then answers
+/// [`SendError`]. Made by [`Connection::sender`](super::Connection::sender).
+///
+/// `Ok` from [`send`](Self::send) or [`try_send`](Self::try_send) means: the message goes out
+/// ahead of any later Close frame, in the order of this sender, exactly once, or the
+/// connection ended and `on_close` says so.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_websocket::{Connection, Result, WebSocketHandler};
+///
+/// #[derive(Clone)]
+/// struct Clock;
+///
+/// impl WebSocketHandler for Clock {
+///     async fn on_open(&mut self, conn: &mut Connection) -> Result {
+///         let sender = conn.sender();
+///         tokio::spawn(async move {
+///             while sender.send("tick").await.is_ok() {
+///                 tokio::time::sleep(Duration::from_secs(1)).await;
+///             }
+///         });
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Sender {
+    shared: Arc<Shared>,
+}
+
+impl Sender {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Queues a message, waiting for room if the queue is full (128 messages or 1 MiB).
+    ///
+    /// Dropping the future before it is ready sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed; the error gives the message back.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.shared.send(message.into()).await
+    }
+
+    /// Queues a message if there is room.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full or the connection closed; the error gives the message back.
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
+        self.shared.try_send(message.into())
+    }
+
+    /// Closes the connection, as [`Connection::close`](super::Connection::close).
+    ///
+    /// # Errors
+    ///
+    /// The code must not be sent, or the reason is longer than 123 bytes, or the connection is closed.
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        close(&self.shared, code, reason)
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// The connection it sends to.
+    pub fn id(&self) -> ConnectionId {
+        self.shared.info.id
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn close(shared: &Shared, code: CloseCode, reason: &str) -> Result<(), Error> {
+    let frame = CloseFrame::new(code, reason).ok_or_else(|| {
+        Error::new(Kind::InvalidClose(if code.is_sendable() {
+            format!(
+                "the reason has {} bytes, 123 is the most (RFC 6455 §5.5)",
+                reason.len()
+            )
+        } else {
+            format!("code {code} must not stand in a Close frame (RFC 6455 §7.4)")
+        }))
+    })?;
+    if shared.close(frame) {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::Closed))
+    }
+}

@@ -1,0 +1,189 @@
+//! [`drive`]: one connection from `on_open` to `on_close`.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::wire::{Beside, Wire};
+use crate::config::Config;
+use crate::connection::{CloseEvent, Connection, Shared};
+use crate::error::{Error, Kind, SendError, TrySendError};
+use crate::handler::{Result, WebSocketHandler};
+use crate::message::{CloseCode, CloseFrame};
+
+/// Runs a connection whose 101 has been sent, until nothing of it is left.
+pub(crate) async fn drive<H, IO>(mut handler: H, shared: Arc<Shared>, config: Arc<Config>, io: IO)
+where
+    H: WebSocketHandler,
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut conn = Connection::new(shared.clone());
+    let mut wire = Wire::new(io, shared.clone(), config);
+    poll_fn(|cx| {
+        shared.set_driver(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    tracing::debug!("open");
+
+    let mut called = call(&mut wire, "on_open", async {
+        handler.on_open(&mut conn).await
+    })
+    .await;
+    while called.is_ok() {
+        let Some(message) = poll_fn(|cx| wire.poll_next(cx)).await else {
+            break;
+        };
+        called = call(&mut wire, "on_message", async {
+            handler.on_message(&mut conn, message).await
+        })
+        .await;
+    }
+
+    let ended = wire.is_over();
+    if let Err(error) = called {
+        // After the end, that nothing can be sent any more is no news.
+        if !(ended && is_closed(&error)) {
+            tell(&mut wire, &mut handler, &mut conn, error).await;
+        }
+        wire.close(CloseFrame::known(CloseCode::INTERNAL, "internal error"));
+    } else {
+        wire.finished();
+    }
+    if let Some(error) = wire.take_error() {
+        tell(&mut wire, &mut handler, &mut conn, error).await;
+    }
+
+    poll_fn(|cx| wire.poll_end(cx, true)).await;
+    let outcome = wire.outcome();
+    tracing::debug!(
+        code = outcome.code.as_u16(),
+        reason = %outcome.reason,
+        initiator = ?outcome.initiator,
+        clean = outcome.clean,
+        "closed"
+    );
+    wire.limit();
+    let called = call(&mut wire, "on_close", async {
+        handler.on_close(&mut conn, CloseEvent::new(outcome)).await
+    })
+    .await;
+    if let Err(error) = called {
+        log("on_close failed", &error);
+    }
+    poll_fn(|cx| wire.poll_end(cx, false)).await;
+}
+
+/// Tells `on_error`, and the log.
+async fn tell<H, IO>(wire: &mut Wire<IO>, handler: &mut H, conn: &mut Connection, error: Error)
+where
+    H: WebSocketHandler,
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    log("error", &error);
+    wire.limit();
+    let called = call(wire, "on_error", async {
+        handler.on_error(conn, error).await
+    })
+    .await;
+    if let Err(error) = called {
+        log("on_error failed", &error);
+    }
+}
+
+/// Runs a callback, and the connection beside it. All that can go wrong with a callback
+/// becomes an error here: it returns one, it panics, or it does not end after the connection
+/// has.
+async fn call<IO>(
+    wire: &mut Wire<IO>,
+    name: &'static str,
+    callback: impl Future<Output = Result>,
+) -> std::result::Result<(), Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut callback = pin!(Some(callback));
+    let called = poll_fn(|cx| {
+        loop {
+            let Some(running) = callback.as_mut().as_pin_mut() else {
+                return Poll::Ready(Ok(()));
+            };
+            // The callback first: most are ready at once, and then nothing else is looked at.
+            match poll_caught(running, cx) {
+                Poll::Ready(Ok(returned)) => {
+                    return Poll::Ready(returned.map_err(Kind::Application));
+                }
+                Poll::Ready(Err(message)) => {
+                    let callback = name;
+                    return Poll::Ready(Err(Kind::Panic { callback, message }));
+                }
+                Poll::Pending => {}
+            }
+            match wire.poll_beside(cx) {
+                Poll::Ready(Beside::Again) => {}
+                Poll::Ready(Beside::Abandon) => {
+                    return Poll::Ready(Err(Kind::Abandoned { callback: name }));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    if called.is_err() {
+        // What it holds is dropped here, where a second panic does no harm.
+        let _ = catch_unwind(AssertUnwindSafe(|| callback.set(None)));
+    }
+    called.map_err(Error::new)
+}
+
+/// Runs a part of the application that has no connection beside it. A panic is an error
+/// that says what it said.
+pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> std::result::Result<T, String> {
+    let mut future = pin!(future);
+    poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
+}
+
+fn poll_caught<T>(
+    future: Pin<&mut impl Future<Output = T>>,
+    cx: &mut Context<'_>,
+) -> Poll<std::result::Result<T, String>> {
+    match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(payload) => {
+            let message = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            Poll::Ready(Err(message.unwrap_or("(no message)").to_owned()))
+        }
+    }
+}
+
+/// Whether a callback failed only because its connection is closed.
+fn is_closed(error: &Error) -> bool {
+    let Some(source) = std::error::Error::source(error) else {
+        return false;
+    };
+    source.is::<SendError>()
+        || source
+            .downcast_ref::<TrySendError>()
+            .is_some_and(TrySendError::is_closed)
+        || source
+            .downcast_ref::<Error>()
+            // What `recv` told it is told to `on_error` without it.
+            .is_some_and(|e| !e.is_application() && !e.is_panic())
+}
+
+pub(super) fn log(what: &str, error: &Error) {
+    let source = std::error::Error::source(error).map(tracing::field::display);
+    if error.is_application() || error.is_panic() {
+        tracing::error!(source, "{what}: {error}");
+    } else {
+        tracing::debug!(source, "{what}: {error}");
+    }
+}

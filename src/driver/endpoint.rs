@@ -1,0 +1,121 @@
+//! [`Endpoint`]: what may be mounted, a handler or a function of a tungstenite stream.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::request::Parts;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::driver::{caught, drive, log};
+use crate::config::Config;
+use crate::connection::Shared;
+use crate::error::{Error, Kind};
+use crate::handler::{Handshake, Result, WebSocketHandler};
+use crate::handshake::Rejection;
+
+/// An application that a layer can mount: any [`WebSocketHandler`], or the function of
+/// [`WebSocketLayer::stream`](crate::WebSocketLayer::stream). Sealed.
+pub trait Endpoint: Clone + Send + Sync + 'static + sealed::Sealed {
+    #[doc(hidden)]
+    fn upgrade(
+        &mut self,
+        handshake: &mut Handshake,
+    ) -> impl Future<Output = std::result::Result<(), Rejection>> + Send;
+
+    #[doc(hidden)]
+    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send;
+}
+
+/// What the layer gives a connection.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Seat {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: Arc<Config>,
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<H: super::WebSocketHandler> Sealed for H {}
+    impl Sealed for super::StreamFn {}
+}
+
+impl<H: WebSocketHandler> Endpoint for H {
+    async fn upgrade(&mut self, handshake: &mut Handshake) -> std::result::Result<(), Rejection> {
+        self.on_upgrade(handshake).await
+    }
+
+    async fn serve(self, seat: Seat, io: TokioIo<Upgraded>) {
+        drive(self, seat.shared, seat.config, io).await;
+    }
+}
+
+/// The application of [`WebSocketLayer::stream`](crate::WebSocketLayer::stream).
+#[derive(Clone)]
+pub struct StreamFn {
+    function: Arc<Function>,
+}
+
+/// Boxed: one allocation a connection, and the type of a layer can be written down.
+type Function = dyn Fn(Socket, Parts) -> Running + Send + Sync;
+type Running = Pin<Box<dyn Future<Output = Result> + Send>>;
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+impl StreamFn {
+    pub(crate) fn new<F, Fut>(function: F) -> Self
+    where
+        F: Fn(Socket, Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result> + Send + 'static,
+    {
+        Self {
+            function: Arc::new(move |socket, request| Box::pin(function(socket, request))),
+        }
+    }
+}
+
+impl fmt::Debug for StreamFn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamFn").finish_non_exhaustive()
+    }
+}
+
+/// tungstenite's default of 128 KiB is held by every connection as long as it lives.
+const READ_BUFFER: usize = 4 * 1024;
+
+impl Endpoint for StreamFn {
+    async fn upgrade(&mut self, _: &mut Handshake) -> std::result::Result<(), Rejection> {
+        Ok(())
+    }
+
+    async fn serve(self, seat: Seat, io: TokioIo<Upgraded>) {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(seat.config.max_message))
+            .max_frame_size(Some(seat.config.max_frame));
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        tracing::debug!("open");
+        let request = seat.shared.info.request.clone();
+        let mut running = pin!(caught(async { (self.function)(socket, request).await }));
+        let mut aborted = pin!(seat.shared.aborted());
+        let ended = poll_fn(|cx| match aborted.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => running.as_mut().poll(cx).map(Some),
+        });
+        let failure = match ended.await {
+            None => return tracing::debug!("dropped at the deadline of the shutdown"),
+            Some(Ok(Ok(()))) => return tracing::debug!("closed"),
+            Some(Ok(Err(error))) => Kind::Application(error),
+            Some(Err(message)) => Kind::Panic {
+                callback: "the stream's function",
+                message,
+            },
+        };
+        log("error", &Error::new(failure));
+    }
+}

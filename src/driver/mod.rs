@@ -1,0 +1,11 @@
+//! The task of one connection: bytes and time in, bytes out, callbacks called. It decides
+//! nothing; `protocol` does.
+
+mod driver;
+mod endpoint;
+mod upgraded;
+mod wire;
+
+pub(crate) use driver::caught;
+pub use endpoint::{Endpoint, Seat, StreamFn};
+pub(crate) use upgraded::{Confirm, Pending};

@@ -1,0 +1,564 @@
+//! [`Wire`]: the socket of a connection with its session, its output and its clock.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use crate::config::{BUDGET, Config, SCRATCH};
+use crate::connection::{ABORT, CLOSE, LEAVE, OUTPUT, PING, Shared};
+use crate::error::Error;
+use crate::message::{CloseFrame, Message};
+use crate::protocol::{Batch, Event, Initiator, Outcome, Phase, SLICES, Session};
+
+/// Reads before a connection gives its thread to others, however fast the peer is.
+const READS: u32 = 32;
+
+/// See the module docs.
+pub(crate) struct Wire<IO> {
+    io: IO,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    session: Session,
+    batch: Batch,
+    input: Input,
+    /// An event that a read brought without going through `input`.
+    direct: Option<Event>,
+    sleep: Pin<Box<Sleep>>,
+    /// What `sleep` is set to; later deadlines need no re-arming.
+    armed: Option<Instant>,
+    /// Until when the application may run after the end.
+    grace: Option<Instant>,
+    now: Instant,
+    /// `now` is from before a sleep.
+    stale: bool,
+    /// There may be something in the queue.
+    queued: bool,
+    /// Something is written and not yet flushed.
+    unflushed: bool,
+    /// Messages were put into the inbox.
+    delivered: bool,
+    /// The inbox is full.
+    full: bool,
+    /// The end was told to the inbox.
+    told: bool,
+    /// The phase that the queue knows of.
+    seen: Phase,
+    /// The output is shut down.
+    shut: bool,
+    /// The input is at its end.
+    eof: bool,
+    handled: u32,
+    reads: u32,
+}
+
+/// What a callback that is pending has to know.
+pub(crate) enum Beside {
+    /// There is something for it: poll it again.
+    Again,
+    /// Its time is over.
+    Abandon,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
+    pub(crate) fn new(io: IO, shared: Arc<Shared>, config: Arc<Config>) -> Self {
+        let now = tokio::time::Instant::now();
+        Self {
+            io,
+            shared,
+            session: Session::new(config.clone(), now.into_std()),
+            config,
+            batch: Batch::default(),
+            input: Input::default(),
+            direct: None,
+            sleep: Box::pin(tokio::time::sleep_until(now)),
+            armed: None,
+            grace: None,
+            now: now.into_std(),
+            stale: false,
+            queued: true,
+            unflushed: false,
+            delivered: false,
+            full: false,
+            told: false,
+            seen: Phase::Open,
+            shut: false,
+            eof: false,
+            handled: 0,
+            reads: 0,
+        }
+    }
+
+    /// The next message; `None` when there will be no more.
+    #[inline]
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        if self.handled >= BUDGET {
+            // One busy connection must not starve its thread, nor its own output.
+            self.poll_write(cx);
+            self.rest();
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.full = false;
+        if self.delivered {
+            if let Some(message) = self.shared.next_delivered() {
+                self.handled += 1;
+                return Poll::Ready(Some(message));
+            }
+            self.delivered = false;
+        }
+        loop {
+            self.take_signals();
+            if let Some(message) = self.decode() {
+                self.handled += 1;
+                return Poll::Ready(Some(message));
+            }
+            if self.session.is_over() {
+                return Poll::Ready(None);
+            }
+            ready!(self.poll_io(cx));
+        }
+    }
+
+    /// Everything but the application, while one of its callbacks is pending.
+    pub(crate) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Beside> {
+        loop {
+            self.take_signals();
+            if self.session.is_over() {
+                let until = self.now + self.config.close_timeout;
+                self.grace.get_or_insert(until);
+            }
+            if self.grace.is_some_and(|grace| grace <= self.now) {
+                return Poll::Ready(Beside::Abandon);
+            }
+            let mut again = false;
+            loop {
+                self.full = self.shared.is_inbox_full();
+                if self.full {
+                    break;
+                }
+                let Some(message) = self.decode() else {
+                    break;
+                };
+                self.delivered = true;
+                if let Some(waker) = self.shared.deliver(message) {
+                    again |= self.tell(&waker, cx);
+                }
+            }
+            again |= self.tell_end(cx);
+            if again {
+                return Poll::Ready(Beside::Again);
+            }
+            ready!(self.poll_io(cx));
+        }
+    }
+
+    /// Everything but the application, until the connection is `closed`, or else done with.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>, closed: bool) -> Poll<()> {
+        self.grace = None;
+        loop {
+            self.take_signals();
+            // What still comes is looked at for a Close frame and dropped.
+            while self.decode().is_some() {}
+            let phase = self.session.phase();
+            if phase == Phase::Dead {
+                if !self.shut {
+                    // Not waited for: the peer had its time.
+                    let _ = Pin::new(&mut self.io).poll_shutdown(cx);
+                }
+                return Poll::Ready(());
+            }
+            if closed && phase == Phase::Draining {
+                return Poll::Ready(());
+            }
+            ready!(self.poll_io(cx));
+        }
+    }
+
+    /// Whether no more messages will come, the latest requests considered.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.take_signals();
+        self.session.is_over()
+    }
+
+    /// The application is done with all that came.
+    pub(crate) fn finished(&mut self) {
+        self.session.finished(self.now);
+    }
+
+    /// The application failed.
+    pub(crate) fn close(&mut self, frame: CloseFrame) {
+        self.session.close(frame, Initiator::Application, self.now);
+    }
+
+    /// The callback that comes next has the close timeout, and no more.
+    pub(crate) fn limit(&mut self) {
+        self.now = tokio::time::Instant::now().into_std();
+        self.grace = Some(self.now + self.config.close_timeout);
+    }
+
+    pub(crate) fn take_error(&mut self) -> Option<Error> {
+        self.session.take_error()
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.session.outcome()
+    }
+
+    // ---- inside
+
+    /// The next message in what has been read.
+    #[inline]
+    fn decode(&mut self) -> Option<Message> {
+        loop {
+            let event = match self.direct.take() {
+                Some(event) => event,
+                None if self.input.at == self.input.end => return None,
+                None => {
+                    let Input { bytes, at, end, .. } = &mut self.input;
+                    self.session.receive(&mut bytes[..*end], at, self.now)?
+                }
+            };
+            match event {
+                Event::Message(message) => {
+                    self.log(|f| write!(f, "received {message:?}"));
+                    return Some(message);
+                }
+                Event::Control(opcode, payload) => {
+                    self.log(|f| write!(f, "received {opcode:?} \"{}\"", payload.escape_ascii()));
+                }
+            }
+        }
+    }
+
+    /// One round of the socket and the clock. Ready: something has changed.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stale {
+            self.stale = false;
+            self.now = tokio::time::Instant::now().into_std();
+        }
+        let before = self.session.phase();
+        self.poll_write(cx);
+        if self.session.phase() == Phase::Draining {
+            self.poll_drain(cx);
+        } else if self.session.wants_input() && self.is_hungry() {
+            self.session.resume(self.now);
+            if self.reads < READS {
+                if self.poll_read(cx).is_ready() {
+                    self.reads += 1;
+                    // What is handled now takes its time.
+                    self.stale = true;
+                    return Poll::Ready(());
+                }
+            } else {
+                cx.waker().wake_by_ref();
+            }
+        } else if before == Phase::Open {
+            self.session.pause(self.now);
+        }
+        if self.session.phase() != before || self.poll_clock(cx) || !self.shared.park() {
+            return Poll::Ready(());
+        }
+        self.rest();
+        Poll::Pending
+    }
+
+    /// Whether all that has been read was taken, and there is room for more.
+    fn is_hungry(&self) -> bool {
+        !self.full && self.direct.is_none() && self.input.is_empty()
+    }
+
+    /// Writes all there is, as far as the socket takes it.
+    #[inline]
+    fn poll_write(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if self.batch.is_empty() {
+                if self.queued || self.session.has_output() || self.batch.has_load() {
+                    self.queued = self.shared.fill(&mut self.session, &mut self.batch);
+                }
+                if self.batch.is_empty() {
+                    break;
+                }
+            }
+            let io = Pin::new(&mut self.io);
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let n = self.batch.slices(&mut slices);
+            let written = if n > 1 && io.is_write_vectored() {
+                io.poll_write_vectored(cx, &slices[..n])
+            } else {
+                io.poll_write(cx, &slices[0])
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return self.failed(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => {
+                    self.batch.advance(n);
+                    self.session.wrote(n, self.now);
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(e)) => return self.failed(e),
+                Poll::Pending => return self.session.blocked(self.now),
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.io).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(e)) => return self.failed(e),
+                Poll::Pending => return self.session.blocked(self.now),
+            }
+        }
+        self.session.flushed(self.now);
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let read = if let Some(mut rest) = self.session.direct() {
+            let n = ready!(pin!(self.io.read_buf(&mut rest)).poll(cx));
+            if let Ok(n @ 1..) = n {
+                self.session.arrived(n, self.now);
+                self.direct = self.session.filled(n, self.now);
+                return Poll::Ready(());
+            }
+            n
+        } else {
+            ready!(self.input.poll_fill(&mut self.io, cx))
+        };
+        match read {
+            Ok(0) => self.ended(),
+            Ok(n) => self.session.arrived(n, self.now),
+            // rustls says so when a peer ends TCP without its close_notify: no more than a FIN.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended(),
+            Err(e) => self.failed(e),
+        }
+        Poll::Ready(())
+    }
+
+    /// Shuts the output down and throws away what still arrives: an unread byte would turn
+    /// our FIN into a RST, and that would eat our Close frame (RFC 6455 §7.1.1).
+    fn poll_drain(&mut self, cx: &mut Context<'_>) {
+        if !self.shut {
+            match Pin::new(&mut self.io).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => self.shut = true,
+                Poll::Ready(Err(_)) => return self.session.abort(),
+                Poll::Pending => {}
+            }
+        }
+        while !self.eof {
+            if self.reads >= READS {
+                cx.waker().wake_by_ref();
+                return;
+            }
+            self.reads += 1;
+            match self.input.poll_fill(&mut self.io, cx) {
+                Poll::Ready(Ok(n @ 1..)) => self.input.skip(n),
+                Poll::Ready(_) => self.eof = true,
+                Poll::Pending => return,
+            }
+        }
+        if self.shut {
+            self.session.abort();
+        }
+    }
+
+    /// Acts on what is due, or sees to it that the task is woken when it is. Tells whether
+    /// something was due.
+    #[inline]
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.armed.is_some_and(|armed| armed <= self.now) {
+            self.armed = None;
+        }
+        let deadline = self.session.deadline();
+        let next = match (deadline, self.grace) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(a), None) | (None, Some(a)) => a,
+            (None, None) => return false,
+        };
+        if next <= self.now {
+            self.session.expire(self.now);
+            return true;
+        }
+        if self.armed.is_none_or(|armed| next < armed) {
+            self.sleep.as_mut().reset(next.into());
+            self.armed = Some(next);
+            // Outside tokio's budget: with none left the waker would not be kept.
+            let sleep = tokio::task::unconstrained(self.sleep.as_mut());
+            if pin!(sleep).poll(cx).is_ready() {
+                self.armed = None;
+                self.now = tokio::time::Instant::now().into_std();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The task is about to sleep: nothing of the thread's is kept.
+    fn rest(&mut self) {
+        self.input.rest();
+        self.stale = true;
+        self.handled = 0;
+        self.reads = 0;
+    }
+
+    #[inline]
+    fn take_signals(&mut self) {
+        let signals = self.shared.take_signals();
+        if signals != 0 {
+            self.queued |= signals & OUTPUT != 0;
+            if signals & !OUTPUT != 0 {
+                self.act_on(signals);
+            }
+        }
+        let phase = self.session.phase();
+        if phase != self.seen {
+            self.seen = phase;
+            if !self.session.is_sendable() {
+                let discard = matches!(phase, Phase::Draining | Phase::Dead);
+                self.shared.close_queue(discard);
+            }
+        }
+    }
+
+    #[cold]
+    fn act_on(&mut self, signals: u32) {
+        self.now = tokio::time::Instant::now().into_std();
+        if signals & PING != 0 {
+            if let Some(payload) = self.shared.take_ping() {
+                self.session.ping(&payload);
+            }
+        }
+        if signals & CLOSE != 0 {
+            if let Some(frame) = self.shared.take_close() {
+                self.log(|f| write!(f, "close {} \"{}\"", frame.code, frame.reason));
+                self.close(frame);
+            }
+        }
+        if signals & LEAVE != 0 {
+            if let Some(frame) = self.shared.take_leave() {
+                self.session.leave(frame, self.now);
+            }
+        }
+        if signals & ABORT != 0 {
+            self.session.abort();
+        }
+    }
+
+    /// Tells the application's `recv` about the end, once. Whether it waits for it.
+    fn tell_end(&mut self, cx: &Context<'_>) -> bool {
+        if !self.session.is_over() || self.told {
+            return false;
+        }
+        self.told = true;
+        let discard = !self.session.is_sendable();
+        let failure = self.session.error().map(Error::again);
+        let waker = self.shared.end_inbox(failure, discard);
+        waker.is_some_and(|waker| self.tell(&waker, cx))
+    }
+
+    /// Whether the one to tell is the callback of this very task; others are woken.
+    fn tell(&self, waker: &std::task::Waker, cx: &Context<'_>) -> bool {
+        if !waker.will_wake(cx.waker()) {
+            waker.wake_by_ref();
+        }
+        true
+    }
+
+    fn ended(&mut self) {
+        self.eof = true;
+        self.session.end_of_input(self.now);
+    }
+
+    fn failed(&mut self, error: io::Error) {
+        self.batch = Batch::default();
+        self.session.failed(error);
+    }
+
+    fn log(&self, what: impl Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result) {
+        let id = self.shared.info.id;
+        if self.config.debug {
+            tracing::debug!(target: "tower_websocket::wire", connection = %id, "{}", Line(what));
+        } else {
+            tracing::trace!(target: "tower_websocket::wire", connection = %id, "{}", Line(what));
+        }
+    }
+}
+
+impl<IO> Drop for Wire<IO> {
+    fn drop(&mut self) {
+        self.shared.close_queue(true);
+    }
+}
+
+/// What has been read and not yet taken.
+#[derive(Default)]
+struct Input {
+    bytes: Vec<u8>,
+    at: usize,
+    end: usize,
+    /// `bytes` is the thread's.
+    borrowed: bool,
+}
+
+thread_local! {
+    /// Connections read one after the other, so one buffer a thread does for all of them,
+    /// and none is held while a connection is quiet.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Input {
+    fn is_empty(&self) -> bool {
+        self.at == self.end
+    }
+
+    fn skip(&mut self, n: usize) {
+        self.at = n;
+    }
+
+    /// Reads into the thread's buffer; everything before must have been taken.
+    #[inline]
+    fn poll_fill<IO: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut IO,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.borrowed {
+            self.borrowed = true;
+            self.bytes = BUFFER.take();
+            // Once a thread, or when two connections of it read at a time. Bytes of another
+            // connection stay behind `end` and are never looked at.
+            self.bytes.resize(SCRATCH, 0);
+        }
+        (self.at, self.end) = (0, 0);
+        let mut buffer = ReadBuf::new(&mut self.bytes);
+        ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+        self.end = buffer.filled().len();
+        Poll::Ready(Ok(self.end))
+    }
+
+    /// Gives the thread's buffer back; what has not been taken moves to one of its own size.
+    fn rest(&mut self) {
+        if self.is_empty() {
+            if !self.borrowed {
+                self.bytes = Vec::new();
+            }
+            (self.at, self.end) = (0, 0);
+        }
+        if self.borrowed {
+            self.borrowed = false;
+            let rest = self.bytes[self.at..self.end].to_vec();
+            (self.at, self.end) = (0, rest.len());
+            BUFFER.set(std::mem::replace(&mut self.bytes, rest));
+        }
+    }
+}
+
+/// A line of the log, made only if somebody reads it.
+struct Line<F>(F);
+
+impl<F: Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result> std::fmt::Display for Line<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (self.0)(f)
+    }
+}

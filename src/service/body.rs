@@ -1,0 +1,123 @@
+//! [`ResponseBody`].
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+
+use crate::driver::Confirm;
+
+pin_project! {
+    /// The body of a response of [`WebSocketService`](super::WebSocketService): the inner
+    /// service's, or a few words of our own.
+    pub struct ResponseBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<B> {
+        Inner { #[pin] body: B },
+        Refusal { body: Full<Bytes> },
+        Upgrade { confirm: Option<Confirm> },
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(crate) fn inner(body: B) -> Self {
+        Self {
+            kind: Kind::Inner { body },
+        }
+    }
+
+    pub(crate) fn refusal(text: Bytes) -> Self {
+        Self {
+            kind: Kind::Refusal {
+                body: Full::new(text),
+            },
+        }
+    }
+
+    pub(crate) fn upgrade(confirm: Option<Confirm>) -> Self {
+        Self {
+            kind: Kind::Upgrade { confirm },
+        }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Data: From<Bytes>,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.project().kind.project() {
+            KindProj::Inner { body } => body.poll_frame(cx),
+            KindProj::Refusal { body } => Pin::new(body)
+                .poll_frame(cx)
+                .map_ok(|frame| frame.map_data(B::Data::from))
+                .map_err(|never| match never {}),
+            KindProj::Upgrade { confirm } => {
+                if let Some(confirm) = confirm {
+                    confirm.polled();
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inner { body } => body.is_end_stream(),
+            Kind::Refusal { body } => body.is_end_stream(),
+            // `true` would keep hyper from polling a body that it should not even have.
+            Kind::Upgrade {
+                confirm: Some(confirm),
+            } => {
+                confirm.asked();
+                false
+            }
+            Kind::Upgrade { confirm: None } => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inner { body } => body.size_hint(),
+            Kind::Refusal { body } => body.size_hint(),
+            // Empty, but not known to be: axum writes a content-length from an exact size,
+            // and a 101 must have none (RFC 9110 §8.6).
+            Kind::Upgrade { confirm: Some(_) } => {
+                let mut hint = SizeHint::new();
+                hint.set_upper(1);
+                hint
+            }
+            Kind::Upgrade { confirm: None } => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Inner { .. } => "Inner",
+            Kind::Refusal { .. } => "Refusal",
+            Kind::Upgrade { .. } => "Upgrade",
+        };
+        f.debug_struct("ResponseBody")
+            .field("kind", &kind)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,325 @@
+//! [`WebSocketLayer`] and its options.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
+use tokio_tungstenite::WebSocketStream;
+use tower::Layer;
+
+use super::mount::Mount;
+use super::service::{NotFound, WebSocketService};
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::driver::StreamFn;
+use crate::handler::{FnHandler, Result};
+use crate::handshake::{OriginPolicy, Policy};
+use crate::shutdown::Shutdown;
+
+/// Mounts a WebSocket application at a path: Rack's `map '/chat' do run MyApp.new end`.
+///
+/// Handshakes under the mount go to the application, every other request goes to the inner
+/// service untouched. See the [front page](crate) for an example.
+///
+/// # Mounting
+///
+/// `/chat` matches `/chat` and `/chat/…`, never `/chatter`; `/` matches everything. Paths are
+/// compared as they stand in the request, byte by byte. Under axum's `nest` the mount is
+/// relative to the nest. Of several layers around one service the outermost that matches wins,
+/// which is the *last* one added by `Router::layer` and the *first* one of a `ServiceBuilder`.
+///
+/// # Shared state
+///
+/// Clones of a layer, and all services made by it, share one set of limits and one
+/// [`Shutdown`]: axum calls [`layer`](Layer::layer) once per route.
+///
+/// # Servers
+///
+/// HTTP/1.1 servers must hand over upgraded connections: hyper's `with_upgrades()`, or
+/// `serve_connection_with_upgrades` of hyper-util's auto builder. HTTP/2 servers must call
+/// `enable_connect_protocol()` (RFC 8441). `axum::serve` does both. A server that does not
+/// is told so in the log.
+pub struct WebSocketLayer<E> {
+    pub(super) endpoint: E,
+    pub(super) options: Arc<Options>,
+}
+
+/// What the options of a layer amount to.
+#[derive(Clone)]
+pub(super) struct Options {
+    pub(super) mount: Mount,
+    pub(super) mount_name: Arc<str>,
+    pub(super) policy: Policy,
+    pub(super) config: Arc<Config>,
+    pub(super) shutdown: Shutdown,
+    pub(super) permits: Option<Arc<Semaphore>>,
+    pub(super) peer: Option<fn(&Parts) -> Option<SocketAddr>>,
+}
+
+impl<H: crate::WebSocketHandler> WebSocketLayer<H> {
+    /// Mounts `handler` at `path`. Each connection gets a clone of the handler.
+    pub fn new(path: &str, handler: H) -> Self {
+        Self::mount(path, handler)
+    }
+}
+
+impl WebSocketLayer<FnHandler> {
+    /// Mounts a function that gets the open connection and pulls messages from it. When it
+    /// returns `Ok` the connection is closed with 1000, with an error it is closed with 1011.
+    ///
+    /// ```
+    /// use tower_websocket::{Connection, WebSocketLayer};
+    ///
+    /// let layer = WebSocketLayer::from_fn("/echo", |mut conn: Connection| async move {
+    ///     while let Some(message) = conn.recv().await? {
+    ///         conn.send(message).await?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # drop(layer);
+    /// ```
+    pub fn from_fn<F, Fut>(path: &str, function: F) -> Self
+    where
+        F: Fn(Connection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result> + Send + 'static,
+    {
+        Self::mount(path, FnHandler::new(function))
+    }
+}
+
+impl WebSocketLayer<StreamFn> {
+    /// Mounts a function that gets a [`tokio_tungstenite::WebSocketStream`], for code that is
+    /// written against it, and the request.
+    ///
+    /// Mounting, handshake, origin, size limits, the limit on connections, shutdown (at its
+    /// deadline) and tracing apply; from then on the protocol is tungstenite's: heartbeats,
+    /// timeouts and backpressure are the function's own.
+    ///
+    /// ```
+    /// use futures_util::{SinkExt, StreamExt};
+    /// use tower_websocket::WebSocketLayer;
+    ///
+    /// let layer = WebSocketLayer::stream("/raw", |mut socket, _request| async move {
+    ///     while let Some(message) = socket.next().await {
+    ///         let message = message?;
+    ///         if message.is_text() || message.is_binary() {
+    ///             socket.send(message).await?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # drop(layer);
+    /// ```
+    pub fn stream<F, Fut>(path: &str, function: F) -> Self
+    where
+        F: Fn(WebSocketStream<TokioIo<Upgraded>>, Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result> + Send + 'static,
+    {
+        Self::mount(path, StreamFn::new(function))
+    }
+}
+
+impl<E> WebSocketLayer<E> {
+    fn mount(path: &str, endpoint: E) -> Self {
+        let mount = Mount::new(path);
+        Self {
+            endpoint,
+            options: Arc::new(Options {
+                mount_name: mount.as_str().into(),
+                mount,
+                policy: Policy::default(),
+                config: Arc::default(),
+                shutdown: Shutdown::new(),
+                permits: None,
+                peer: None,
+            }),
+        }
+    }
+
+    /// Largest message taken from a peer, in bytes of payload. Default 1 MiB, which is also
+    /// what Python's `websockets` allows. A larger one closes the connection with 1009, from
+    /// the header that declares it.
+    ///
+    /// Sets [`max_frame_size`](Self::max_frame_size) too.
+    #[must_use]
+    pub fn max_message_size(self, bytes: usize) -> Self {
+        self.config(|config| {
+            config.max_message = bytes;
+            config.max_frame = bytes;
+        })
+    }
+
+    /// Largest single frame taken from a peer, in bytes of payload. Default as
+    /// [`max_message_size`](Self::max_message_size); to be set after it.
+    #[must_use]
+    pub fn max_frame_size(self, bytes: usize) -> Self {
+        self.config(|config| config.max_frame = bytes)
+    }
+
+    /// Subprotocols that the application speaks, the preferred first. The first one that the
+    /// client offers is chosen; if it offers none of them the connection has none, and
+    /// `on_upgrade` may refuse that.
+    #[must_use]
+    pub fn protocols<I>(self, protocols: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let protocols: Vec<String> = protocols.into_iter().map(Into::into).collect();
+        self.options(|options| options.policy.protocols = protocols)
+    }
+
+    /// Pages of these origins may connect, such as `https://app.example.com`; and clients
+    /// that send no Origin, which are no browsers.
+    ///
+    /// Default: pages of the same host as the request only. Browsers let any page open a
+    /// WebSocket to any server, with the user's cookies; checking the origin is what keeps a
+    /// foreign page from it (RFC 6455 §10.2).
+    ///
+    /// An entry that is not `scheme://host[:port]` is reported in the log and never matches.
+    #[must_use]
+    pub fn origins<I>(self, origins: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let policy = OriginPolicy::list(origins);
+        self.options(|options| options.policy.origin = policy)
+    }
+
+    /// Pages of any origin may connect. Only for applications that neither cookies nor the
+    /// network (`localhost`, an intranet) give a right that a foreign page must not have.
+    #[must_use]
+    pub fn any_origin(self) -> Self {
+        self.options(|options| options.policy.origin = OriginPolicy::Any)
+    }
+
+    /// Lets `shutdown` end the connections of this layer.
+    #[must_use]
+    pub fn shutdown(self, shutdown: &Shutdown) -> Self {
+        let shutdown = shutdown.clone();
+        self.options(|options| options.shutdown = shutdown)
+    }
+
+    /// Silence after which a ping is sent; the peer has 20 s to answer it. Default 20 s,
+    /// since proxies drop connections that are silent for 30 to 60 s. `None` sends none.
+    #[must_use]
+    pub fn heartbeat(self, silence: impl Into<Option<Duration>>) -> Self {
+        let silence = silence.into();
+        self.config(|config| config.heartbeat = silence)
+    }
+
+    /// Closes connections with 1001 on which no message came or went for this long. Default
+    /// none: a quiet client stays, heartbeats find the dead ones.
+    #[must_use]
+    pub fn idle_timeout(self, idle: impl Into<Option<Duration>>) -> Self {
+        let idle = idle.into();
+        self.config(|config| config.idle_timeout = idle)
+    }
+
+    /// How long the peer has to answer our Close frame, the application to finish when the
+    /// connection has ended, and the socket to drain. Default 5 s each.
+    #[must_use]
+    pub fn close_timeout(self, timeout: Duration) -> Self {
+        self.config(|config| config.close_timeout = timeout)
+    }
+
+    /// Connections at a time, over all clones of this layer; more are answered with 503 and
+    /// `Retry-After`. Default no limit: how many a machine bears, only its owner knows.
+    #[must_use]
+    pub fn max_connections(self, connections: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        self.options(|options| options.permits = Some(permits))
+    }
+
+    /// How to find the peer's address in a request, for the log and
+    /// [`Connection::peer_addr`]. With axum's `ConnectInfo`:
+    ///
+    /// ```
+    /// # use axum::extract::ConnectInfo;
+    /// # use std::net::SocketAddr;
+    /// # use tower_websocket::{WebSocketHandler, WebSocketLayer};
+    /// # #[derive(Clone)] struct Chat;
+    /// # impl WebSocketHandler for Chat {}
+    /// let layer = WebSocketLayer::new("/chat", Chat)
+    ///     .peer_addr(|request| Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0));
+    /// # drop(layer);
+    /// ```
+    #[must_use]
+    pub fn peer_addr(self, find: fn(&Parts) -> Option<SocketAddr>) -> Self {
+        self.options(|options| options.peer = Some(find))
+    }
+
+    /// Logs every message and control frame at DEBUG (default: TRACE), on the target
+    /// `tower_websocket::wire`; payloads are shortened and escaped.
+    #[must_use]
+    pub fn debug(self, debug: bool) -> Self {
+        self.config(|config| config.debug = debug)
+    }
+
+    /// Answers requests under the mount that are no WebSocket handshakes with 426, in place
+    /// of the inner service.
+    #[must_use]
+    pub fn refuse_plain(self) -> Self {
+        self.config(|config| config.refuse_plain = true)
+    }
+
+    /// Whether to keep the request for [`Connection::request`]. Default `true`; it costs
+    /// about as much memory as the headers are long.
+    #[must_use]
+    pub fn keep_request(self, keep: bool) -> Self {
+        self.config(|config| config.keep_request = keep)
+    }
+
+    /// A service without an inner one, for `Router::route_service`: what is no WebSocket
+    /// handshake is answered with 426.
+    ///
+    /// The mount still applies: use `/` to take every path that the router sends.
+    pub fn into_service(self) -> WebSocketService<NotFound, E>
+    where
+        E: Clone,
+    {
+        self.refuse_plain().layer(NotFound::new())
+    }
+
+    fn config(self, change: impl FnOnce(&mut Config)) -> Self {
+        self.options(|options| change(Arc::make_mut(&mut options.config)))
+    }
+
+    fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(Arc::make_mut(&mut self.options));
+        self
+    }
+}
+
+impl<E: Clone> Clone for WebSocketLayer<E> {
+    fn clone(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            options: self.options.clone(),
+        }
+    }
+}
+
+impl<S, E: Clone> Layer<S> for WebSocketLayer<E> {
+    type Service = WebSocketService<S, E>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WebSocketService::new(inner, self.clone())
+    }
+}
+
+impl<E> fmt::Debug for WebSocketLayer<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketLayer")
+            .field("mount", &self.options.mount_name)
+            .field("config", &self.options.config)
+            .finish_non_exhaustive()
+    }
+}

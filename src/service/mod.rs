@@ -1,0 +1,12 @@
+//! The tower face: [`WebSocketLayer`] and what it is made of.
+
+mod body;
+mod future;
+mod layer;
+mod mount;
+mod service;
+
+pub use body::ResponseBody;
+pub use future::ResponseFuture;
+pub use layer::WebSocketLayer;
+pub use service::{NotFound, WebSocketService};

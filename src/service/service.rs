@@ -1,0 +1,370 @@
+//! [`WebSocketService`]: finds the handshakes among the requests, and opens what they ask for.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::Empty;
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use tokio::runtime;
+use tokio::sync::OwnedSemaphorePermit;
+use tower::Service;
+use tracing::{Instrument, Span};
+
+use super::future::{Accepted, ResponseFuture};
+use super::layer::{Options, WebSocketLayer};
+use crate::connection::{ConnectionId, Info, Shared};
+use crate::driver::{Endpoint, Pending, Seat, caught};
+use crate::handler::Handshake;
+use crate::handshake::{self, Decision, Offer, Rejection};
+use crate::shutdown::{Drain, Tracked};
+
+/// Middleware made by [`WebSocketLayer`].
+pub struct WebSocketService<S, E> {
+    inner: S,
+    layer: WebSocketLayer<E>,
+}
+
+/// The inner service of [`WebSocketLayer::into_service`]: answers 404.
+pub struct NotFound {
+    _private: PhantomData<()>,
+}
+
+impl<S, E> WebSocketService<S, E> {
+    pub(super) fn new(inner: S, layer: WebSocketLayer<E>) -> Self {
+        Self { inner, layer }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S, E, ReqBody, ResBody> Service<Request<ReqBody>> for WebSocketService<S, E>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    E: Endpoint,
+{
+    type Response = Response<super::ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let options = &self.layer.options;
+        let Some(rest) = options.mount.matches(request.uri().path()) else {
+            return ResponseFuture::inner(self.inner.call(request));
+        };
+        let rest = request.uri().path().len() - rest.len();
+        let (parts, body) = request.into_parts();
+        let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
+        match handshake::examine(&parts, protocol, &options.policy) {
+            Decision::Plain if options.config.refuse_plain => {
+                ResponseFuture::refused(handshake::plain_refusal(&parts, protocol))
+            }
+            Decision::Plain => {
+                hint(&parts);
+                ResponseFuture::inner(self.inner.call(Request::from_parts(parts, body)))
+            }
+            Decision::Refused(rejection) => ResponseFuture::refused(rejection),
+            Decision::Offer(offer) => match Admission::new(options, parts, rest) {
+                Ok(admission) => ResponseFuture::upgrading(Box::pin(upgrade(
+                    self.layer.endpoint.clone(),
+                    options.clone(),
+                    offer,
+                    admission,
+                ))),
+                Err(rejection) => ResponseFuture::refused(rejection),
+            },
+        }
+    }
+}
+
+/// What a handshake needs of its surroundings to be accepted.
+struct Admission {
+    parts: Parts,
+    rest: usize,
+    on_upgrade: OnUpgrade,
+    runtime: runtime::Handle,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Admission {
+    fn new(options: &Options, mut parts: Parts, rest: usize) -> Result<Self, Rejection> {
+        if options.shutdown.is_draining() {
+            return Err(draining(parts.version));
+        }
+        let permit = match &options.permits {
+            Some(permits) => Some(permits.clone().try_acquire_owned().map_err(|_| {
+                Rejection::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many WebSocket connections, try again later",
+                )
+                .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"))
+            })?),
+            None => None,
+        };
+        let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+            tracing::error!(
+                "a WebSocket handshake came without hyper's OnUpgrade: the server is not hyper, \
+                 or another layer took it"
+            );
+            return Err(Rejection::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this server cannot upgrade connections",
+            ));
+        };
+        let Ok(runtime) = runtime::Handle::try_current() else {
+            tracing::error!("a WebSocket handshake came outside a tokio runtime");
+            return Err(Rejection::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this server cannot run connections",
+            ));
+        };
+        Ok(Self {
+            parts,
+            rest,
+            on_upgrade,
+            runtime,
+            permit,
+        })
+    }
+}
+
+/// Asks the application, answers, and starts the connection's task.
+async fn upgrade<E: Endpoint>(
+    mut endpoint: E,
+    options: Arc<Options>,
+    offer: Offer,
+    admission: Admission,
+) -> Result<Accepted, Rejection> {
+    let Admission {
+        parts,
+        rest,
+        on_upgrade,
+        runtime,
+        permit,
+    } = admission;
+    let peer = options.peer.and_then(|find| find(&parts));
+    let mut handshake = Handshake {
+        request: parts,
+        mount: options.mount_name.clone(),
+        rest,
+        offer,
+        headers: HeaderMap::new(),
+    };
+    let deadline = options.config.upgrade_timeout;
+    let asked = caught(endpoint.upgrade(&mut handshake));
+    match tokio::time::timeout(deadline, asked).await {
+        Ok(Ok(answer)) => answer?,
+        Ok(Err(message)) => {
+            tracing::error!("on_upgrade panicked: {message}");
+            return Err(StatusCode::INTERNAL_SERVER_ERROR.into());
+        }
+        Err(_) => {
+            tracing::warn!("on_upgrade took longer than {deadline:?}; the handshake was refused");
+            return Err(Rejection::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the application took too long to decide",
+            ));
+        }
+    }
+
+    let Handshake {
+        request,
+        offer,
+        headers,
+        ..
+    } = handshake;
+    let http1 = request.version <= Version::HTTP_11;
+    let mut response =
+        handshake::accept_response(offer.accept.as_ref(), offer.selected.as_deref(), headers);
+    if http1 && request.headers.contains_key(header::ACCEPT_ENCODING) {
+        // Keeps compression layers from wrapping the body that has to find out what becomes
+        // of the 101.
+        response.headers_mut().insert(
+            header::CONTENT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    }
+    let (pending, confirm) = if http1 {
+        let (pending, confirm) = Pending::http1(on_upgrade);
+        (pending, Some(confirm))
+    } else {
+        (Pending::http2(on_upgrade), None)
+    };
+
+    let id = ConnectionId::next();
+    let span = tracing::info_span!(
+        "websocket",
+        id = id.as_u64(),
+        mount = &*options.mount_name,
+        path = request.uri.path(),
+        peer = peer.map(tracing::field::display),
+        http = ?request.version,
+        protocol = offer.selected.as_deref(),
+    );
+    span.follows_from(Span::current());
+    let version = request.version;
+    let info = Info {
+        id,
+        rest: request.uri.path().get(rest..).unwrap_or_default().into(),
+        request: if options.config.keep_request {
+            compact(request)
+        } else {
+            Request::new(()).into_parts().0
+        },
+        mount: options.mount_name.clone(),
+        protocol: offer.selected.map(String::into_boxed_str),
+        peer,
+    };
+    let shared = Arc::new(Shared::new(options.config.clone(), info));
+    // Before the task exists, so that a drain at this moment finds it.
+    let drain: Arc<dyn Drain> = shared.clone();
+    let tracked = options
+        .shutdown
+        .track(Arc::downgrade(&drain))
+        .ok_or_else(|| draining(version))?;
+    runtime
+        .spawn(run(endpoint, pending, shared, options, Held { tracked, permit }).instrument(span));
+    Ok((response, confirm))
+}
+
+/// Held as long as the connection lives.
+struct Held {
+    #[expect(dead_code, reason = "dropping it is what counts")]
+    tracked: Tracked,
+    #[expect(dead_code, reason = "dropping it is what counts")]
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+async fn run<E: Endpoint>(
+    endpoint: E,
+    pending: Pending,
+    shared: Arc<Shared>,
+    options: Arc<Options>,
+    held: Held,
+) {
+    if let Some(io) = pending.open(options.config.upgrade_timeout).await {
+        let config = options.config.clone();
+        drop(options);
+        endpoint.serve(Seat { shared, config }, io).await;
+    }
+    drop(held);
+}
+
+/// The request as it is kept for `conn.request()`: values that pin the server's read buffer
+/// are copied into one buffer of their own size.
+fn compact(mut request: Parts) -> Parts {
+    let size = request.headers.values().map(HeaderValue::len).sum();
+    let mut bytes = bytes::BytesMut::with_capacity(size);
+    for value in request.headers.values() {
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    let mut bytes = bytes.freeze();
+    let mut headers = HeaderMap::with_capacity(request.headers.keys_len());
+    for (name, value) in &request.headers {
+        let copy = bytes.split_to(value.len());
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(copy) {
+            copy.set_sensitive(value.is_sensitive());
+            headers.append(own_name(name), copy);
+        }
+    }
+    request.headers = headers;
+    request.uri = request.uri.to_string().parse().unwrap_or(request.uri);
+    request
+}
+
+/// Names that http does not know are slices of the read buffer, too.
+fn own_name(name: &HeaderName) -> HeaderName {
+    HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
+}
+
+/// One line for whoever forgot `enable_connect_protocol()` and wonders why nothing opens.
+fn hint(parts: &Parts) {
+    if parts.version == Version::HTTP_2
+        && parts.headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+        && parts.extensions.get::<Protocol>().is_none()
+    {
+        tracing::warn!(
+            "an HTTP/2 request with WebSocket headers is no extended CONNECT (RFC 8441): call \
+             `enable_connect_protocol()` on the server's HTTP/2 builder, and have proxies in \
+             front speak it or HTTP/1.1"
+        );
+    }
+}
+
+fn draining(version: Version) -> Rejection {
+    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "the server is going down")
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    if version <= Version::HTTP_11 {
+        rejection.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    } else {
+        rejection
+    }
+}
+
+impl<S: Clone, E: Clone> Clone for WebSocketService<S, E> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            layer: self.layer.clone(),
+        }
+    }
+}
+
+impl<S, E> fmt::Debug for WebSocketService<S, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketService")
+            .field("layer", &self.layer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NotFound {
+    pub(super) fn new() -> Self {
+        Self {
+            _private: PhantomData,
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for NotFound {
+    type Response = Response<Empty<bytes::Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        let mut response = Response::new(Empty::new());
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        ready(Ok(response))
+    }
+}
+
+impl Clone for NotFound {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NotFound")
+    }
+}
