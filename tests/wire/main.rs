@@ -1,0 +1,5 @@
+//! Whole stacks from outside: real hyper and the real layer, a client that speaks raw frames.
+//! The ids in the names (F9, N2, …) are those of the project's table of faults.
+
+mod framing;
+mod support;

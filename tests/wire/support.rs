@@ -1,0 +1,438 @@
+//! A client that can misbehave, and stacks to misbehave against: real hyper, the real layer,
+//! over pipes in memory (where time can be paused) or over TCP.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+use tower::{Layer, Service};
+use tower_websocket::{
+    CloseEvent, Connection, Error, Message, Result, Shutdown, WebSocketHandler, WebSocketLayer,
+};
+
+pub const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// A handshake that is right in every respect.
+pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
+// ---- handlers
+
+/// Echoes, and writes down what it is told.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Recorder {
+    pub fn note(&self, line: impl Into<String>) {
+        self.log.lock().unwrap().push(line.into());
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until `on_close` was called, and a little longer, in case it is called again.
+    pub async fn closed(&self) -> Vec<String> {
+        within(async {
+            while !self.log().iter().any(|line| line.starts_with("close")) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.log()
+    }
+}
+
+pub fn shown(message: &Message) -> String {
+    match message.as_text() {
+        Some(text) => format!("text {text}"),
+        None => format!("binary {}", message.len()),
+    }
+}
+
+pub fn shown_close(event: &CloseEvent) -> String {
+    format!(
+        "close {} {:?} {}",
+        event.code(),
+        event.initiator(),
+        if event.was_clean() {
+            "clean"
+        } else {
+            "unclean"
+        }
+    )
+}
+
+impl WebSocketHandler for Recorder {
+    async fn on_open(&mut self, _: &mut Connection) -> Result {
+        self.note("open");
+        Ok(())
+    }
+
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        self.note(shown(&message));
+        conn.send(message).await?;
+        Ok(())
+    }
+
+    async fn on_close(&mut self, _: &mut Connection, event: CloseEvent) -> Result {
+        self.note(shown_close(&event));
+        Ok(())
+    }
+
+    async fn on_error(&mut self, _: &mut Connection, error: Error) -> Result {
+        self.note(format!("error {error}"));
+        Ok(())
+    }
+}
+
+// ---- stacks
+
+pub type Plain = tower::util::ServiceFn<
+    fn(
+        Request<Incoming>,
+    ) -> std::future::Ready<std::result::Result<Response<Full<Bytes>>, Infallible>>,
+>;
+
+/// The inner service: answers with method and path, so that a test sees who answered.
+pub fn plain() -> Plain {
+    tower::service_fn(|request: Request<Incoming>| {
+        let text = format!("inner {} {}", request.method(), request.uri().path());
+        std::future::ready(Ok(Response::new(Full::from(text))))
+    })
+}
+
+/// A layer at `/ws` around [`plain`], with what a test needs to look at it.
+pub struct Stack<H> {
+    pub layer: WebSocketLayer<H>,
+    pub shutdown: Shutdown,
+}
+
+impl Stack<Recorder> {
+    pub fn recorded() -> (Self, Recorder) {
+        let recorder = Recorder::default();
+        (Self::new(recorder.clone()), recorder)
+    }
+}
+
+impl<H: WebSocketHandler> Stack<H> {
+    pub fn new(handler: H) -> Self {
+        let shutdown = Shutdown::new();
+        Self {
+            layer: WebSocketLayer::new("/ws", handler).shutdown(&shutdown),
+            shutdown,
+        }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(WebSocketLayer<H>) -> WebSocketLayer<H>) -> Self {
+        self.layer = change(self.layer);
+        self
+    }
+
+    /// A connection to it, nothing sent yet.
+    pub fn connect(&self) -> Client {
+        http1(self.layer.layer(plain()))
+    }
+
+    /// A connection to it, open.
+    pub async fn open(&self) -> Client {
+        let mut client = self.connect();
+        client.handshake().await;
+        client
+    }
+
+    /// Nothing is left, and a fresh connection works.
+    pub async fn is_clean(&self) {
+        within(async {
+            while self.shutdown.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        let mut client = self.open().await;
+        client.send(&frame(0x88, &[])).await;
+        client.expect_close(None).await;
+    }
+}
+
+/// hyper's http1 on one end of a pipe, the client on the other. The pipe is small, so that
+/// reads and writes are partial.
+pub fn http1<S, B>(service: S) -> Client
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (client, server) = tokio::io::duplex(16 * 1024);
+    tokio::spawn(serve_http1(server, service));
+    Client::new(client)
+}
+
+pub async fn serve_http1<IO, S, B>(io: IO, service: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let service = TowerToHyperService::new(service);
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades()
+        .await;
+}
+
+/// hyper-util's auto builder on TCP, for what a pipe cannot show.
+pub async fn tcp<S, B>(service: S) -> SocketAddr
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            socket.set_nodelay(true).unwrap();
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(async move {
+                let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                server.http2().enable_connect_protocol();
+                let _ = server
+                    .serve_connection_with_upgrades(TokioIo::new(socket), service)
+                    .await;
+            });
+        }
+    });
+    addr
+}
+
+// ---- the client
+
+/// Speaks bytes and frames, right or wrong.
+pub struct Client<IO = DuplexStream> {
+    pub io: IO,
+    input: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub first: u8,
+    pub payload: Vec<u8>,
+}
+
+pub struct Head {
+    pub status: u16,
+    pub text: String,
+}
+
+impl Head {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.text.lines().find_map(|line| {
+            let (n, value) = line.split_once(": ")?;
+            n.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Client<TcpStream> {
+    pub async fn tcp(addr: SocketAddr) -> Self {
+        let io = TcpStream::connect(addr).await.unwrap();
+        io.set_nodelay(true).unwrap();
+        Self::new(io)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
+    pub fn new(io: IO) -> Self {
+        Self {
+            io,
+            input: Vec::new(),
+        }
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        within(self.io.write_all(bytes)).await.unwrap();
+    }
+
+    /// The other side may have left already.
+    pub async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = within(self.io.write_all(bytes)).await;
+    }
+
+    pub async fn handshake(&mut self) {
+        self.send(HANDSHAKE.as_bytes()).await;
+        let head = self.head().await;
+        assert_eq!(head.status, 101, "{}", head.text);
+    }
+
+    /// The head of a response.
+    pub async fn head(&mut self) -> Head {
+        let end = loop {
+            if let Some(at) = self.input.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.more().await, "no response: {:?}", self.input);
+        };
+        let text = String::from_utf8(self.input.drain(..end).collect()).unwrap();
+        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+        Head { status, text }
+    }
+
+    /// The head and the body of a response that has a length.
+    pub async fn response(&mut self) -> (Head, String) {
+        let head = self.head().await;
+        let length = head
+            .header("content-length")
+            .map_or(0, |n| n.parse().unwrap());
+        while self.input.len() < length {
+            assert!(self.more().await, "half a body");
+        }
+        let body = self.input.drain(..length).collect();
+        (head, String::from_utf8(body).unwrap())
+    }
+
+    /// The next frame; `None` at the end of the stream.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((frame, size)) = parse(&self.input) {
+                self.input.drain(..size);
+                return Some(frame);
+            }
+            if !self.more().await {
+                assert_eq!(self.input, [], "the stream ends inside a frame");
+                return None;
+            }
+        }
+    }
+
+    pub async fn expect(&mut self, first: u8, payload: &[u8]) {
+        let frame = self.frame().await.expect("a frame");
+        assert_eq!(
+            frame.first,
+            first,
+            "{:?}",
+            String::from_utf8_lossy(&frame.payload)
+        );
+        assert!(
+            frame.payload == payload,
+            "another payload of {} bytes",
+            frame.payload.len()
+        );
+    }
+
+    /// A Close frame with this code, then the orderly end.
+    pub async fn expect_close(&mut self, code: Option<u16>) {
+        let frame = self.frame().await.expect("a Close frame");
+        assert_eq!(frame.first, 0x88, "{frame:x?}");
+        let got = frame
+            .payload
+            .get(..2)
+            .map(|c| u16::from_be_bytes([c[0], c[1]]));
+        assert_eq!(got, code, "{}", String::from_utf8_lossy(&frame.payload));
+        if let Some(reason) = frame.payload.get(2..) {
+            assert!(std::str::from_utf8(reason).is_ok());
+        }
+        assert_eq!(self.frame().await, None, "something behind the Close frame");
+    }
+
+    /// Waits for the end of the stream, whatever comes before it.
+    pub async fn end(&mut self) {
+        while self.more().await {
+            self.input.clear();
+        }
+    }
+
+    async fn more(&mut self) -> bool {
+        within(self.io.read_buf(&mut self.input)).await.unwrap_or(0) > 0
+    }
+}
+
+/// A client's frame: first byte and payload, masked, with the shortest length.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    match payload.len() {
+        0..=125 => out.push(0x80 | payload.len() as u8),
+        126..=0xFFFF => {
+            out.push(0xFE);
+            out.extend((payload.len() as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(0xFF);
+            out.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    out.extend(KEY);
+    out.extend(payload.iter().enumerate().map(|(i, b)| b ^ KEY[i % 4]));
+    out
+}
+
+pub fn text(payload: &str) -> Vec<u8> {
+    frame(0x81, payload.as_bytes())
+}
+
+pub fn close(code: u16, reason: &str) -> Vec<u8> {
+    frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
+/// A server's frame, and how many bytes it took. Holds the server to its duties: not masked,
+/// no reserved bit, the shortest length.
+pub fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    assert_eq!(first & 0x70, 0, "a reserved bit from the server");
+    assert_eq!(second & 0x80, 0, "a mask from the server");
+    let (len, at) = match second {
+        126 => {
+            let len = u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap());
+            assert!(len > 125, "not the shortest length");
+            (usize::from(len), 4)
+        }
+        127 => {
+            let len = u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap());
+            assert!(len > 0xFFFF, "not the shortest length");
+            (usize::try_from(len).unwrap(), 10)
+        }
+        len => (usize::from(len), 2),
+    };
+    let payload = bytes.get(at..at + len)?.to_vec();
+    Some((Frame { first, payload }, at + len))
+}
+
+/// No test waits longer; with paused time this is as good as at once.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(120), future).await {
+        Ok(value) => value,
+        Err(_) => panic!("nothing happened for two minutes"),
+    }
+}
+
+pub fn assert_lines(log: &[String], expected: &[&str])
+where
+    String: Debug,
+{
+    assert_eq!(log, expected);
+}
