@@ -54,7 +54,6 @@ pub struct WebSocketLayer<E> {
 #[derive(Clone)]
 pub(super) struct Options {
     pub(super) mount: Mount,
-    pub(super) mount_name: Arc<str>,
     pub(super) policy: Policy,
     pub(super) config: Arc<Config>,
     pub(super) shutdown: Shutdown,
@@ -127,12 +126,10 @@ impl WebSocketLayer<StreamFn> {
 
 impl<E> WebSocketLayer<E> {
     fn mount(path: &str, endpoint: E) -> Self {
-        let mount = Mount::new(path);
         Self {
             endpoint,
             options: Arc::new(Options {
-                mount_name: mount.as_str().into(),
-                mount,
+                mount: Mount::new(path),
                 policy: Policy::default(),
                 config: Arc::default(),
                 shutdown: Shutdown::new(),
@@ -318,7 +315,7 @@ impl<S, E: Clone> Layer<S> for WebSocketLayer<E> {
 impl<E> fmt::Debug for WebSocketLayer<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketLayer")
-            .field("mount", &self.options.mount_name)
+            .field("mount", self.options.mount.as_str())
             .field("config", &self.options.config)
             .finish_non_exhaustive()
     }

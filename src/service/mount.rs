@@ -1,15 +1,175 @@
-//! placeholder
+//! [`Mount`]: which paths are ours.
+
+use std::sync::Arc;
+
+/// A path under which an application is mounted, like Rack's `map`.
+///
+/// `/chat` matches `/chat` and everything below it, never `/chatter`. Whole segments are
+/// compared byte by byte as they stand in the request, as routers do that match raw paths
+/// (axum's among them): `/%63hat` and `//chat` are not `/chat`.
+///
+/// Layers in front (authentication, a proxy) may have normalised the path before they judged
+/// it. So that nothing which they took for outside is inside, or the other way round, a path
+/// does not match whose rest means another place to someone who normalises: dot segments,
+/// plain or as `%2e`, and encoded or backward slashes.
 #[derive(Clone, Debug)]
-pub(crate) struct Mount(String);
+pub(crate) struct Mount(Arc<str>);
+
 impl Mount {
-    pub(crate) fn new(p: &str) -> Self {
-        Self(p.trim_end_matches('/').to_owned())
+    /// A leading slash is added, trailing ones are taken off; `/` and the empty path match
+    /// everything.
+    pub(crate) fn new(path: &str) -> Self {
+        let path = path.trim_end_matches('/');
+        if path.is_empty() || path.starts_with('/') {
+            Self(path.into())
+        } else {
+            Self(format!("/{path}").into())
+        }
     }
-    pub(crate) fn as_str(&self) -> &str {
+
+    /// Rack's `SCRIPT_NAME`: empty for `/`. Shared, since every connection keeps it.
+    pub(crate) fn as_str(&self) -> &Arc<str> {
         &self.0
     }
+
+    /// The rest of a path that is under the mount, Rack's `PATH_INFO`: empty, or it begins
+    /// with a slash.
+    ///
+    /// The path of an authority-form target (`CONNECT host:port`) is empty and only under
+    /// `/`; `*` is under nothing.
+    #[inline]
     pub(crate) fn matches<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(&*self.0)
-            .filter(|r| r.is_empty() || r.starts_with('/'))
+        let rest = path.strip_prefix(&*self.0)?;
+        if !(rest.is_empty() || rest.starts_with('/')) || is_ambiguous(rest) {
+            return None;
+        }
+        Some(rest)
+    }
+}
+
+/// Whether someone who normalises could take this for another place than it says.
+fn is_ambiguous(rest: &str) -> bool {
+    let bytes = rest.as_bytes();
+    bytes.contains(&b'\\')
+        || bytes
+            .windows(3)
+            .any(|w| w.eq_ignore_ascii_case(b"%2f") || w.eq_ignore_ascii_case(b"%5c"))
+        || bytes.split(|b| *b == b'/').any(is_dot_segment)
+}
+
+fn is_dot_segment(segment: &[u8]) -> bool {
+    let mut rest = segment;
+    let mut dots = 0;
+    loop {
+        rest = match rest {
+            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
+            // Some servers take parameters off a segment before they normalise: `..;x`.
+            [] | [b';', ..] => return matches!(dots, 1 | 2),
+            _ => return false,
+        };
+        dots += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h27_a_mount_matches_whole_segments_of_the_raw_path() {
+        for (mount, path, rest) in [
+            ("/chat", "/chat", Some("")),
+            ("/chat", "/chat/", Some("/")),
+            ("/chat", "/chat/a/b", Some("/a/b")),
+            ("/chat", "/chat//a", Some("//a")),
+            ("/chat", "/chatter", None),
+            ("/chat", "/cha", None),
+            ("/chat", "/", None),
+            ("/chat", "", None),
+            ("/chat", "*", None),
+            ("/chat", "/Chat", None),
+            ("/chat", "//chat", None),
+            ("/chat", "/./chat", None),
+            ("/chat", "/x/../chat", None),
+            ("/chat", "/%63hat", None),
+            ("/chat", "/chat%2fa", None),
+            ("/a/b", "/a/b/c", Some("/c")),
+            ("/a/b", "/a/bc", None),
+            ("/a/b", "/a%2fb", None),
+            ("/", "/", Some("/")),
+            ("/", "/chat", Some("/chat")),
+            ("/", "//chat", Some("//chat")),
+            ("/", "", Some("")),
+            ("/", "*", None),
+        ] {
+            assert_eq!(Mount::new(mount).matches(path), rest, "{mount} {path}");
+        }
+    }
+
+    #[test]
+    fn h27_a_rest_that_could_be_read_as_another_path_is_not_matched() {
+        for rest in [
+            "/..",
+            "/.",
+            "/../admin",
+            "/a/../../admin",
+            "/a/./b",
+            "/%2e%2e/admin",
+            "/%2E./admin",
+            "/.%2e",
+            "/%2e",
+            "/..;/admin",
+            "/.;x=1/a",
+            "/a%2fb",
+            "/..%2Fadmin",
+            "/..%5cadmin",
+            "/%5C",
+            "/..\\admin",
+            "/a\\b",
+        ] {
+            for mount in ["/chat", "/"] {
+                let mount = Mount::new(mount);
+                let path = format!("{}{rest}", mount.as_str());
+                assert_eq!(mount.matches(&path), None, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn h27_dots_and_percents_in_names_are_just_names() {
+        for rest in [
+            "/...",
+            "/.well",
+            "/a.b",
+            "/a..",
+            "/..a",
+            "/%2ea",
+            "/%",
+            "/%2",
+            "/%20",
+            "/é",
+            "/a;b",
+            "/;",
+            "/%252e%252e",
+        ] {
+            let path = format!("/chat{rest}");
+            assert_eq!(Mount::new("/chat").matches(&path), Some(rest), "{path}");
+        }
+    }
+
+    #[test]
+    fn h27_a_mount_is_written_with_or_without_slashes() {
+        for (path, name) in [
+            ("/chat", "/chat"),
+            ("chat", "/chat"),
+            ("/chat/", "/chat"),
+            ("/chat//", "/chat"),
+            ("a/b/", "/a/b"),
+            ("/", ""),
+            ("", ""),
+            ("//", ""),
+        ] {
+            assert_eq!(&**Mount::new(path).as_str(), name, "{path:?}");
+        }
     }
 }

@@ -72,7 +72,7 @@ where
         let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
         match handshake::examine(&parts, protocol, &options.policy) {
             Decision::Plain if options.config.refuse_plain => {
-                ResponseFuture::refused(handshake::plain_refusal(&parts, protocol))
+                ResponseFuture::refused(handshake::plain_refusal(&parts))
             }
             Decision::Plain => {
                 hint(&parts);
@@ -160,7 +160,7 @@ async fn upgrade<E: Endpoint>(
     let peer = options.peer.and_then(|find| find(&parts));
     let mut handshake = Handshake {
         request: parts,
-        mount: options.mount_name.clone(),
+        mount: options.mount.as_str().clone(),
         rest,
         offer,
         headers: HeaderMap::new(),
@@ -189,8 +189,7 @@ async fn upgrade<E: Endpoint>(
         ..
     } = handshake;
     let http1 = request.version <= Version::HTTP_11;
-    let mut response =
-        handshake::accept_response(offer.accept.as_ref(), offer.selected.as_deref(), headers);
+    let mut response = handshake::accept_response(&offer, headers);
     if http1 && request.headers.contains_key(header::ACCEPT_ENCODING) {
         // Keeps compression layers from wrapping the body that has to find out what becomes
         // of the 101.
@@ -210,7 +209,7 @@ async fn upgrade<E: Endpoint>(
     let span = tracing::info_span!(
         "websocket",
         id = id.as_u64(),
-        mount = &*options.mount_name,
+        mount = &**options.mount.as_str(),
         path = request.uri.path(),
         peer = peer.map(tracing::field::display),
         http = ?request.version,
@@ -226,7 +225,7 @@ async fn upgrade<E: Endpoint>(
         } else {
             Request::new(()).into_parts().0
         },
-        mount: options.mount_name.clone(),
+        mount: options.mount.as_str().clone(),
         protocol: offer.selected.map(String::into_boxed_str),
         peer,
     };

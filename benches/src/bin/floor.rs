@@ -1,0 +1,176 @@
+//! What no server can beat by much: a raw epoll loop that unmasks and re-frames, and does
+//! nothing else. No HTTP (every request gets the answer to the key that `load` sends), no check
+//! of anything, no timeouts: `floor [--addr HOST:PORT]`.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::retry_on_intr;
+use tower_websocket_benches::{RESPONSE, flags};
+
+const LISTENER: u64 = u64::MAX;
+
+struct Connection {
+    socket: TcpStream,
+    open: bool,
+    /// A request or a frame that is not complete.
+    input: Vec<u8>,
+    /// What the socket did not take, and how much of it was written since.
+    output: Vec<u8>,
+    written: usize,
+}
+
+fn main() -> io::Result<()> {
+    let listener = TcpListener::bind(flags().0)?;
+    println!("listening on {}", listener.local_addr()?);
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(
+        &poll,
+        &listener,
+        EventData::new_u64(LISTENER),
+        EventFlags::IN,
+    )?;
+
+    let mut connections = HashMap::new();
+    let mut next = 0;
+    let mut events = Vec::with_capacity(1024);
+    let mut scratch = vec![0; 64 * 1024];
+    let mut replies = Vec::new();
+    loop {
+        events.clear();
+        retry_on_intr(|| epoll::wait(&poll, spare_capacity(&mut events), None))?;
+        for event in &events {
+            let id = event.data.u64();
+            if id == LISTENER {
+                let connection = Connection::new(listener.accept()?.0)?;
+                epoll::add(
+                    &poll,
+                    &connection.socket,
+                    EventData::new_u64(next),
+                    EventFlags::IN,
+                )?;
+                connections.insert(next, connection);
+                next += 1;
+            } else if let Some(connection) = connections.get_mut(&id)
+                && connection
+                    .serve(&poll, id, &mut scratch, &mut replies)
+                    .is_err()
+            {
+                connections.remove(&id);
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn new(socket: TcpStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        Ok(Self {
+            socket,
+            open: false,
+            input: Vec::new(),
+            output: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// One read and one write. An error, the end of the input too, is the end of it.
+    fn serve(
+        &mut self,
+        poll: &OwnedFd,
+        id: u64,
+        scratch: &mut [u8],
+        replies: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        if !self.output.is_empty() {
+            self.written += self.socket.write(&self.output[self.written..])?;
+            if self.written == self.output.len() {
+                self.output = Vec::new();
+                self.written = 0;
+                epoll::modify(poll, &self.socket, EventData::new_u64(id), EventFlags::IN)?;
+            }
+            return Ok(());
+        }
+        let n = self.socket.read(scratch)?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        replies.clear();
+        if !self.open {
+            self.input.extend_from_slice(&scratch[..n]);
+            if !self.input.ends_with(b"\r\n\r\n") {
+                return Ok(());
+            }
+            self.open = true;
+            self.input = Vec::new();
+            replies.extend_from_slice(RESPONSE.as_bytes());
+        } else if self.input.is_empty() {
+            let (taken, missing) = reframe(&scratch[..n], replies);
+            if taken < n {
+                self.input.reserve_exact(n - taken + missing);
+                self.input.extend_from_slice(&scratch[taken..n]);
+            }
+        } else {
+            self.input.extend_from_slice(&scratch[..n]);
+            let (taken, missing) = reframe(&self.input, replies);
+            if taken == self.input.len() {
+                self.input = Vec::new();
+            } else {
+                self.input.drain(..taken);
+                self.input.reserve_exact(missing);
+            }
+        }
+        if replies.is_empty() {
+            return Ok(());
+        }
+        let n = self.socket.write(replies)?;
+        if n < replies.len() {
+            self.output = std::mem::take(replies);
+            self.written = n;
+            epoll::modify(poll, &self.socket, EventData::new_u64(id), EventFlags::OUT)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends the echo of all whole frames in `input` to `replies`. Returns how long they are, and
+/// how much is missing of the next one, if that is known.
+fn reframe(input: &[u8], replies: &mut Vec<u8>) -> (usize, usize) {
+    let mut at = 0;
+    loop {
+        let frame = &input[at..];
+        let (header, len) = match frame {
+            [_, short, ..] if short & 127 < 126 => (6, usize::from(short & 127)),
+            [_, 0xFE, a, b, ..] => (8, usize::from(u16::from_be_bytes([*a, *b]))),
+            [_, 0xFF, long @ ..] if long.len() >= 8 => {
+                let len = long.first_chunk().expect("8 bytes");
+                (14, u64::from_be_bytes(*len) as usize)
+            }
+            _ => return (at, 0),
+        };
+        let Some(payload) = frame.get(header..header + len) else {
+            return (at, header + len - frame.len());
+        };
+        let key: [u8; 4] = *frame[..header].last_chunk().expect("a header has a key");
+        replies.push(frame[0]);
+        replies.push(frame[1] & 127);
+        replies.extend_from_slice(&frame[2..header - 4]);
+        let start = replies.len();
+        replies.extend_from_slice(payload);
+        let key16 = u128::from_ne_bytes(std::array::from_fn(|i| key[i % 4]));
+        let mut words = replies[start..].chunks_exact_mut(16);
+        for word in &mut words {
+            let plain = u128::from_ne_bytes(word.try_into().expect("16 bytes")) ^ key16;
+            word.copy_from_slice(&plain.to_ne_bytes());
+        }
+        for (byte, key) in words.into_remainder().iter_mut().zip(key.iter().cycle()) {
+            *byte ^= key;
+        }
+        at += header + len;
+    }
+}

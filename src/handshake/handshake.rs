@@ -1,0 +1,967 @@
+//! [`examine`]: what a request is, and whether it may become a WebSocket.
+
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::headers::{ExtensionOffer, escape, extensions, has_token, is_token, single, tokens};
+use super::origin::{Authority, OriginPolicy};
+use super::rejection::Rejection;
+
+/// What the layer wants of a handshake.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policy {
+    pub(crate) origin: OriginPolicy,
+    /// The subprotocols that are spoken here, the preferred first.
+    pub(crate) protocols: Vec<String>,
+    /// Refuses a client that offers none of `protocols`.
+    pub(crate) require_protocol: bool,
+}
+
+/// What a request is.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// No WebSocket handshake: the inner service's.
+    Plain,
+    Refused(Rejection),
+    Offer(Offer),
+}
+
+/// A handshake that is in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// Sec-WebSocket-Accept; none over HTTP/2.
+    pub(crate) accept: Option<HeaderValue>,
+    /// Subprotocols, in the client's order.
+    pub(crate) offered: Vec<String>,
+    pub(crate) selected: Option<String>,
+    pub(crate) extensions: Vec<ExtensionOffer>,
+}
+
+impl Offer {
+    /// Selects a subprotocol. `false`, and no change, if it was not offered: the client would
+    /// have to fail the connection (RFC 6455 §4.1).
+    pub(crate) fn select(&mut self, protocol: &str) -> bool {
+        let offered = self.offered.iter().any(|offered| offered == protocol);
+        if offered {
+            self.selected = Some(protocol.to_owned());
+        }
+        offered
+    }
+}
+
+/// Subprotocols that a client may offer; browsers' applications offer one to three.
+const MAX_PROTOCOLS: usize = 64;
+
+/// Decides about a request. `h2_protocol` is the `:protocol` of an extended CONNECT.
+pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy) -> Decision {
+    let http1 = parts.version <= Version::HTTP_11;
+    let is_handshake = if http1 {
+        has_token(&parts.headers, &UPGRADE, "websocket")
+            && has_token(&parts.headers, &CONNECTION, "upgrade")
+    } else {
+        parts.method == Method::CONNECT
+            && h2_protocol.is_some_and(|p| p.eq_ignore_ascii_case("websocket"))
+    };
+    if !is_handshake {
+        return Decision::Plain;
+    }
+    match offer(parts, http1, policy) {
+        Ok(offer) => Decision::Offer(offer),
+        // What is left of the request on the connection must not be taken for the next one
+        // (RFC 9112 §9.3).
+        Err(rejection) if http1 && announces_body(parts) => {
+            Decision::Refused(rejection.with_header(CONNECTION, HeaderValue::from_static("close")))
+        }
+        Err(rejection) => Decision::Refused(rejection),
+    }
+}
+
+/// RFC 6455 §4.2.1 and RFC 8441 §5, where there is no key.
+fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection> {
+    let headers = &parts.headers;
+    if parts.version < Version::HTTP_11 {
+        return Err(Rejection::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            format!("A WebSocket needs HTTP/1.1, this request came over HTTP/1.0.\n{PROXY}"),
+        ));
+    }
+    if http1 && parts.method != Method::GET {
+        return Err(Rejection::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "A WebSocket is opened with GET (RFC 6455 §4.1).",
+        )
+        .with_header(ALLOW, HeaderValue::from_static("GET")));
+    }
+    if Authority::of(parts).is_err() {
+        return Err(bad(if http1 {
+            "There must be one Host header, with host or host:port (RFC 9112 §3.2)."
+        } else {
+            "There must be one :authority, with host or host:port, and no other Host \
+             (RFC 9113 §8.3.1)."
+        }));
+    }
+    if !http1 && (headers.contains_key(CONNECTION) || headers.contains_key(UPGRADE)) {
+        return Err(bad(
+            "Connection and Upgrade do not belong into HTTP/2 (RFC 9113 §8.2.2).",
+        ));
+    }
+    // Upgraded, it would be a connection that the server is about to end.
+    if has_token(headers, &CONNECTION, "close") {
+        return Err(bad(
+            "Connection asks for an upgrade and for the end of the connection at once: \
+             take out `close`.",
+        ));
+    }
+    if announces_body(parts) {
+        return Err(bad(
+            "A WebSocket handshake has no body: send no Content-Length, Transfer-Encoding or \
+             Expect (RFC 9110 §7.8).",
+        ));
+    }
+    version(parts, http1)?;
+    let accept = if http1 { Some(accept(headers)?) } else { None };
+    if !policy.origin.allows(parts) {
+        return Err(foreign(headers, &policy.origin));
+    }
+    let offered = protocols(headers)?;
+    let common = policy.protocols.iter().find(|p| offered.contains(p));
+    let selected = common.cloned();
+    if selected.is_none() && policy.require_protocol {
+        return Err(bad(format!(
+            "Sec-WebSocket-Protocol must offer one of: {}.",
+            policy.protocols.join(", ")
+        )));
+    }
+    let extensions = extensions(headers, &SEC_WEBSOCKET_EXTENSIONS)
+        .map_err(|_| bad("Sec-WebSocket-Extensions is malformed or too long (RFC 6455 §9.1)."))?;
+    Ok(Offer {
+        accept,
+        offered,
+        selected,
+        extensions,
+    })
+}
+
+fn version(parts: &Parts, http1: bool) -> Result<(), Rejection> {
+    let Ok(version) = single(&parts.headers, &SEC_WEBSOCKET_VERSION) else {
+        return Err(bad(
+            "Sec-WebSocket-Version is there twice (RFC 6455 §11.3.5).",
+        ));
+    };
+    let got = match version.map(HeaderValue::as_bytes) {
+        Some(b"13") => return Ok(()),
+        Some(other) => format!("not {}", escape(other, 40)),
+        None => "and is missing".to_owned(),
+    };
+    let text = format!("Sec-WebSocket-Version must be 13, {got} (RFC 6455 §4.4).");
+    Err(upgrade_required(text, http1))
+}
+
+fn accept(headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
+    let key = single(headers, &SEC_WEBSOCKET_KEY)
+        .map_err(|_| bad("Sec-WebSocket-Key is there twice (RFC 6455 §11.3.1)."))?
+        .ok_or_else(|| bad("Sec-WebSocket-Key is missing (RFC 6455 §4.2.1)."))?
+        .as_bytes();
+    is_key(key)
+        .then(|| derive_accept_key(key))
+        .and_then(|accept| HeaderValue::try_from(accept).ok())
+        .ok_or_else(|| {
+            bad(format!(
+                "Sec-WebSocket-Key must be 16 bytes in base64, not \"{}\" (RFC 6455 §4.2.1).",
+                escape(key, 40)
+            ))
+        })
+}
+
+/// 16 bytes in base64. Bits that the padding leaves over may be set, as most servers allow
+/// (RFC 4648 §3.5).
+fn is_key(key: &[u8]) -> bool {
+    key.len() == 24
+        && key.ends_with(b"==")
+        && key[..22]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
+    let malformed = || {
+        bad(
+            "Sec-WebSocket-Protocol must be a list of names like `chat, chat.v2` \
+             (RFC 6455 §4.1).",
+        )
+    };
+    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Ok(Vec::new());
+    }
+    let names = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map_err(|_| malformed())?;
+    if names.is_empty() {
+        return Err(malformed());
+    }
+    if names.len() > MAX_PROTOCOLS {
+        return Err(bad(format!(
+            "Sec-WebSocket-Protocol has more than {MAX_PROTOCOLS} names."
+        )));
+    }
+    for (i, name) in names.iter().enumerate() {
+        if names[..i].contains(name) {
+            return Err(bad(format!(
+                "Sec-WebSocket-Protocol names {} twice (RFC 6455 §4.1).",
+                escape(name.as_bytes(), 40)
+            )));
+        }
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+fn foreign(headers: &HeaderMap, policy: &OriginPolicy) -> Rejection {
+    let origin = match single(headers, &ORIGIN) {
+        Ok(origin) => escape(origin.map_or(b"", HeaderValue::as_bytes), 100).to_string(),
+        Err(_) => "twice".to_owned(),
+    };
+    let advice = match policy {
+        OriginPolicy::SameHost => {
+            "It is not the host that the request names. To allow it, list it in `origins`; \
+             if a proxy in front changed Host, make it pass on the original."
+        }
+        _ => "It is not among those that the application allows.",
+    };
+    Rejection::new(
+        StatusCode::FORBIDDEN,
+        format!("Pages of this Origin may not connect: {origin} (RFC 6455 §10.2).\n{advice}"),
+    )
+}
+
+/// Whether there is, or may be, something behind the head that is not a WebSocket's.
+fn announces_body(parts: &Parts) -> bool {
+    let headers = &parts.headers;
+    let empty = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0')
+    };
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.contains_key(EXPECT)
+        || !headers.get_all(CONTENT_LENGTH).iter().all(empty)
+}
+
+const PROXY: &str = "Behind nginx: proxy_http_version 1.1; proxy_set_header Upgrade \
+    $http_upgrade; proxy_set_header Connection upgrade;";
+
+/// The answer to a request that is [plain](Decision::Plain), where there is no inner service
+/// to give one.
+pub(crate) fn plain_refusal(parts: &Parts) -> Rejection {
+    let http1 = parts.version <= Version::HTTP_11;
+    if parts.method == Method::CONNECT {
+        let text = if http1 {
+            "CONNECT is not implemented here."
+        } else {
+            "CONNECT is implemented here only with the :protocol websocket (RFC 8441 §4)."
+        };
+        return Rejection::new(StatusCode::NOT_IMPLEMENTED, text);
+    }
+    let wants = |name, token| has_token(&parts.headers, &name, token);
+    let text = if !http1 {
+        "This is a WebSocket; over HTTP/2 it is opened with an extended CONNECT (RFC 8441)."
+            .to_owned()
+    } else if wants(UPGRADE, "websocket") {
+        format!("`Connection: Upgrade` is missing.\n{PROXY}")
+    } else if parts.headers.contains_key(SEC_WEBSOCKET_KEY) {
+        format!("`Upgrade: websocket` is missing.\n{PROXY}")
+    } else {
+        "This is a WebSocket; connect with a client for ws:// or wss://.".to_owned()
+    };
+    upgrade_required(text, http1)
+}
+
+/// 426, with what to upgrade to (RFC 9110 §15.5.22); those fields do not exist over HTTP/2.
+fn upgrade_required(text: String, http1: bool) -> Rejection {
+    let rejection = Rejection::new(StatusCode::UPGRADE_REQUIRED, text)
+        .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    if !http1 {
+        return rejection;
+    }
+    rejection
+        .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+        .with_header(CONNECTION, HeaderValue::from_static("Upgrade"))
+}
+
+fn bad(text: impl Into<String>) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, text)
+}
+
+/// The response that opens the WebSocket: 101, or 200 over HTTP/2.
+///
+/// Of `extra`, what belongs to the handshake or frames a body is left out.
+pub(crate) fn accept_response(offer: &Offer, mut extra: HeaderMap) -> Response<()> {
+    let ours: Vec<HeaderName> = extra.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in ours {
+        extra.remove(name);
+    }
+    let mut response = Response::new(());
+    *response.headers_mut() = extra;
+    if let Some(accept) = &offer.accept {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    }
+    let protocol = offer.selected.as_deref().filter(|name| is_token(name));
+    if let Some(protocol) = protocol.and_then(|name| HeaderValue::from_str(name).ok()) {
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        CONNECTION | UPGRADE | CONTENT_LENGTH | TRANSFER_ENCODING
+    ) || name.as_str().starts_with("sec-websocket-")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{CONTENT_TYPE, HOST, SET_COOKIE};
+    use http::{Request, Uri};
+
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    /// A good handshake; `lines` takes the place of the lines of the fields that it names.
+    fn get(lines: &[(HeaderName, &[&str])]) -> Parts {
+        let good = Request::get("/chat")
+            .header(HOST, "server.example")
+            .header(UPGRADE, "websocket")
+            .header(CONNECTION, "Upgrade")
+            .header(SEC_WEBSOCKET_KEY, KEY)
+            .header(SEC_WEBSOCKET_VERSION, "13");
+        edit(good, lines)
+    }
+
+    /// A good extended CONNECT.
+    fn connect(lines: &[(HeaderName, &[&str])]) -> Parts {
+        let good = Request::connect("https://server.example/chat")
+            .version(Version::HTTP_2)
+            .header(SEC_WEBSOCKET_VERSION, "13");
+        edit(good, lines)
+    }
+
+    fn edit(good: http::request::Builder, lines: &[(HeaderName, &[&str])]) -> Parts {
+        let mut parts = good.body(()).unwrap().into_parts().0;
+        for (name, values) in lines {
+            parts.headers.remove(name);
+            for value in *values {
+                let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+                parts.headers.append(name, value);
+            }
+        }
+        parts
+    }
+
+    fn h1(parts: &Parts) -> Decision {
+        examine(parts, None, &Policy::default())
+    }
+
+    fn h2(parts: &Parts) -> Decision {
+        examine(parts, Some("websocket"), &Policy::default())
+    }
+
+    #[track_caller]
+    fn offered(decision: Decision) -> Offer {
+        match decision {
+            Decision::Offer(offer) => offer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(decision: Decision) -> Response<String> {
+        match decision {
+            Decision::Refused(rejection) => response(rejection),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Every refusal is a complete response that says something.
+    #[track_caller]
+    fn response(rejection: Rejection) -> Response<String> {
+        let response = rejection.into_response();
+        assert!(response.headers().contains_key(CONTENT_TYPE));
+        assert!(response.headers().contains_key(CONTENT_LENGTH));
+        let response = response.map(|text| String::from_utf8(text.to_vec()).unwrap());
+        assert!(response.body().len() > 20 && response.body().ends_with('\n'));
+        assert!(response.body().lines().count() <= 2, "{}", response.body());
+        response
+    }
+
+    #[track_caller]
+    fn status(decision: Decision) -> u16 {
+        match decision {
+            Decision::Plain => 0,
+            Decision::Refused(rejection) => response(rejection).status().as_u16(),
+            Decision::Offer(_) => 101,
+        }
+    }
+
+    #[test]
+    fn the_example_of_rfc_6455_is_accepted() {
+        let offer = offered(h1(&get(&[])));
+        let response = accept_response(&offer, HeaderMap::new());
+        assert_eq!(response.status(), 101);
+        assert_eq!(response.headers()[CONNECTION], "Upgrade");
+        assert_eq!(response.headers()[UPGRADE], "websocket");
+        assert_eq!(
+            response.headers()[SEC_WEBSOCKET_ACCEPT],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        assert_eq!(response.headers().len(), 3, "nothing that nobody asked for");
+    }
+
+    #[test]
+    fn the_example_of_rfc_8441_is_accepted() {
+        let mut offer = offered(h2(&connect(&[
+            (SEC_WEBSOCKET_PROTOCOL, &["chat, superchat"]),
+            (SEC_WEBSOCKET_EXTENSIONS, &["permessage-deflate"]),
+            (ORIGIN, &["https://server.example"]),
+        ])));
+        assert_eq!(offer.accept, None);
+        assert_eq!(offer.offered, ["chat", "superchat"]);
+        assert_eq!(offer.extensions[0].name, "permessage-deflate");
+        assert!(offer.select("chat"));
+        let response = accept_response(&offer, HeaderMap::new());
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers().len(), 1);
+        assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "chat");
+    }
+
+    #[test]
+    fn h1_a_handshake_with_another_method_than_get_is_405() {
+        for method in ["POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "get"] {
+            let mut parts = get(&[]);
+            parts.method = method.parse().unwrap();
+            let response = refused(h1(&parts));
+            assert_eq!(response.status(), 405, "{method}");
+            assert_eq!(response.headers()[ALLOW], "GET");
+            assert!(!response.headers().contains_key(CONNECTION));
+        }
+        let mut parts = get(&[(CONTENT_LENGTH, &["5"])]);
+        parts.method = Method::POST;
+        let response = refused(h1(&parts));
+        assert_eq!(response.status(), 405);
+        assert_eq!(
+            response.headers()[CONNECTION],
+            "close",
+            "its body is unread"
+        );
+    }
+
+    #[test]
+    fn h2_a_handshake_over_http_1_0_is_505() {
+        for version in [Version::HTTP_10, Version::HTTP_09] {
+            let mut parts = get(&[]);
+            parts.version = version;
+            let response = refused(h1(&parts));
+            assert_eq!(response.status(), 505);
+            assert!(response.body().contains("proxy_http_version 1.1"));
+        }
+    }
+
+    #[test]
+    fn h3_a_handshake_without_one_valid_host_is_400() {
+        let bad: &[&[&str]] = &[
+            &[],
+            &[""],
+            &["a", "a"],
+            &["a", "b"],
+            &["user@a"],
+            &["a/b"],
+            &["a b"],
+            &["a:b"],
+            &["a:1:2"],
+            &["a:65536"],
+            &["a, b"],
+            &["::1"],
+            &["[::1"],
+            &["ä"],
+            &["http://a"],
+        ];
+        for hosts in bad {
+            assert_eq!(status(h1(&get(&[(HOST, hosts)]))), 400, "{hosts:?}");
+        }
+        for host in [
+            "a",
+            "a:1",
+            "a:",
+            "A.b-c_d.",
+            "127.0.0.1:80",
+            "[::1]:80",
+            "[::1]",
+        ] {
+            assert_eq!(status(h1(&get(&[(HOST, &[host])]))), 101, "{host}");
+        }
+        // A target that names the host makes Host no less necessary.
+        for (target, hosts, expected) in [
+            ("http://a/chat", &["b"][..], 101),
+            ("http://a/chat", &[], 400),
+            ("http://a/chat", &["b", "b"], 400),
+            ("http://user@a/chat", &["a"], 400),
+        ] {
+            let mut parts = get(&[(HOST, hosts)]);
+            parts.uri = target.parse().unwrap();
+            assert_eq!(status(h1(&parts)), expected, "{target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn h4_h6_a17_what_does_not_ask_for_websocket_is_not_ours() {
+        let plain: &[&[(HeaderName, &[&str])]] = &[
+            &[(UPGRADE, &[])],
+            &[(CONNECTION, &[])],
+            &[(UPGRADE, &[]), (CONNECTION, &[])],
+            &[(UPGRADE, &[""])],
+            &[(UPGRADE, &["h2c"])],
+            &[(UPGRADE, &["h2c, TLS/1.0"])],
+            &[(UPGRADE, &["websocket2"])],
+            &[(UPGRADE, &["websocket/13"])],
+            &[(UPGRADE, &["web socket"])],
+            &[(CONNECTION, &["noupgradehere"])],
+            &[(CONNECTION, &["upgrade-insecure-requests"])],
+            &[(CONNECTION, &["keep-alive"])],
+            &[(CONNECTION, &["close"])],
+            &[(CONNECTION, &["upgrade;x"])],
+            &[(CONNECTION, &["\"upgrade\""])],
+        ];
+        for lines in plain {
+            assert_eq!(status(h1(&get(lines))), 0, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn h5_h7_h8_tokens_of_connection_and_upgrade_come_in_any_case_list_and_line() {
+        let good: &[(HeaderName, &[&str])] = &[
+            (CONNECTION, &["keep-alive, Upgrade"]),
+            (CONNECTION, &["keep-alive,Upgrade"]),
+            (CONNECTION, &["UPGRADE"]),
+            (CONNECTION, &["\tupgrade\t,\tkeep-alive"]),
+            (CONNECTION, &[",, upgrade ,"]),
+            (CONNECTION, &["keep-alive", "upgrade"]),
+            (CONNECTION, &["Upgrade", "Upgrade"]),
+            (UPGRADE, &["WebSocket"]),
+            (UPGRADE, &["WEBSOCKET"]),
+            (UPGRADE, &["h2c, websocket"]),
+            (UPGRADE, &["h2c", "websocket"]),
+        ];
+        for line in good {
+            assert_eq!(
+                status(h1(&get(std::slice::from_ref(line)))),
+                101,
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn h9_h10_a_key_that_is_not_once_16_bytes_of_base64_is_400() {
+        let bad: &[(&[&str], &str)] = &[
+            (&[], "missing"),
+            (&[""], "not \"\""),
+            (&[KEY, KEY], "twice"),
+            (&["dGhlIHNhbXBsZSBub25jZQ"], "base64"),
+            (&["dGhlIHNhbXBsZSBub25jZQ="], "base64"),
+            (&["dGhlIHNhbXBsZSBub25jZQ==="], "base64"),
+            (&["dGhlIHNhbXBsZSBub25jZQAA"], "base64"),
+            (&["dGhlIHNhbXBsZSBub25jZQA="], "base64"),
+            (&["dGhlIHNhbXBsZSBub25j"], "base64"),
+            (&["dGhlIHNhbXBsZSBub25jZQ==, x"], "base64"),
+            (&["dGhlIHNhbXBsZSBub25 ZQ=="], "base64"),
+            (&["dGhlIHNhbXBsZSBub25-ZQ=="], "base64"),
+            (&["dGhlIHNhbXBsZSBub25=ZQ=="], "base64"),
+            (&["dGhlIHNhbXBsZSBub2ééZQ=="], "base64"),
+        ];
+        for (keys, text) in bad {
+            let response = refused(h1(&get(&[(SEC_WEBSOCKET_KEY, keys)])));
+            assert_eq!(response.status(), 400, "{keys:?}");
+            assert!(response.body().contains(text), "{}", response.body());
+        }
+        for key in [KEY, "AAAAAAAAAAAAAAAAAAAAAA==", "+/+/+/+/+/+/+/+/+/+/+/=="] {
+            let parts = get(&[(SEC_WEBSOCKET_KEY, &[key])]);
+            assert_eq!(status(h1(&parts)), 101, "{key}");
+        }
+        // RFC 8441 §5 has no use for it.
+        for keys in [&[][..], &["x"], &[KEY, KEY]] {
+            assert_eq!(status(h2(&connect(&[(SEC_WEBSOCKET_KEY, keys)]))), 101);
+        }
+    }
+
+    #[test]
+    fn h11_another_version_than_13_is_426_with_what_to_ask_for() {
+        for versions in [
+            &[][..],
+            &["12"],
+            &["13, 8"],
+            &["8"],
+            &[""],
+            &["013"],
+            &["13 8"],
+        ] {
+            let response = refused(h1(&get(&[(SEC_WEBSOCKET_VERSION, versions)])));
+            assert_eq!(response.status(), 426, "{versions:?}");
+            assert_eq!(response.headers()[SEC_WEBSOCKET_VERSION], "13");
+            assert_eq!(response.headers()[UPGRADE], "websocket");
+            assert_eq!(response.headers()[CONNECTION], "Upgrade");
+
+            let response = refused(h2(&connect(&[(SEC_WEBSOCKET_VERSION, versions)])));
+            assert_eq!(response.status(), 426, "{versions:?}");
+            assert_eq!(response.headers()[SEC_WEBSOCKET_VERSION], "13");
+            assert!(!response.headers().contains_key(UPGRADE));
+            assert!(!response.headers().contains_key(CONNECTION));
+        }
+    }
+
+    #[test]
+    fn h12_two_versions_are_400() {
+        for versions in [["13", "13"], ["13", "8"]] {
+            assert_eq!(status(h1(&get(&[(SEC_WEBSOCKET_VERSION, &versions)]))), 400);
+            assert_eq!(
+                status(h2(&connect(&[(SEC_WEBSOCKET_VERSION, &versions)]))),
+                400
+            );
+        }
+    }
+
+    #[test]
+    fn h13_bytes_beyond_ascii_in_any_header_are_refused_or_ignored() {
+        let names = [
+            HOST,
+            UPGRADE,
+            CONNECTION,
+            SEC_WEBSOCKET_KEY,
+            SEC_WEBSOCKET_VERSION,
+            SEC_WEBSOCKET_PROTOCOL,
+            SEC_WEBSOCKET_EXTENSIONS,
+            ORIGIN,
+            CONTENT_LENGTH,
+            EXPECT,
+            http::header::COOKIE,
+        ];
+        for name in names {
+            for byte in 0x80..=0xff {
+                for value in [&[byte][..], &[b'a', byte], &[byte, b',', byte]] {
+                    let value = HeaderValue::from_bytes(value).unwrap();
+                    for mut parts in [get(&[]), connect(&[])] {
+                        parts.headers.insert(name.clone(), value.clone());
+                        let protocol = (parts.version == Version::HTTP_2).then_some("websocket");
+                        let decision = examine(&parts, protocol, &Policy::default());
+                        let ignored = matches!(decision, Decision::Plain | Decision::Offer(_));
+                        assert!(ignored || status(decision) >= 400, "{name}: {value:?}");
+                        response(plain_refusal(&parts));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn h14_a_foreign_origin_is_403() {
+        for origins in [
+            &["http://evil.example"][..],
+            &["null"],
+            &["http://server.example"; 2],
+        ] {
+            let response = refused(h1(&get(&[(ORIGIN, origins)])));
+            assert_eq!(response.status(), 403);
+            assert!(response.body().contains("origins"), "{}", response.body());
+            assert_eq!(status(h2(&connect(&[(ORIGIN, origins)]))), 403);
+        }
+        let same = [(ORIGIN, &["https://server.example"][..])];
+        assert_eq!(status(h1(&get(&same))), 101);
+        assert_eq!(status(h2(&connect(&same))), 101);
+        let long = format!("http://{}\u{1b}", "e".repeat(9000)).replace('\u{1b}', "é");
+        let response = refused(h1(&get(&[(ORIGIN, &[&long])])));
+        assert!(response.body().len() < 500);
+    }
+
+    #[test]
+    fn h15_the_servers_first_subprotocol_that_was_offered_is_selected() {
+        let select = |ours: &[&str], lines: &[&str]| {
+            let policy = Policy {
+                protocols: ours.iter().map(|p| (*p).to_owned()).collect(),
+                ..Policy::default()
+            };
+            let parts = get(&[(SEC_WEBSOCKET_PROTOCOL, lines)]);
+            offered(examine(&parts, None, &policy)).selected
+        };
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(select(&["b", "a"], &["a, b"]), some("b"));
+        assert_eq!(select(&["c", "a"], &["a, b"]), some("a"));
+        assert_eq!(select(&["b"], &["a", "b"]), some("b"));
+        assert_eq!(select(&["c"], &["a, b"]), None, "101 without one");
+        assert_eq!(select(&["A"], &["a"]), None);
+        assert_eq!(select(&["a"], &[]), None, "never unasked");
+        assert_eq!(select(&[], &["a"]), None, "never echoed");
+    }
+
+    #[test]
+    fn h15_a_required_subprotocol_that_is_not_offered_is_400() {
+        let policy = Policy {
+            protocols: vec!["v2".to_owned(), "v1".to_owned()],
+            require_protocol: true,
+            ..Policy::default()
+        };
+        for (lines, expected) in [(&["v1"][..], 101), (&["v3"], 400), (&[], 400)] {
+            let parts = get(&[(SEC_WEBSOCKET_PROTOCOL, lines)]);
+            assert_eq!(status(examine(&parts, None, &policy)), expected);
+        }
+        let response = refused(examine(&get(&[]), None, &policy));
+        assert!(response.body().contains("v2, v1"));
+    }
+
+    #[test]
+    fn h15_subprotocols_that_are_malformed_twice_or_far_too_many_are_400() {
+        let many = (0..20_000).map(|n| format!("{n},")).collect::<String>();
+        let bad: &[&[&str]] = &[
+            &[""],
+            &[","],
+            &["a b"],
+            &["a;b"],
+            &["a/b"],
+            &["\"a\""],
+            &["é"],
+            &["a, a"],
+            &["a", "a"],
+            &["a, b", "c, a"],
+            &[&many],
+        ];
+        for lines in bad {
+            let lines = [(SEC_WEBSOCKET_PROTOCOL, *lines)];
+            assert_eq!(status(h1(&get(&lines))), 400);
+            assert_eq!(status(h2(&connect(&lines))), 400);
+        }
+    }
+
+    #[test]
+    fn h16_malformed_extensions_are_400_in_linear_time() {
+        // Would take hours if the time grew with the square of the length.
+        let params = format!("a{}", ";b=1".repeat(4_000_000));
+        let quote = format!("a;b=\"{}", "\\x".repeat(4_000_000));
+        let commas = format!("a{}", ",".repeat(4_000_000));
+        for (line, expected) in [
+            (&*params, 400),
+            (&quote, 400),
+            (&commas, 101),
+            ("a;b=\"c", 400),
+            ("a;;b", 400),
+            ("a; b=c d", 400),
+            ("a, b; c=\"d\"", 101),
+        ] {
+            let lines = [(SEC_WEBSOCKET_EXTENSIONS, &[line][..])];
+            assert_eq!(status(h1(&get(&lines))), expected, "{line:.20}");
+            assert_eq!(status(h2(&connect(&lines))), expected, "{line:.20}");
+        }
+    }
+
+    #[test]
+    fn h17_bad_parameters_of_an_extension_are_its_own_affair() {
+        let line = "permessage-deflate; server_max_window_bits=7; x; x, permessage-deflate";
+        let offer = offered(h1(&get(&[(SEC_WEBSOCKET_EXTENSIONS, &[line])])));
+        assert_eq!(offer.extensions.len(), 2);
+        assert_eq!(offer.extensions[0].params.len(), 3);
+    }
+
+    #[test]
+    fn h18_h19_a_handshake_that_announces_a_body_is_400_and_ends_the_connection() {
+        let bad: &[&[(HeaderName, &[&str])]] = &[
+            &[(CONTENT_LENGTH, &["5"])],
+            &[(CONTENT_LENGTH, &["0", "5"])],
+            &[(CONTENT_LENGTH, &["0, 5"])],
+            &[(CONTENT_LENGTH, &["-1"])],
+            &[(CONTENT_LENGTH, &[""])],
+            &[(TRANSFER_ENCODING, &["chunked"])],
+            &[(TRANSFER_ENCODING, &["chunked", "chunked"])],
+            &[(CONTENT_LENGTH, &["0"]), (TRANSFER_ENCODING, &["chunked"])],
+            &[(EXPECT, &["100-continue"])],
+        ];
+        for lines in bad {
+            let response = refused(h1(&get(lines)));
+            assert_eq!(response.status(), 400, "{lines:?}");
+            assert_eq!(response.headers()[CONNECTION], "close", "{lines:?}");
+        }
+        assert_eq!(status(h1(&get(&[(CONTENT_LENGTH, &["0"])]))), 101);
+    }
+
+    #[test]
+    fn x1_an_upgrade_of_a_connection_that_is_being_closed_is_400() {
+        for lines in [
+            &["Upgrade, close"][..],
+            &["CLOSE,upgrade"],
+            &["upgrade", "close"],
+        ] {
+            assert_eq!(status(h1(&get(&[(CONNECTION, lines)]))), 400, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn h26_only_subprotocols_that_were_offered_can_be_selected_or_sent() {
+        let mut offer = offered(h1(&get(&[(SEC_WEBSOCKET_PROTOCOL, &["a, b"])])));
+        for name in ["c", "", "a\r\nSet-Cookie: x", "a, b", "A"] {
+            assert!(!offer.select(name), "{name:?}");
+            assert_eq!(offer.selected, None);
+        }
+        assert!(offer.select("b"));
+        assert_eq!(offer.selected.as_deref(), Some("b"));
+        for name in ["", "a\r\nSet-Cookie: x", "a b", "é"] {
+            offer.selected = Some(name.to_owned());
+            let response = accept_response(&offer, HeaderMap::new());
+            assert_eq!(response.headers().len(), 3, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_application_do_not_touch_the_handshake() {
+        let mut extra = HeaderMap::new();
+        for name in [
+            "connection",
+            "upgrade",
+            "content-length",
+            "transfer-encoding",
+            "sec-websocket-accept",
+            "sec-websocket-extensions",
+            "sec-websocket-key",
+            "sec-websocket-protocol",
+            "sec-websocket-version",
+            "sec-websocket-x",
+        ] {
+            extra.append(name, HeaderValue::from_static("1"));
+            extra.append(name, HeaderValue::from_static("2"));
+        }
+        extra.append(SET_COOKIE, HeaderValue::from_static("a=1"));
+        extra.append(SET_COOKIE, HeaderValue::from_static("b=2"));
+
+        let response = accept_response(&offered(h2(&connect(&[]))), extra.clone());
+        assert_eq!(
+            response.headers().keys().collect::<Vec<_>>(),
+            ["set-cookie"]
+        );
+        assert_eq!(response.headers().len(), 2);
+
+        let mut offer = offered(h1(&get(&[(SEC_WEBSOCKET_PROTOCOL, &["p"])])));
+        assert!(offer.select("p"));
+        let response = accept_response(&offer, extra);
+        assert_eq!(response.headers().len(), 6);
+        assert_eq!(response.headers()[CONNECTION], "Upgrade");
+        assert_eq!(response.headers()[UPGRADE], "websocket");
+        assert_eq!(
+            response
+                .headers()
+                .get_all(SEC_WEBSOCKET_ACCEPT)
+                .iter()
+                .count(),
+            1
+        );
+        assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "p");
+    }
+
+    #[test]
+    fn rows_2_1_to_2_4_only_an_extended_connect_for_websocket_is_ours_over_http_2() {
+        let decide = |parts: &Parts, protocol| status(examine(parts, protocol, &Policy::default()));
+        for (protocol, expected) in [
+            (Some("websocket"), 101),
+            (Some("WebSocket"), 101),
+            (Some("connect-udp"), 0),
+            (Some("websocket2"), 0),
+            (Some(""), 0),
+            (None, 0),
+        ] {
+            assert_eq!(decide(&connect(&[]), protocol), expected, "{protocol:?}");
+        }
+        let mut parts = connect(&[]);
+        parts.method = Method::GET;
+        assert_eq!(decide(&parts, Some("websocket")), 0);
+        let mut parts = get(&[]);
+        parts.version = Version::HTTP_2;
+        assert_eq!(decide(&parts, None), 0, "an upgrade is nothing over HTTP/2");
+        let mut parts = get(&[(UPGRADE, &[])]);
+        parts.method = Method::CONNECT;
+        assert_eq!(
+            decide(&parts, Some("websocket")),
+            0,
+            "nor CONNECT over HTTP/1.1"
+        );
+        for name in [CONNECTION, UPGRADE] {
+            assert_eq!(status(h2(&connect(&[(name, &["websocket"])]))), 400);
+        }
+        let mut parts = connect(&[]);
+        parts.version = Version::HTTP_3;
+        assert_eq!(
+            decide(&parts, Some("websocket")),
+            101,
+            "RFC 9220 is the same"
+        );
+    }
+
+    #[test]
+    fn an_extended_connect_has_one_authority() {
+        for (target, hosts, expected) in [
+            ("https://server.example/chat", &[][..], 101),
+            ("https://server.example/chat", &["server.example"], 101),
+            ("https://server.example/chat", &["other.example"], 400),
+            ("https://server.example/chat", &["server.example"; 2], 400),
+            ("https://user@server.example/chat", &[], 400),
+            ("/chat", &["server.example"], 101),
+            ("/chat", &[], 400),
+        ] {
+            let mut parts = connect(&[(HOST, hosts)]);
+            parts.uri = target.parse().unwrap();
+            assert_eq!(status(h2(&parts)), expected, "{target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn row_2_5_an_extended_connect_with_a_length_is_400() {
+        let response = refused(h2(&connect(&[(CONTENT_LENGTH, &["5"])])));
+        assert_eq!(response.status(), 400);
+        assert!(!response.headers().contains_key(CONNECTION));
+        assert_eq!(status(h2(&connect(&[(CONTENT_LENGTH, &["0"])]))), 101);
+    }
+
+    #[test]
+    fn h4_a_plain_request_without_an_inner_service_is_426_and_hears_what_is_missing() {
+        for (lines, text) in [
+            (&[(UPGRADE, &[][..]), (SEC_WEBSOCKET_KEY, &[])][..], "ws://"),
+            (&[(UPGRADE, &[])], "`Upgrade: websocket` is missing"),
+            (&[(CONNECTION, &[])], "`Connection: Upgrade` is missing"),
+        ] {
+            let parts = get(lines);
+            assert_eq!(status(h1(&parts)), 0);
+            let response = response(plain_refusal(&parts));
+            assert_eq!(response.status(), 426);
+            assert_eq!(response.headers()[UPGRADE], "websocket");
+            assert_eq!(response.headers()[CONNECTION], "Upgrade");
+            assert_eq!(response.headers()[SEC_WEBSOCKET_VERSION], "13");
+            assert!(response.body().contains(text), "{}", response.body());
+        }
+        let mut parts = connect(&[]);
+        parts.method = Method::GET;
+        let response = response(plain_refusal(&parts));
+        assert_eq!(response.status(), 426);
+        assert!(!response.headers().contains_key(UPGRADE));
+        assert!(!response.headers().contains_key(CONNECTION));
+    }
+
+    #[test]
+    fn rows_2_2_and_2_3_a_connect_without_an_inner_service_is_501() {
+        assert_eq!(response(plain_refusal(&connect(&[]))).status(), 501);
+        let mut parts = get(&[(UPGRADE, &[]), (CONNECTION, &[])]);
+        parts.method = Method::CONNECT;
+        parts.uri = Uri::from_static("server.example:80");
+        assert_eq!(response(plain_refusal(&parts)).status(), 501);
+    }
+}

@@ -1,0 +1,346 @@
+//! Reading the header fields of a handshake: lists of tokens (RFC 9110 §5.6.1) and of
+//! extensions (RFC 6455 §9.1); and showing them in a log.
+
+use std::fmt;
+
+use http::header::{GetAll, HeaderName};
+use http::{HeaderMap, HeaderValue};
+
+/// An extension that the client offers, with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExtensionOffer {
+    pub(crate) name: String,
+    pub(crate) params: Vec<(String, Option<String>)>,
+}
+
+/// A header field does not follow its grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// Parameters read from one request, over all extensions; a browser sends two.
+const MAX_PARAMS: usize = 64;
+
+/// Whether one of the list's elements is `token`, in any case, over all lines of the field.
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    elements(headers.get_all(name)).any(|e| e.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The field's only value; `None` if it is absent, an error if it is there twice.
+pub(crate) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Malformed> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(Malformed),
+    }
+}
+
+/// The tokens of a list, over all lines of the field. Empty elements are allowed and mean
+/// nothing (RFC 9110 §5.6.1.2).
+pub(crate) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Vec<&'a str>, Malformed> {
+    elements(headers.get_all(name))
+        .map(|element| {
+            let element = std::str::from_utf8(element).map_err(|_| Malformed)?;
+            is_token(element).then_some(element).ok_or(Malformed)
+        })
+        .collect()
+}
+
+/// The extensions that the client offers.
+///
+/// `extension-list = 1#(token *(";" token ["=" (token / quoted-string)]))`, in time linear in
+/// the length of the field.
+pub(crate) fn extensions(
+    headers: &HeaderMap,
+    name: &HeaderName,
+) -> Result<Vec<ExtensionOffer>, Malformed> {
+    let mut offers = Vec::new();
+    let mut count = 0;
+    for line in headers.get_all(name) {
+        let mut rest = Scanner(line.as_bytes());
+        loop {
+            rest.skip_space();
+            if rest.0.is_empty() {
+                break;
+            }
+            if rest.take(b',') {
+                continue;
+            }
+            let mut offer = ExtensionOffer {
+                name: rest.token()?,
+                params: Vec::new(),
+            };
+            loop {
+                rest.skip_space();
+                if !rest.take(b';') {
+                    break;
+                }
+                rest.skip_space();
+                let param = rest.token()?;
+                rest.skip_space();
+                let value = if rest.take(b'=') {
+                    rest.skip_space();
+                    Some(rest.value()?)
+                } else {
+                    None
+                };
+                count += 1;
+                if count > MAX_PARAMS {
+                    return Err(Malformed);
+                }
+                offer.params.push((param, value));
+            }
+            if !rest.0.is_empty() && !rest.take(b',') {
+                return Err(Malformed);
+            }
+            count += 1;
+            if count > MAX_PARAMS {
+                return Err(Malformed);
+            }
+            offers.push(offer);
+        }
+    }
+    Ok(offers)
+}
+
+/// Whether this is a `token` of RFC 9110 §5.6.2: not empty, and nothing that separates.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_tchar)
+}
+
+/// At most `max` of `bytes`, escaped, for a log or an answer: what a terminal would act upon or
+/// not show is written as its number, the rest of UTF-8 stays legible.
+pub(crate) fn escape(bytes: &[u8], max: usize) -> impl fmt::Display {
+    Escaped { bytes, max }
+}
+
+fn elements<'a>(values: GetAll<'a, HeaderValue>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    values
+        .into_iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .map(trim)
+        .filter(|element| !element.is_empty())
+}
+
+/// Without the optional white space around it: SP and HTAB (RFC 9110 §5.6.3).
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+struct Escaped<'a> {
+    bytes: &'a [u8],
+    max: usize,
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut end = self.bytes.len().min(self.max);
+        // Not in the middle of a character, which is at most four bytes long.
+        for _ in 0..3 {
+            if self.bytes.get(end).is_some_and(|b| b & 0xc0 == 0x80) {
+                end = end.saturating_sub(1);
+            }
+        }
+        for chunk in self.bytes[..end].utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '"' | '\'' => write!(f, "{c}")?,
+                    c if c.is_ascii() => write!(f, "{}", (c as u8).escape_ascii())?,
+                    c => write!(f, "{}", c.escape_debug())?,
+                }
+            }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        if end < self.bytes.len() {
+            f.write_str("…")?;
+        }
+        Ok(())
+    }
+}
+
+struct Scanner<'a>(&'a [u8]);
+
+impl Scanner<'_> {
+    fn skip_space(&mut self) {
+        while let [b' ' | b'\t', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        match self.0.split_first() {
+            Some((first, rest)) if *first == byte => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn token(&mut self) -> Result<String, Malformed> {
+        let len = self.0.iter().take_while(|b| is_tchar(**b)).count();
+        let (token, rest) = self.0.split_at(len);
+        self.0 = rest;
+        match std::str::from_utf8(token) {
+            Ok(token) if !token.is_empty() => Ok(token.to_owned()),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// A token, or a quoted string that is a token once its quotes and escapes are gone
+    /// (RFC 6455 §9.1).
+    fn value(&mut self) -> Result<String, Malformed> {
+        if !self.take(b'"') {
+            return self.token();
+        }
+        let mut value = String::new();
+        loop {
+            let (&byte, rest) = self.0.split_first().ok_or(Malformed)?;
+            self.0 = rest;
+            let byte = match byte {
+                b'"' => break,
+                b'\\' => {
+                    let (&escaped, rest) = self.0.split_first().ok_or(Malformed)?;
+                    self.0 = rest;
+                    escaped
+                }
+                byte => byte,
+            };
+            if !is_tchar(byte) {
+                return Err(Malformed);
+            }
+            value.push(char::from(byte));
+        }
+        if value.is_empty() {
+            return Err(Malformed);
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
+
+    use super::*;
+
+    fn map(name: &HeaderName, lines: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, HeaderValue::from_bytes(line).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn h5_h6_h7_tokens_are_whole_in_any_case_over_all_lines() {
+        let has = |lines: &[&[u8]]| has_token(&map(&CONNECTION, lines), &CONNECTION, "upgrade");
+        assert!(has(&[b"Upgrade"]));
+        assert!(has(&[b"keep-alive,\tUPGRADE "]));
+        assert!(has(&[b"keep-alive", b"upgrade"]));
+        assert!(has(&[b",, ,upgrade"]));
+        assert!(!has(&[b"noupgradehere"]));
+        assert!(!has(&[b"upgrade-insecure"]));
+        assert!(!has(&[b"up grade"]));
+        assert!(!has(&[b"upgrade\xff"]));
+        assert!(!has(&[]));
+    }
+
+    #[test]
+    fn h15_a_list_of_tokens_has_only_tokens() {
+        let read = |line: &[u8]| {
+            tokens(
+                &map(&SEC_WEBSOCKET_PROTOCOL, &[line]),
+                &SEC_WEBSOCKET_PROTOCOL,
+            )
+            .map(|list| list.join("|"))
+        };
+        assert_eq!(
+            read(b"chat, superchat,,v1.x "),
+            Ok("chat|superchat|v1.x".into())
+        );
+        assert_eq!(read(b""), Ok(String::new()));
+        for bad in [&b"a b"[..], b"a;b", b"\"a\"", b"a\xe4", b"a/b"] {
+            assert_eq!(read(bad), Err(Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn h16_extensions_follow_their_grammar() {
+        let read = |line: &[u8]| {
+            extensions(
+                &map(&SEC_WEBSOCKET_EXTENSIONS, &[line]),
+                &SEC_WEBSOCKET_EXTENSIONS,
+            )
+        };
+        let offers =
+            read(b"permessage-deflate; client_max_window_bits; a=\"1\\5\" , x;y = z").unwrap();
+        assert_eq!(offers.len(), 2);
+        assert_eq!(offers[0].name, "permessage-deflate");
+        assert_eq!(
+            offers[0].params,
+            [
+                ("client_max_window_bits".into(), None),
+                ("a".into(), Some("15".into()))
+            ]
+        );
+        assert_eq!(offers[1].params, [("y".into(), Some("z".into()))]);
+        assert_eq!(read(b""), Ok(vec![]));
+        assert_eq!(read(b" , ,"), Ok(vec![]));
+        for bad in [
+            &b"a;"[..],
+            b";a",
+            b"a;=1",
+            b"a;b=",
+            b"a;b=\"",
+            b"a;b=\"x",
+            b"a;b=\"\"",
+            b"a;b=\"x y\"",
+            b"a;b=\"x\\",
+            b"a b",
+            b"a\xff",
+            b"a;b=1=2",
+        ] {
+            assert_eq!(read(bad), Err(Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn h16_a_hundred_thousand_parameters_are_refused() {
+        let line = "a".to_owned() + &";b".repeat(100_000);
+        let headers = map(&SEC_WEBSOCKET_EXTENSIONS, &[line.as_bytes()]);
+        assert_eq!(
+            extensions(&headers, &SEC_WEBSOCKET_EXTENSIONS),
+            Err(Malformed)
+        );
+    }
+
+    #[test]
+    fn r12_what_is_logged_is_short_and_escaped() {
+        assert_eq!(escape(b"a\x1b[1m\n", 9).to_string(), "a\\x1b[1m\\n");
+        assert_eq!(escape(b"abcdef", 3).to_string(), "abc…");
+        assert_eq!(escape(b"\"it's\" \\", 99).to_string(), "\"it's\" \\\\");
+        assert_eq!(escape("§ é 🦀".as_bytes(), 99).to_string(), "§ é 🦀");
+        assert_eq!(escape("é🦀".as_bytes(), 5).to_string(), "é…");
+        assert_eq!(escape("🦀".as_bytes(), 0).to_string(), "…");
+        // Would turn the line around.
+        assert_eq!(escape("\u{202e}x".as_bytes(), 99).to_string(), "\\u{202e}x");
+        assert_eq!(escape(b"a\xff\x80b", 99).to_string(), "a\\xff\\x80b");
+        assert_eq!(escape(&[0x80; 9], 4).to_string(), "\\x80…");
+    }
+}
