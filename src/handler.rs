@@ -197,11 +197,7 @@ impl Handshake {
     /// Chooses one of the [subprotocols offered](Self::protocols). `false`, and no change, if
     /// the client did not offer it: naming it would make the client fail (RFC 6455 §4.1).
     pub fn select_protocol(&mut self, protocol: &str) -> bool {
-        let offered = self.protocols().any(|offered| offered == protocol);
-        if offered {
-            self.offer.selected = Some(protocol.to_owned());
-        }
-        offered
+        self.offer.select(protocol)
     }
 
     /// Headers to add to the response, such as cookies. Those that make the handshake are

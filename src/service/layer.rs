@@ -159,6 +159,13 @@ impl<E> WebSocketLayer<E> {
         self.config(|config| config.max_frame = bytes)
     }
 
+    /// Frames that one message may consist of, empty ones counted. Default 1,024: a 1 MiB
+    /// message in pieces of 1 KiB passes, a flood of fragments is closed with 1008.
+    #[must_use]
+    pub fn max_fragments(self, fragments: u32) -> Self {
+        self.config(|config| config.max_fragments = fragments)
+    }
+
     /// Subprotocols that the application speaks, the preferred first. The first one that the
     /// client offers is chosen; if it offers none of them the connection has none, and
     /// `on_upgrade` may refuse that.
