@@ -42,8 +42,6 @@ pub(crate) struct Config {
     pub(crate) progress_timeout: Duration,
     /// How long the closing handshake, and then the drain of the socket, may take.
     pub(crate) close_timeout: Duration,
-    /// Connections at a time over all clones of the layer; `None` sets no limit.
-    pub(crate) max_connections: Option<usize>,
     /// Wire events at DEBUG instead of TRACE.
     pub(crate) debug: bool,
     /// Answer 426 to requests under the mount that are no WebSocket handshake.
@@ -67,7 +65,6 @@ impl Default for Config {
             upgrade_timeout: Duration::from_secs(10),
             progress_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
-            max_connections: None,
             debug: false,
             refuse_plain: false,
             keep_request: true,

@@ -104,15 +104,6 @@ impl Error {
             _ => None,
         }
     }
-
-    pub(crate) fn close_reason(&self) -> &str {
-        match &self.kind {
-            Kind::Violation { reason, .. } | Kind::Timeout(reason) => reason,
-            // What an application's error says is its own business, not the peer's.
-            Kind::Application(_) | Kind::Panic { .. } | Kind::Abandoned { .. } => "internal error",
-            _ => "",
-        }
-    }
 }
 
 impl fmt::Debug for Error {
@@ -227,7 +218,6 @@ mod tests {
         assert!(error.is_application());
         assert_eq!(error.source().unwrap().to_string(), "db password wrong");
         assert_eq!(error.close_code(), Some(CloseCode::INTERNAL));
-        assert!(!error.close_reason().contains("password"));
         assert!(!error.to_string().contains("password"));
     }
 

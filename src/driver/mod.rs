@@ -7,5 +7,6 @@ mod upgraded;
 mod wire;
 
 pub(crate) use driver::caught;
-pub use endpoint::{Endpoint, Seat, StreamFn};
+pub(crate) use endpoint::Seat;
+pub use endpoint::{Endpoint, StreamFn};
 pub(crate) use upgraded::{Confirm, Pending};

@@ -437,7 +437,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         }
         if signals & LEAVE != 0 {
             if let Some(frame) = self.shared.take_leave() {
-                self.session.leave(frame, self.now);
+                self.session.leave(frame);
             }
         }
         if signals & ABORT != 0 {

@@ -9,7 +9,6 @@ mod timers;
 mod utf8;
 mod writer;
 
-pub(crate) use frame::OpCode;
 pub use session::Initiator;
 pub(crate) use session::{Event, Outcome, Phase, Session};
-pub(crate) use writer::{Batch, Load, SLICES, Writer};
+pub(crate) use writer::{Batch, SLICES, Writer};

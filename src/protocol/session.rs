@@ -179,7 +179,7 @@ impl Session {
         now: Instant,
     ) -> Option<Event> {
         while *at < input.len() {
-            if self.stop_reading(now) {
+            if self.stop_reading() {
                 return None;
             }
             let before = *at;
@@ -189,7 +189,7 @@ impl Session {
                 return event;
             }
         }
-        self.stop_reading(now);
+        self.stop_reading();
         None
     }
 
@@ -204,7 +204,7 @@ impl Session {
     pub(crate) fn filled(&mut self, n: usize, now: Instant) -> Option<Event> {
         let taken = self.assembler.filled(n);
         let event = self.interpret(taken, n, now);
-        self.stop_reading(now);
+        self.stop_reading();
         event
     }
 
@@ -315,10 +315,10 @@ impl Session {
 
     /// The server goes down: finish the message that is arriving, let the application
     /// finish with what it has, then close.
-    pub(crate) fn leave(&mut self, frame: CloseFrame, now: Instant) {
+    pub(crate) fn leave(&mut self, frame: CloseFrame) {
         if self.phase == Phase::Open {
             self.leaving = Some(frame);
-            self.stop_reading(now);
+            self.stop_reading();
         }
     }
 
@@ -413,11 +413,6 @@ impl Session {
         matches!(self.phase, Phase::Open | Phase::Finishing)
     }
 
-    /// Whether the closing handshake is over, well or not.
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Draining | Phase::Dead)
-    }
-
     /// Whether bytes of the peer have a meaning, and room for the answers.
     #[inline]
     pub(crate) fn wants_input(&self) -> bool {
@@ -442,7 +437,7 @@ impl Session {
         self.error.take()
     }
 
-    /// How it ended; to ask when it [is closed](Self::is_closed).
+    /// How it ended; to ask when it is closed.
     pub(crate) fn outcome(&self) -> Outcome {
         match &self.outcome {
             Some(outcome) => Outcome {
@@ -689,7 +684,7 @@ impl Session {
 
     /// Whether reading ends here; starts to leave at the end of a message.
     #[inline]
-    fn stop_reading(&mut self, now: Instant) -> bool {
+    fn stop_reading(&mut self) -> bool {
         if self.leaving.is_some() && self.phase == Phase::Open && self.assembler.is_idle() {
             if let Some(frame) = self.leaving.take() {
                 self.settle_with(&frame, Initiator::Shutdown);

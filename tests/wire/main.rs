@@ -1,5 +1,8 @@
 //! Whole stacks from outside: real hyper and the real layer, a client that speaks raw frames.
 //! The ids in the names (F9, N2, …) are those of the project's table of faults.
 
+#![allow(clippy::unwrap_used)]
+
 mod framing;
+mod stack;
 mod support;
