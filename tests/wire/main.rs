@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod framing;
+mod handler;
 mod stack;
 mod support;

@@ -1,0 +1,133 @@
+//! The contract of the handler: each callback returns, fails, panics, or never ends.
+
+use std::time::Duration;
+
+use tower_websocket::{CloseEvent, Connection, Error, Message, Result, WebSocketHandler};
+
+use crate::support::*;
+
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    Fails,
+    Panics,
+    Hangs,
+}
+
+#[derive(Clone)]
+struct Faulty {
+    callback: &'static str,
+    how: How,
+    recorder: Recorder,
+}
+
+impl Faulty {
+    async fn run(&self, callback: &str) -> Result {
+        if callback == self.callback {
+            match self.how {
+                How::Fails => return Err("it failed".into()),
+                How::Panics => panic!("it panicked"),
+                How::Hangs => std::future::pending().await,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WebSocketHandler for Faulty {
+    async fn on_open(&mut self, _: &mut Connection) -> Result {
+        self.recorder.note("open");
+        self.run("on_open").await
+    }
+    async fn on_message(&mut self, _: &mut Connection, _: Message) -> Result {
+        self.recorder.note("message");
+        self.run("on_message").await
+    }
+    async fn on_close(&mut self, _: &mut Connection, event: CloseEvent) -> Result {
+        self.recorder.note(shown_close(&event));
+        self.run("on_close").await
+    }
+    async fn on_error(&mut self, _: &mut Connection, _: Error) -> Result {
+        self.recorder.note("error");
+        self.run("on_error").await
+    }
+}
+
+fn stack(callback: &'static str, how: How) -> (Stack<Faulty>, Recorder) {
+    let recorder = Recorder::default();
+    let handler = Faulty {
+        callback,
+        how,
+        recorder: recorder.clone(),
+    };
+    (Stack::new(handler), recorder)
+}
+
+async fn nothing_is_left(stack: &Stack<Faulty>) {
+    within(async {
+        while stack.shutdown.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_an_error_or_a_panic_closes_with_1011_and_on_close_is_called_once() {
+    for how in [How::Fails, How::Panics] {
+        for callback in ["on_open", "on_message"] {
+            let (stack, recorder) = stack(callback, how);
+            let mut client = stack.open().await;
+            client.try_send(&text("a")).await;
+            let frame = client.frame().await.unwrap();
+            assert_eq!(frame.payload[..2], 1011u16.to_be_bytes());
+            client.try_send(&close(1011, "")).await;
+            client.end().await;
+            drop(client);
+            nothing_is_left(&stack).await;
+            let log = recorder.log();
+            assert_eq!(log[log.len() - 2], "error");
+            assert_eq!(log[log.len() - 1], "close 1011 Application clean");
+            assert_eq!(log.iter().filter(|l| l.starts_with("close")).count(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_a_fault_in_on_close_or_on_error_is_contained() {
+    for how in [How::Fails, How::Panics, How::Hangs] {
+        for callback in ["on_close", "on_error"] {
+            let (stack, recorder) = stack(callback, how);
+            let mut client = stack.open().await;
+            client.send(&[0x83]).await;
+            client.expect_close(Some(1002)).await;
+            drop(client);
+            nothing_is_left(&stack).await;
+            assert_lines(
+                &recorder.log(),
+                &["open", "error", "close 1002 Protocol unclean"],
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a3_a_callback_that_never_ends_does_not_stop_pongs_and_is_dropped_after_the_end() {
+    for callback in ["on_open", "on_message"] {
+        let (stack, recorder) = stack(callback, How::Hangs);
+        let mut client = stack.open().await;
+        client
+            .send(&[text("a"), frame(0x89, b"alive?")].concat())
+            .await;
+        client.expect(0x8A, b"alive?").await;
+        client.send(&close(1000, "")).await;
+        client.end().await;
+        drop(client);
+        nothing_is_left(&stack).await;
+        let closes = recorder
+            .log()
+            .iter()
+            .filter(|l| l.starts_with("close 1000"))
+            .count();
+        assert_eq!(closes, 1, "{:?}", recorder.log());
+    }
+}
