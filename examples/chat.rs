@@ -287,6 +287,6 @@ async fn main() -> std::result::Result<(), String> {
 async fn interrupted() {
     if let Err(e) = tokio::signal::ctrl_c().await {
         eprintln!("Ctrl-C cannot be caught ({e}), so it will not end this in good order");
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
