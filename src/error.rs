@@ -15,7 +15,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// [`Connection::recv`](crate::Connection::recv). `Display` tells this level in one line,
 /// [`source`](std::error::Error::source) the next.
 pub struct Error {
-    kind: Kind,
+    /// Boxed: every connection has room for one, and hardly any needs it.
+    kind: Box<Kind>,
 }
 
 #[derive(Debug)]
@@ -48,12 +49,14 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind }
+        Self {
+            kind: Box::new(kind),
+        }
     }
 
     /// The same once more: `recv` tells it and so does `on_error`.
     pub(crate) fn again(&self) -> Self {
-        Self::new(match &self.kind {
+        Self::new(match &*self.kind {
             Kind::Violation { code, reason } => Kind::Violation {
                 code: *code,
                 reason: reason.clone(),
@@ -66,37 +69,37 @@ impl Error {
 
     /// An error returned by the application's own callback; it is the [`source`](std::error::Error::source).
     pub fn is_application(&self) -> bool {
-        matches!(self.kind, Kind::Application(_))
+        matches!(*self.kind, Kind::Application(_))
     }
 
     /// A callback of the application panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.kind, Kind::Panic { .. })
+        matches!(*self.kind, Kind::Panic { .. })
     }
 
     /// The peer broke RFC 6455 or a limit of the layer; see [`close_code`](Self::close_code).
     pub fn is_protocol(&self) -> bool {
-        matches!(self.kind, Kind::Violation { .. })
+        matches!(*self.kind, Kind::Violation { .. })
     }
 
     /// A deadline passed: heartbeat, progress, idle or close timeout.
     pub fn is_timeout(&self) -> bool {
-        matches!(self.kind, Kind::Timeout(_))
+        matches!(*self.kind, Kind::Timeout(_))
     }
 
     /// The transport failed: reset, broken pipe, a TLS error.
     pub fn is_io(&self) -> bool {
-        matches!(self.kind, Kind::Io(_))
+        matches!(*self.kind, Kind::Io(_))
     }
 
     /// The connection has ended; nothing can be sent any more.
     pub fn is_closed(&self) -> bool {
-        matches!(self.kind, Kind::Closed)
+        matches!(*self.kind, Kind::Closed)
     }
 
     /// The code of the Close frame that the peer got for it, where there is one.
     pub fn close_code(&self) -> Option<CloseCode> {
-        match &self.kind {
+        match &*self.kind {
             Kind::Application(_) | Kind::Panic { .. } | Kind::Abandoned { .. } => {
                 Some(CloseCode::INTERNAL)
             }
@@ -114,7 +117,7 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match &*self.kind {
             Kind::Application(_) => f.write_str("the application's callback returned an error"),
             Kind::Panic { callback, message } => write!(f, "{callback} panicked: {message}"),
             Kind::Abandoned { callback } => write!(
@@ -136,7 +139,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
+        match &*self.kind {
             Kind::Application(e) => Some(&**e),
             Kind::Io(e) => Some(e),
             _ => None,

@@ -1,7 +1,7 @@
 //! [`Connection`]: what every callback gets, and [`CloseEvent`], how it ended.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use super::queue::Shared;
+use super::request::Kept;
 use super::sender::{self, Sender};
 use crate::error::{Error, Kind, SendError, TrySendError};
 use crate::message::{CloseCode, Message};
@@ -35,9 +36,9 @@ pub struct CloseEvent {
 /// What does not change about a connection.
 pub(crate) struct Info {
     pub(crate) id: ConnectionId,
-    pub(crate) request: Parts,
+    pub(crate) request: Kept,
     pub(crate) mount: Arc<str>,
-    /// Where in the request's path the part behind the mount begins.
+    /// The part of the request's path behind the mount.
     pub(crate) rest: Box<str>,
     pub(crate) protocol: Option<Box<str>>,
     pub(crate) peer: Option<SocketAddr>,
@@ -59,8 +60,11 @@ impl Connection {
     ///
     /// The connection is closed; the error gives the message back.
     #[inline]
-    pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.shared.send(message.into()).await
+    pub fn send<M: Into<Message>>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = Result<(), SendError>> + Send + use<'_, M> {
+        self.shared.send(message.into())
     }
 
     /// Queues a message if there is room.
@@ -126,7 +130,7 @@ impl Connection {
     /// Over HTTP/2 the method is CONNECT (RFC 8441). Empty if the layer was told not to
     /// [`keep_request`](crate::WebSocketLayer::keep_request).
     pub fn request(&self) -> &Parts {
-        &self.shared.info.request
+        self.shared.info.request.parts()
     }
 
     /// The path under which the layer is mounted, Rack's `SCRIPT_NAME`; empty for `/`.

@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -20,16 +21,12 @@ use crate::shutdown::Drain;
 
 /// Something was queued.
 pub(crate) const OUTPUT: u32 = 1;
-/// The application closed.
-pub(crate) const CLOSE: u32 = 2;
-/// The application wants a ping sent.
-pub(crate) const PING: u32 = 4;
-/// The server goes down.
-pub(crate) const LEAVE: u32 = 8;
+/// Something else is asked for, see [`Asked`].
+pub(crate) const ASKED: u32 = 2;
 /// The server is down.
-pub(crate) const ABORT: u32 = 16;
+pub(crate) const ABORT: u32 = 4;
 /// The application took what was read ahead.
-pub(crate) const ROOM: u32 = 32;
+pub(crate) const ROOM: u32 = 8;
 /// The driver sleeps: who signals must wake it.
 const PARKED: u32 = 1 << 31;
 
@@ -47,6 +44,17 @@ pub(crate) struct Shared {
     inbox: Mutex<Inbox>,
 }
 
+/// The future of `send`. Small, since it lies in every connection's task: waiting is boxed.
+pub(crate) struct Sending<'a> {
+    shared: &'a Shared,
+    state: State<'a>,
+}
+
+enum State<'a> {
+    Now(Option<Message>),
+    Later(Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>),
+}
+
 #[derive(Default)]
 struct Queue {
     writer: Writer,
@@ -54,9 +62,18 @@ struct Queue {
     closed: bool,
     /// Somebody found it full since there was last room.
     waited: bool,
-    close: Option<CloseFrame>,
-    leave: Option<CloseFrame>,
-    ping: Option<Bytes>,
+    /// What else is asked of the driver. Boxed: most of the time it is nothing.
+    asked: Option<Box<Asked>>,
+}
+
+/// What the driver is asked to do beside writing messages.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// The application closes.
+    pub(crate) close: Option<CloseFrame>,
+    /// The server goes down.
+    pub(crate) leave: Option<CloseFrame>,
+    pub(crate) ping: Option<Bytes>,
 }
 
 /// Messages that arrived while a callback was running.
@@ -113,15 +130,13 @@ impl Shared {
 
     /// Queues a message as soon as there is room.
     #[inline]
-    pub(crate) async fn send(&self, message: Message) -> Result<(), SendError> {
-        match self.try_send(message) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(message)) => Err(SendError(message)),
-            Err(TrySendError::Full(message)) => self.send_later(message).await,
+    pub(crate) fn send(&self, message: Message) -> Sending<'_> {
+        Sending {
+            shared: self,
+            state: State::Now(Some(message)),
         }
     }
 
-    #[cold]
     async fn send_later(&self, mut message: Message) -> Result<(), SendError> {
         loop {
             let mut space = std::pin::pin!(self.space.notified());
@@ -148,9 +163,9 @@ impl Shared {
             return false;
         }
         queue.closed = true;
-        queue.close = Some(frame);
+        queue.asked().close = Some(frame);
         drop(queue);
-        self.signal(CLOSE);
+        self.signal(ASKED);
         self.space.notify_waiters();
         true
     }
@@ -165,9 +180,9 @@ impl Shared {
         if queue.closed {
             return false;
         }
-        queue.ping = Some(payload);
+        queue.asked().ping = Some(payload);
         drop(queue);
-        self.signal(PING);
+        self.signal(ASKED);
         true
     }
 
@@ -253,16 +268,8 @@ impl Shared {
         self.space.notify_waiters();
     }
 
-    pub(crate) fn take_close(&self) -> Option<CloseFrame> {
-        self.queue().close.take()
-    }
-
-    pub(crate) fn take_leave(&self) -> Option<CloseFrame> {
-        self.queue().leave.take()
-    }
-
-    pub(crate) fn take_ping(&self) -> Option<Bytes> {
-        self.queue().ping.take()
+    pub(crate) fn take_asked(&self) -> Option<Box<Asked>> {
+        self.queue().asked.take()
     }
 
     /// Puts a message where the application finds it. Gives the waker of a `recv` that waits.
@@ -333,14 +340,46 @@ impl Shared {
     }
 }
 
+impl Future for Sending<'_> {
+    type Output = Result<(), SendError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = self.shared;
+        if let State::Now(message) = &mut self.state {
+            let Some(message) = message.take() else {
+                // Polled after it was ready.
+                return Poll::Pending;
+            };
+            match shared.try_send(message) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(TrySendError::Closed(message)) => return Poll::Ready(Err(SendError(message))),
+                Err(TrySendError::Full(message)) => {
+                    self.state = State::Later(Box::pin(shared.send_later(message)));
+                }
+            }
+        }
+        match &mut self.state {
+            State::Later(later) => later.as_mut().poll(cx),
+            State::Now(_) => Poll::Pending,
+        }
+    }
+}
+
 impl Drain for Shared {
     fn leave(&self, frame: CloseFrame) {
-        self.queue().leave = Some(frame);
-        self.signal(LEAVE);
+        self.queue().asked().leave = Some(frame);
+        self.signal(ASKED);
     }
 
     fn abort(&self) {
         self.signal(ABORT);
+    }
+}
+
+impl Queue {
+    fn asked(&mut self) -> &mut Asked {
+        self.asked.get_or_insert_default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Sender`]: the other end of a connection, for any task.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use super::connection::ConnectionId;
@@ -53,8 +54,12 @@ impl Sender {
     /// # Errors
     ///
     /// The connection is closed; the error gives the message back.
-    pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.shared.send(message.into()).await
+    #[inline]
+    pub fn send<M: Into<Message>>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = Result<(), SendError>> + Send + use<'_, M> {
+        self.shared.send(message.into())
     }
 
     /// Queues a message if there is room.

@@ -3,79 +3,83 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::wire::{Beside, Wire};
-use crate::config::Config;
-use crate::connection::{CloseEvent, Connection, Shared};
+use crate::connection::{CloseEvent, Connection};
 use crate::error::{Error, Kind, SendError, TrySendError};
 use crate::handler::{Result, WebSocketHandler};
 use crate::message::{CloseCode, CloseFrame};
 
 /// Runs a connection whose 101 has been sent, until nothing of it is left.
-pub(crate) async fn drive<H, IO>(mut handler: H, shared: Arc<Shared>, config: Arc<Config>, io: IO)
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps room for its arguments twice"
+)]
+pub(crate) fn drive<H, IO>(mut handler: H, mut wire: Wire<IO>) -> impl Future<Output = ()> + Send
 where
     H: WebSocketHandler,
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let mut conn = Connection::new(shared.clone());
-    let mut wire = Wire::new(io, shared.clone(), config);
-    poll_fn(|cx| {
-        shared.set_driver(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
-    tracing::debug!("open");
-
-    let mut called = call(&mut wire, "on_open", async {
-        handler.on_open(&mut conn).await
-    })
-    .await;
-    while called.is_ok() {
-        let Some(message) = poll_fn(|cx| wire.poll_next(cx)).await else {
-            break;
-        };
-        called = call(&mut wire, "on_message", async {
-            handler.on_message(&mut conn, message).await
+    async move {
+        let mut conn = wire.connection();
+        poll_fn(|cx| {
+            wire.set_driver(cx.waker());
+            Poll::Ready(())
         })
         .await;
-    }
+        tracing::debug!("open");
 
-    let ended = wire.is_over();
-    if let Err(error) = called {
-        // After the end, that nothing can be sent any more is no news.
-        if !(ended && is_closed(&error)) {
+        let mut called = call(&mut wire, "on_open", async {
+            handler.on_open(&mut conn).await
+        })
+        .await;
+        while called.is_ok() {
+            let Some(message) = poll_fn(|cx| wire.poll_next(cx)).await else {
+                break;
+            };
+            called = call(&mut wire, "on_message", async {
+                handler.on_message(&mut conn, message).await
+            })
+            .await;
+        }
+
+        let ended = wire.is_over();
+        if let Err(error) = called {
+            // After the end, that nothing can be sent any more is no news.
+            if !(ended && is_closed(&error)) {
+                tell(&mut wire, &mut handler, &mut conn, error).await;
+            }
+            wire.close(CloseFrame::known(CloseCode::INTERNAL, "internal error"));
+        } else {
+            wire.finished();
+        }
+        if let Some(error) = wire.take_error() {
             tell(&mut wire, &mut handler, &mut conn, error).await;
         }
-        wire.close(CloseFrame::known(CloseCode::INTERNAL, "internal error"));
-    } else {
-        wire.finished();
-    }
-    if let Some(error) = wire.take_error() {
-        tell(&mut wire, &mut handler, &mut conn, error).await;
-    }
 
-    poll_fn(|cx| wire.poll_end(cx, true)).await;
-    let outcome = wire.outcome();
-    tracing::debug!(
-        code = outcome.code.as_u16(),
-        reason = %outcome.reason,
-        initiator = ?outcome.initiator,
-        clean = outcome.clean,
-        "closed"
-    );
-    wire.limit();
-    let called = call(&mut wire, "on_close", async {
-        handler.on_close(&mut conn, CloseEvent::new(outcome)).await
-    })
-    .await;
-    if let Err(error) = called {
-        log("on_close failed", &error);
+        poll_fn(|cx| wire.poll_end(cx, true)).await;
+        let outcome = wire.outcome();
+        tracing::debug!(
+            code = outcome.code.as_u16(),
+            reason = %outcome.reason,
+            initiator = ?outcome.initiator,
+            clean = outcome.clean,
+            "closed"
+        );
+        wire.limit();
+        let called = call(&mut wire, "on_close", async {
+            handler.on_close(&mut conn, CloseEvent::new(outcome)).await
+        })
+        .await;
+        if let Err(error) = called {
+            log("on_close failed", &error);
+        }
+        poll_fn(|cx| wire.poll_end(cx, false)).await;
     }
-    poll_fn(|cx| wire.poll_end(cx, false)).await;
 }
 
 /// Tells `on_error`, and the log.
@@ -95,49 +99,59 @@ where
     }
 }
 
-/// Runs a callback, and the connection beside it. All that can go wrong with a callback
-/// becomes an error here: it returns one, it panics, or it does not end after the connection
-/// has.
-async fn call<IO>(
-    wire: &mut Wire<IO>,
-    name: &'static str,
-    callback: impl Future<Output = Result>,
-) -> std::result::Result<(), Error>
+pin_project! {
+    /// Runs a callback, and the connection beside it. All that can go wrong with a callback
+    /// becomes an error here: it returns one, it panics, or it does not end after the
+    /// connection has.
+    ///
+    /// Written by hand, since an `async fn` would keep room for the callback twice.
+    struct Call<'a, IO, F> {
+        wire: &'a mut Wire<IO>,
+        name: &'static str,
+        #[pin]
+        callback: Option<F>,
+    }
+}
+
+fn call<'a, IO, F>(wire: &'a mut Wire<IO>, name: &'static str, callback: F) -> Call<'a, IO, F> {
+    Call {
+        wire,
+        name,
+        callback: Some(callback),
+    }
+}
+
+impl<IO, F> Future for Call<'_, IO, F>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result>,
 {
-    let mut callback = pin!(Some(callback));
-    let called = poll_fn(|cx| {
-        loop {
-            let Some(running) = callback.as_mut().as_pin_mut() else {
+    type Output = std::result::Result<(), Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let callback = *this.name;
+        let failure = loop {
+            let Some(running) = this.callback.as_mut().as_pin_mut() else {
                 return Poll::Ready(Ok(()));
             };
             // The callback first: most are ready at once, and then nothing else is looked at.
             match poll_caught(running, cx) {
-                Poll::Ready(Ok(returned)) => {
-                    return Poll::Ready(returned.map_err(Kind::Application));
-                }
-                Poll::Ready(Err(message)) => {
-                    let callback = name;
-                    return Poll::Ready(Err(Kind::Panic { callback, message }));
-                }
+                Poll::Ready(Ok(Ok(()))) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(Err(error))) => break Kind::Application(error),
+                Poll::Ready(Err(message)) => break Kind::Panic { callback, message },
                 Poll::Pending => {}
             }
-            match wire.poll_beside(cx) {
-                Poll::Ready(Beside::Again) => {}
-                Poll::Ready(Beside::Abandon) => {
-                    return Poll::Ready(Err(Kind::Abandoned { callback: name }));
-                }
-                Poll::Pending => return Poll::Pending,
+            match ready!(this.wire.poll_beside(cx)) {
+                Beside::Again => {}
+                Beside::Abandon => break Kind::Abandoned { callback },
             }
-        }
-    })
-    .await;
-    if called.is_err() {
+        };
         // What it holds is dropped here, where a second panic does no harm.
-        let _ = catch_unwind(AssertUnwindSafe(|| callback.set(None)));
+        let _ = catch_unwind(AssertUnwindSafe(|| this.callback.set(None)));
+        Poll::Ready(Err(Error::new(failure)))
     }
-    called.map_err(Error::new)
 }
 
 /// Runs a part of the application that has no connection beside it. A panic is an error

@@ -13,6 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::driver::{caught, drive, log};
+use super::wire::Wire;
 use crate::config::Config;
 use crate::connection::Shared;
 use crate::error::{Error, Kind};
@@ -51,8 +52,8 @@ impl<H: WebSocketHandler> Endpoint for H {
         self.on_upgrade(handshake).await
     }
 
-    async fn serve(self, seat: Seat, io: TokioIo<Upgraded>) {
-        drive(self, seat.shared, seat.config, io).await;
+    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send {
+        drive(self, Wire::new(io, seat.shared, seat.config))
     }
 }
 
@@ -100,7 +101,7 @@ impl Endpoint for StreamFn {
             .max_frame_size(Some(seat.config.max_frame));
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         tracing::debug!("open");
-        let request = seat.shared.info.request.clone();
+        let request = seat.shared.info.request.parts().clone();
         let mut running = pin!(caught(async { (self.function)(socket, request).await }));
         let mut aborted = pin!(seat.shared.aborted());
         let ended = poll_fn(|cx| match aborted.as_mut().poll(cx) {

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::config::{BUDGET, Config, SCRATCH};
-use crate::connection::{ABORT, CLOSE, LEAVE, OUTPUT, PING, Shared};
+use crate::connection::{ABORT, ASKED, Connection, OUTPUT, Shared};
 use crate::error::Error;
 use crate::message::{CloseFrame, Message};
 use crate::protocol::{Batch, Event, Initiator, Outcome, Phase, SLICES, Session};
@@ -92,6 +92,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             handled: 0,
             reads: 0,
         }
+    }
+
+    /// The application's view of it.
+    pub(crate) fn connection(&self) -> Connection {
+        Connection::new(self.shared.clone())
+    }
+
+    /// Tells whom to wake when something is asked of the connection.
+    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+        self.shared.set_driver(waker);
     }
 
     /// The next message; `None` when there will be no more.
@@ -424,19 +434,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     #[cold]
     fn act_on(&mut self, signals: u32) {
         self.now = tokio::time::Instant::now().into_std();
-        if signals & PING != 0 {
-            if let Some(payload) = self.shared.take_ping() {
+        if signals & ASKED != 0 {
+            let asked = self.shared.take_asked().unwrap_or_default();
+            if let Some(payload) = asked.ping {
                 self.session.ping(&payload);
             }
-        }
-        if signals & CLOSE != 0 {
-            if let Some(frame) = self.shared.take_close() {
+            if let Some(frame) = asked.close {
                 self.log(|f| write!(f, "close {} \"{}\"", frame.code, frame.reason));
                 self.close(frame);
             }
-        }
-        if signals & LEAVE != 0 {
-            if let Some(frame) = self.shared.take_leave() {
+            if let Some(frame) = asked.leave {
                 self.session.leave(frame);
             }
         }
@@ -458,7 +465,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     }
 
     /// Whether the one to tell is the callback of this very task; others are woken.
-    fn tell(&self, waker: &std::task::Waker, cx: &Context<'_>) -> bool {
+    fn tell(&self, waker: &Waker, cx: &Context<'_>) -> bool {
         if !waker.will_wake(cx.waker()) {
             waker.wake_by_ref();
         }

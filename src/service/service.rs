@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::Empty;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
@@ -19,7 +19,8 @@ use tracing::{Instrument, Span};
 
 use super::future::{Accepted, ResponseFuture};
 use super::layer::{Options, WebSocketLayer};
-use crate::connection::{ConnectionId, Info, Shared};
+use crate::config::Config;
+use crate::connection::{ConnectionId, Info, Kept, Shared};
 use crate::driver::{Endpoint, Pending, Seat, caught};
 use crate::handler::Handshake;
 use crate::handshake::{self, Decision, Offer, Rejection};
@@ -221,15 +222,16 @@ async fn upgrade<E: Endpoint>(
         id,
         rest: request.uri.path().get(rest..).unwrap_or_default().into(),
         request: if options.config.keep_request {
-            compact(request)
+            Kept::new(request)
         } else {
-            Request::new(()).into_parts().0
+            Kept::nothing()
         },
         mount: options.mount.as_str().clone(),
         protocol: offer.selected.map(String::into_boxed_str),
         peer,
     };
-    let shared = Arc::new(Shared::new(options.config.clone(), info));
+    let config = options.config.clone();
+    let shared = Arc::new(Shared::new(config.clone(), info));
     // Before the task exists, so that a drain at this moment finds it.
     let drain: Arc<dyn Drain> = shared.clone();
     let tracked = options
@@ -237,7 +239,7 @@ async fn upgrade<E: Endpoint>(
         .track(Arc::downgrade(&drain))
         .ok_or_else(|| draining(version))?;
     runtime
-        .spawn(run(endpoint, pending, shared, options, Held { tracked, permit }).instrument(span));
+        .spawn(run(endpoint, pending, shared, config, Held { tracked, permit }).instrument(span));
     Ok((response, confirm))
 }
 
@@ -249,46 +251,23 @@ struct Held {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-async fn run<E: Endpoint>(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps room for its arguments twice"
+)]
+fn run<E: Endpoint>(
     endpoint: E,
     pending: Pending,
     shared: Arc<Shared>,
-    options: Arc<Options>,
+    config: Arc<Config>,
     held: Held,
-) {
-    if let Some(io) = pending.open(options.config.upgrade_timeout).await {
-        let config = options.config.clone();
-        drop(options);
-        endpoint.serve(Seat { shared, config }, io).await;
-    }
-    drop(held);
-}
-
-/// The request as it is kept for `conn.request()`: values that pin the server's read buffer
-/// are copied into one buffer of their own size.
-fn compact(mut request: Parts) -> Parts {
-    let size = request.headers.values().map(HeaderValue::len).sum();
-    let mut bytes = bytes::BytesMut::with_capacity(size);
-    for value in request.headers.values() {
-        bytes.extend_from_slice(value.as_bytes());
-    }
-    let mut bytes = bytes.freeze();
-    let mut headers = HeaderMap::with_capacity(request.headers.keys_len());
-    for (name, value) in &request.headers {
-        let copy = bytes.split_to(value.len());
-        if let Ok(mut copy) = HeaderValue::from_maybe_shared(copy) {
-            copy.set_sensitive(value.is_sensitive());
-            headers.append(own_name(name), copy);
+) -> impl Future<Output = ()> + Send {
+    async move {
+        if let Some(io) = pending.open(config.upgrade_timeout).await {
+            endpoint.serve(Seat { shared, config }, io).await;
         }
+        drop(held);
     }
-    request.headers = headers;
-    request.uri = request.uri.to_string().parse().unwrap_or(request.uri);
-    request
-}
-
-/// Names that http does not know are slices of the read buffer, too.
-fn own_name(name: &HeaderName) -> HeaderName {
-    HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
 }
 
 /// One line for whoever forgot `enable_connect_protocol()` and wonders why nothing opens.

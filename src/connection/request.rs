@@ -1,0 +1,187 @@
+//! [`Kept`]: the request of a connection, in as few bytes as it can be kept.
+//!
+//! A `HeaderMap` takes 104 bytes for each header beside the header itself, and its values
+//! would pin the server's read buffer. Most connections are opened, looked at once if at all,
+//! and then live for hours: so the head is kept as one run of bytes, and made into
+//! [`Parts`] when the application asks for it.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+
+/// See the module docs.
+pub(crate) struct Kept {
+    packed: Packed,
+    parts: OnceLock<Box<Parts>>,
+}
+
+struct Packed {
+    method: Method,
+    version: Version,
+    extensions: Extensions,
+    /// The URI, then each header: [`FIELD`] bytes, its name, its value.
+    bytes: Box<[u8]>,
+    uri: usize,
+}
+
+/// In front of a header: 1 if its value is sensitive, the length of its name in 2 bytes (http
+/// allows 64 KiB) and of its value in 4.
+const FIELD: usize = 7;
+
+impl Kept {
+    pub(crate) fn new(request: Parts) -> Self {
+        let uri = request.uri.to_string();
+        // What cannot be packed is kept as it is.
+        let exact = uri.parse::<Uri>().is_ok_and(|parsed| parsed == request.uri);
+        let Some(bytes) = exact.then(|| pack(&uri, &request.headers)).flatten() else {
+            let kept = Self::nothing();
+            return Self {
+                parts: OnceLock::from(Box::new(request)),
+                ..kept
+            };
+        };
+        Self {
+            packed: Packed {
+                method: request.method,
+                version: request.version,
+                // Empty, its map may still be as large as it was.
+                extensions: if request.extensions.is_empty() {
+                    Extensions::new()
+                } else {
+                    request.extensions
+                },
+                bytes,
+                uri: uri.len(),
+            },
+            parts: OnceLock::new(),
+        }
+    }
+
+    /// For an application that does not want it.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            packed: Packed {
+                method: Method::GET,
+                version: Version::HTTP_11,
+                extensions: Extensions::new(),
+                bytes: Box::from(*b"/"),
+                uri: 1,
+            },
+            parts: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        self.parts.get_or_init(|| Box::new(self.packed.unpack()))
+    }
+}
+
+fn pack(uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
+    let size = headers
+        .iter()
+        .map(|(name, value)| FIELD + name.as_str().len() + value.len());
+    let mut bytes = Vec::with_capacity(uri.len() + size.sum::<usize>());
+    bytes.extend_from_slice(uri.as_bytes());
+    for (name, value) in headers {
+        let (name, sensitive) = (name.as_str().as_bytes(), value.is_sensitive());
+        bytes.push(sensitive.into());
+        bytes.extend_from_slice(&u16::try_from(name.len()).ok()?.to_be_bytes());
+        bytes.extend_from_slice(&u32::try_from(value.len()).ok()?.to_be_bytes());
+        bytes.extend_from_slice(name);
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    Some(bytes.into_boxed_slice())
+}
+
+impl Packed {
+    fn unpack(&self) -> Parts {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        let (uri, fields) = self.bytes.split_at_checked(self.uri).unwrap_or((b"/", &[]));
+        parts.uri = Uri::try_from(uri).unwrap_or_default();
+        parts.method = self.method.clone();
+        parts.version = self.version;
+        parts.extensions = self.extensions.clone();
+        let mut fields = Bytes::copy_from_slice(fields);
+        while let Some((name, value)) = next_field(&mut fields) {
+            parts.headers.append(name, value);
+        }
+        parts
+    }
+}
+
+/// `None` at the end.
+fn next_field(fields: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
+    let [sensitive, n0, n1, v0, v1, v2, v3] = *fields.first_chunk::<FIELD>()?;
+    let name_end = FIELD + usize::from(u16::from_be_bytes([n0, n1]));
+    let end = name_end + u32::from_be_bytes([v0, v1, v2, v3]) as usize;
+    let name = HeaderName::from_bytes(fields.get(FIELD..name_end)?).ok()?;
+    let value = fields.get(name_end..end)?;
+    let mut value = HeaderValue::from_maybe_shared(fields.slice_ref(value)).ok()?;
+    value.set_sensitive(sensitive == 1);
+    *fields = fields.slice(end..);
+    Some((name, value))
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Parts {
+        let mut cookie = HeaderValue::from_static("id=1");
+        cookie.set_sensitive(true);
+        let mut request = Request::get("https://example.com:8443/chat/%7Eroom?q=1")
+            .version(Version::HTTP_2)
+            .header("Host", "example.com")
+            .header("X-My-Own", HeaderValue::from_bytes(b"caf\xE9").unwrap())
+            .header("cookie", cookie)
+            .header("Cookie", "b=2")
+            .header("empty", "")
+            .body(())
+            .unwrap();
+        request.extensions_mut().insert("what a layer found out");
+        request.into_parts().0
+    }
+
+    #[test]
+    fn what_is_kept_is_what_came() {
+        let kept = Kept::new(request());
+        let (came, kept) = (request(), kept.parts());
+        assert_eq!(kept.method, came.method);
+        assert_eq!(kept.uri, came.uri);
+        assert_eq!(kept.version, came.version);
+        assert_eq!(kept.headers, came.headers);
+        let cookies: Vec<_> = kept.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["id=1", "b=2"]);
+        assert!(cookies[0].is_sensitive() && !cookies[1].is_sensitive());
+        assert_eq!(
+            kept.extensions.get::<&str>(),
+            Some(&"what a layer found out")
+        );
+    }
+
+    #[test]
+    fn every_form_of_a_target_is_kept() {
+        for uri in ["/", "//a", "/?", "*", "example.com:80", "http://a/b?c#d"] {
+            let mut request = request();
+            request.uri = uri.parse().unwrap();
+            let came = request.uri.clone();
+            assert_eq!(Kept::new(request).parts().uri, came, "{uri}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_an_empty_request() {
+        let nothing = Kept::nothing();
+        assert_eq!(nothing.parts().uri, "/");
+        assert!(nothing.parts().headers.is_empty());
+    }
+}
