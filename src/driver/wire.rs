@@ -14,7 +14,7 @@ use crate::config::{BUDGET, Config, SCRATCH};
 use crate::connection::{ABORT, ASKED, Connection, OUTPUT, Shared};
 use crate::error::Error;
 use crate::message::{CloseFrame, Message};
-use crate::protocol::{Batch, Event, Initiator, Outcome, Phase, SLICES, Session};
+use crate::protocol::{Batch, Event, Initiator, Moment, Outcome, Phase, SLICES, Session};
 
 /// Reads before a connection gives its thread to others, however fast the peer is.
 const READS: u32 = 32;
@@ -27,14 +27,15 @@ pub(crate) struct Wire<IO> {
     session: Session,
     batch: Batch,
     input: Input,
-    /// An event that a read brought without going through `input`.
-    direct: Option<Event>,
+    /// A large message that was read without going through `input`.
+    direct: Option<Box<Message>>,
     sleep: Pin<Box<Sleep>>,
     /// What `sleep` is set to; later deadlines need no re-arming.
-    armed: Option<Instant>,
+    armed: Option<Moment>,
     /// Until when the application may run after the end.
-    grace: Option<Instant>,
-    now: Instant,
+    grace: Option<Moment>,
+    started: Instant,
+    now: Moment,
     /// `now` is from before a sleep.
     stale: bool,
     /// There may be something in the queue.
@@ -67,19 +68,20 @@ pub(crate) enum Beside {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     pub(crate) fn new(io: IO, shared: Arc<Shared>, config: Arc<Config>) -> Self {
-        let now = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         Self {
             io,
             shared,
-            session: Session::new(config.clone(), now.into_std()),
+            session: Session::new(config.clone()),
             config,
             batch: Batch::default(),
             input: Input::default(),
             direct: None,
-            sleep: Box::pin(tokio::time::sleep_until(now)),
+            sleep: Box::pin(tokio::time::sleep_until(started)),
             armed: None,
             grace: None,
-            now: now.into_std(),
+            started: started.into_std(),
+            now: Moment::START,
             stale: false,
             queued: true,
             unflushed: false,
@@ -208,7 +210,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
-        self.now = tokio::time::Instant::now().into_std();
+        self.look_at_clock();
         self.grace = Some(self.now + self.config.close_timeout);
     }
 
@@ -227,7 +229,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     fn decode(&mut self) -> Option<Message> {
         loop {
             let event = match self.direct.take() {
-                Some(event) => event,
+                Some(message) => Event::Message(*message),
                 None if self.input.at == self.input.end => return None,
                 None => {
                     let Input { bytes, at, end, .. } = &mut self.input;
@@ -250,7 +252,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.stale {
             self.stale = false;
-            self.now = tokio::time::Instant::now().into_std();
+            self.look_at_clock();
         }
         let before = self.session.phase();
         self.poll_write(cx);
@@ -329,7 +331,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             let n = ready!(pin!(self.io.read_buf(&mut rest)).poll(cx));
             if let Ok(n @ 1..) = n {
                 self.session.arrived(n, self.now);
-                self.direct = self.session.filled(n, self.now);
+                if let Some(Event::Message(message)) = self.session.filled(n, self.now) {
+                    self.direct = Some(Box::new(message));
+                }
                 return Poll::Ready(());
             }
             n
@@ -391,17 +395,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             return true;
         }
         if self.armed.is_none_or(|armed| next < armed) {
-            self.sleep.as_mut().reset(next.into());
+            self.sleep
+                .as_mut()
+                .reset((self.started + next.age()).into());
             self.armed = Some(next);
             // Outside tokio's budget: with none left the waker would not be kept.
             let sleep = tokio::task::unconstrained(self.sleep.as_mut());
             if pin!(sleep).poll(cx).is_ready() {
                 self.armed = None;
-                self.now = tokio::time::Instant::now().into_std();
+                self.look_at_clock();
                 return true;
             }
         }
         false
+    }
+
+    #[inline]
+    fn look_at_clock(&mut self) {
+        let age = tokio::time::Instant::now().into_std() - self.started;
+        self.now = Moment::new(age);
     }
 
     /// The task is about to sleep: nothing of the thread's is kept.
@@ -433,7 +445,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     #[cold]
     fn act_on(&mut self, signals: u32) {
-        self.now = tokio::time::Instant::now().into_std();
+        self.look_at_clock();
         if signals & ASKED != 0 {
             let asked = self.shared.take_asked().unwrap_or_default();
             if let Some(payload) = asked.ping {

@@ -1,14 +1,19 @@
 //! The WebSocket protocol of a server, RFC 6455, without I/O: bytes, messages and
-//! instants in, events, bytes and deadlines out. Knows no socket, no task, no clock.
+//! moments in, events, bytes and deadlines out. Knows no socket, no task, no clock.
 
 mod assembler;
+mod ending;
 mod frame;
+mod lane;
+mod liveness;
 mod mask;
 mod session;
 mod timers;
 mod utf8;
 mod writer;
 
-pub use session::Initiator;
-pub(crate) use session::{Event, Outcome, Phase, Session};
+pub use ending::Initiator;
+pub(crate) use ending::Outcome;
+pub(crate) use session::{Event, Phase, Session};
+pub(crate) use timers::Moment;
 pub(crate) use writer::{Batch, SLICES, Writer};

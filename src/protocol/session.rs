@@ -1,4 +1,4 @@
-//! A connection after the 101, as a value: bytes, requests and instants in; events, bytes
+//! A connection after the 101, as a value: bytes, requests and moments in; events, bytes
 //! and deadlines out. It decides everything and touches nothing.
 //!
 //! The end of a connection goes through [`Phase`]: inbound is over and the application may
@@ -9,46 +9,20 @@
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytes::buf::Limit;
 
 use super::assembler::{Assembler, Limits, Received, Violation};
+use super::ending::{Ending, Initiator, Outcome, Reply};
 use super::frame::OpCode;
-use super::timers::{Progress, Timer, Timers};
-use super::writer::{Batch, Writer, write_close, write_control};
-use crate::config::{CONTROL_LANE, Config, SCRATCH};
+use super::lane::Lane;
+use super::liveness::{Due, Liveness};
+use super::timers::Moment;
+use super::writer::{Batch, Writer, write_close};
+use crate::config::{Config, SCRATCH};
 use crate::error::{Error, Kind};
 use crate::message::{CloseCode, CloseFrame, CloseReason, Message};
-
-/// Who ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Initiator {
-    /// The peer sent the first Close frame.
-    Peer,
-    /// The application called `close`, returned an error, or panicked.
-    Application,
-    /// [`Shutdown`](crate::Shutdown) drained the server.
-    Shutdown,
-    /// A deadline passed: heartbeat, progress, idle.
-    Timeout,
-    /// The peer broke the protocol or a limit.
-    Protocol,
-    /// The transport ended or failed without a Close frame.
-    Transport,
-}
-
-/// How a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub(crate) code: CloseCode,
-    pub(crate) reason: CloseReason,
-    pub(crate) initiator: Initiator,
-    /// Both Close frames were exchanged.
-    pub(crate) clean: bool,
-}
 
 /// What the bytes of a peer amount to.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,81 +54,41 @@ pub(crate) enum Phase {
 pub(crate) struct Session {
     config: Arc<Config>,
     assembler: Assembler,
+    lane: Lane,
+    live: Liveness,
     phase: Phase,
-    /// Pings and pongs that wait to be written: the control lane.
-    lane: Vec<u8>,
-    /// Where the last frame in the lane begins, if it is a pong.
-    last_pong: Option<usize>,
-    timers: Timers,
-    last_received: Instant,
-    last_message: Instant,
-    /// The payload of the ping that waits for its pong.
-    ping: Option<[u8; 4]>,
-    pings: u32,
-    control_since: Instant,
-    control_count: u32,
-    reading: Option<Progress>,
-    writing: Option<Progress>,
-    /// When the socket last took bytes after it had been full.
-    last_room: Option<Instant>,
-    /// Since when the driver does not read, and the pong deadline that was stopped.
-    paused: Option<(Instant, Option<Instant>)>,
-    /// The Close frame to send; `None` inside for an empty one. Taken when it is written.
-    close: Option<Option<CloseFrame>>,
-    /// Our Close has been handed to the driver.
+    /// Leave with this at the end of the message that is arriving.
+    leaving: Option<Box<CloseFrame>>,
+    /// How it ends, once that is decided.
+    ending: Option<Box<Ending>>,
+    /// Our Close has been handed to the driver, or there will be none.
     close_taken: bool,
     /// We were first: wait for the peer's Close.
     await_peer: bool,
     peer_closed: bool,
     /// The input has ended, or has lost its meaning.
     input_over: bool,
-    /// Leave with this at the end of the message that is arriving.
-    leaving: Option<CloseFrame>,
-    outcome: Option<Box<Outcome>>,
-    clean: bool,
-    error: Option<Error>,
 }
 
 impl Session {
-    pub(crate) fn new(config: Arc<Config>, now: Instant) -> Self {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
         let limits = Limits {
             max_message: config.max_message,
             max_frame: config.max_frame,
             max_fragments: config.max_fragments,
         };
-        let mut timers = Timers::default();
-        if let Some(silence) = config.heartbeat {
-            timers.set(Timer::Heartbeat, now + silence);
-        }
-        if let Some(idle) = config.idle_timeout {
-            timers.set(Timer::Idle, now + idle);
-        }
         Self {
+            live: Liveness::new(&config),
             config,
             assembler: Assembler::new(limits),
+            lane: Lane::new(),
             phase: Phase::Open,
-            lane: Vec::new(),
-            last_pong: None,
-            timers,
-            last_received: now,
-            last_message: now,
-            ping: None,
-            pings: 0,
-            control_since: now,
-            control_count: 0,
-            reading: None,
-            writing: None,
-            last_room: None,
-            paused: None,
-            close: None,
+            leaving: None,
+            ending: None,
             close_taken: false,
             await_peer: false,
             peer_closed: false,
             input_over: false,
-            leaving: None,
-            outcome: None,
-            clean: false,
-            error: None,
         }
     }
 
@@ -162,11 +96,8 @@ impl Session {
 
     /// Bytes arrived from the peer, whatever they are.
     #[inline]
-    pub(crate) fn arrived(&mut self, n: usize, now: Instant) {
-        self.last_received = now;
-        if let Some(reading) = &mut self.reading {
-            reading.add(n);
-        }
+    pub(crate) fn arrived(&mut self, n: usize, now: Moment) {
+        self.live.arrived(n, now);
     }
 
     /// Takes from `input` at `at`, and returns the first event in it. `None`: all that has a
@@ -176,7 +107,7 @@ impl Session {
         &mut self,
         input: &mut [u8],
         at: &mut usize,
-        now: Instant,
+        now: Moment,
     ) -> Option<Event> {
         while *at < input.len() {
             if self.stop_reading() {
@@ -201,7 +132,7 @@ impl Session {
     }
 
     /// `n` bytes were read into what [`direct`](Self::direct) gave.
-    pub(crate) fn filled(&mut self, n: usize, now: Instant) -> Option<Event> {
+    pub(crate) fn filled(&mut self, n: usize, now: Moment) -> Option<Event> {
         let taken = self.assembler.filled(n);
         let event = self.interpret(taken, n, now);
         self.stop_reading();
@@ -209,13 +140,9 @@ impl Session {
     }
 
     /// The peer ended its side of the transport.
-    pub(crate) fn end_of_input(&mut self, now: Instant) {
+    pub(crate) fn end_of_input(&mut self, now: Moment) {
         match self.phase {
-            Phase::Open => {
-                self.settle(CloseCode::ABNORMAL, "", Initiator::Transport);
-                self.close = None;
-                self.finish();
-            }
+            Phase::Open => self.finish(Ending::abnormal("", Initiator::Transport)),
             Phase::Awaiting => self.drain(now),
             _ => {}
         }
@@ -225,8 +152,8 @@ impl Session {
     /// The transport failed.
     pub(crate) fn failed(&mut self, error: io::Error) {
         if self.phase == Phase::Open {
-            self.settle(CloseCode::ABNORMAL, "", Initiator::Transport);
-            self.error.get_or_insert(Error::new(Kind::Io(error)));
+            let error = Error::new(Kind::Io(error));
+            self.decide(Ending::abnormal("", Initiator::Transport).with_error(error));
         }
         self.die();
     }
@@ -241,14 +168,17 @@ impl Session {
             return;
         }
         if !self.lane.is_empty() {
-            self.last_pong = None;
-            batch.set_control(std::mem::take(&mut self.lane));
+            batch.set_control(self.lane.take());
         }
         writer.take(batch);
         if self.phase == Phase::Closing && batch.is_empty() {
-            if let Some(frame) = self.close.take() {
+            if let Some(ending) = &mut self.ending {
                 let mut bytes = Vec::new();
-                write_close(&mut bytes, frame.as_ref());
+                match std::mem::replace(&mut ending.reply, Reply::Nothing) {
+                    Reply::Nothing => {}
+                    Reply::Empty => write_close(&mut bytes, None),
+                    Reply::Frame(frame) => write_close(&mut bytes, Some(&frame)),
+                }
                 batch.set_control(bytes);
             }
             self.close_taken = true;
@@ -256,40 +186,24 @@ impl Session {
     }
 
     /// The socket takes no more for now.
-    pub(crate) fn blocked(&mut self, now: Instant) {
-        if self.writing.is_none() {
-            let writing = Progress::begin(now);
-            self.timers
-                .set(Timer::Send, writing.deadline(self.config.progress_timeout));
-            self.writing = Some(writing);
-        }
+    pub(crate) fn blocked(&mut self, now: Moment) {
+        self.live.blocked(now, &self.config);
     }
 
     /// The socket took `n` bytes.
     #[inline]
-    pub(crate) fn wrote(&mut self, n: usize, now: Instant) {
-        self.last_message = now;
-        if let Some(writing) = &mut self.writing {
-            self.last_room = Some(now);
-            writing.add(n);
-            // Time earned long ago must not pay for a stall of today.
-            if writing.moved() >= SCRATCH {
-                *writing = Progress::begin(now);
-            }
-        }
+    pub(crate) fn wrote(&mut self, n: usize, now: Moment) {
+        self.live.wrote(n, now);
     }
 
     /// All that was to be written is written.
     #[inline]
-    pub(crate) fn flushed(&mut self, now: Instant) {
-        if self.writing.take().is_some() {
-            self.timers.stop(Timer::Send);
-        }
+    pub(crate) fn flushed(&mut self, now: Moment) {
+        self.live.flushed();
         if self.phase == Phase::Closing && self.close_taken {
             if self.await_peer && !self.peer_closed && !self.input_over {
                 self.phase = Phase::Awaiting;
-                self.timers
-                    .set(Timer::Close, now + self.config.close_timeout);
+                self.live.end_at(now + self.config.close_timeout);
             } else {
                 self.drain(now);
             }
@@ -299,11 +213,10 @@ impl Session {
     // ---- requests
 
     /// The application, or something in its name, closes.
-    pub(crate) fn close(&mut self, frame: CloseFrame, initiator: Initiator, now: Instant) {
+    pub(crate) fn close(&mut self, frame: CloseFrame, initiator: Initiator, now: Moment) {
         match self.phase {
             Phase::Open => {
-                self.settle_with(&frame, initiator);
-                self.close = Some(Some(frame));
+                self.decide(Ending::new(frame, initiator));
                 self.await_peer = true;
                 self.begin_closing(now);
             }
@@ -317,13 +230,13 @@ impl Session {
     /// finish with what it has, then close.
     pub(crate) fn leave(&mut self, frame: CloseFrame) {
         if self.phase == Phase::Open {
-            self.leaving = Some(frame);
+            self.leaving = Some(Box::new(frame));
             self.stop_reading();
         }
     }
 
     /// The application has finished after the end of the input.
-    pub(crate) fn finished(&mut self, now: Instant) {
+    pub(crate) fn finished(&mut self, now: Moment) {
         if self.phase == Phase::Finishing {
             self.begin_closing(now);
         }
@@ -331,65 +244,65 @@ impl Session {
 
     /// The connection ends now, whatever is pending.
     pub(crate) fn abort(&mut self) {
-        if self.phase == Phase::Open {
-            self.settle(CloseCode::GOING_AWAY, "", Initiator::Shutdown);
-        }
+        let frame = CloseFrame::known(CloseCode::GOING_AWAY, "");
+        self.decide(Ending::new(frame, Initiator::Shutdown));
         self.die();
     }
 
     /// Queues a ping of the application; it may have at most 125 bytes.
     pub(crate) fn ping(&mut self, payload: &[u8]) {
-        if matches!(self.phase, Phase::Open | Phase::Finishing) && self.lane.len() < CONTROL_LANE {
-            self.last_pong = None;
-            write_control(&mut self.lane, OpCode::Ping, payload);
+        if self.is_sendable() && !self.lane.is_full() {
+            self.lane.ping(payload);
         }
     }
 
     // ---- time
 
     /// The driver stops reading: what the peer sent from here on is not its delay.
-    pub(crate) fn pause(&mut self, now: Instant) {
-        if self.paused.is_none() {
-            self.paused = Some((now, self.timers.get(Timer::Pong)));
-            self.timers.stop(Timer::Pong);
-            self.timers.stop(Timer::Receive);
-        }
+    pub(crate) fn pause(&mut self, now: Moment) {
+        self.live.pause(now);
     }
 
     /// The driver reads again.
-    pub(crate) fn resume(&mut self, now: Instant) {
-        if let Some((since, pong)) = self.paused.take() {
-            let pause = now.saturating_duration_since(since);
-            if let Some(at) = pong {
-                self.timers.set(Timer::Pong, at + pause);
-            }
-            if let Some(reading) = &mut self.reading {
-                reading.excuse(pause);
-                self.timers.set(
-                    Timer::Receive,
-                    reading.deadline(self.config.progress_timeout),
-                );
-            }
-            self.last_received += pause;
-        }
+    #[inline]
+    pub(crate) fn resume(&mut self, now: Moment) {
+        self.live.resume(now, &self.config);
     }
 
     /// When to call [`expire`](Self::expire).
     #[inline]
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        self.live.deadline()
     }
 
     /// Acts on every deadline that has passed.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.expired(now) {
-            match timer {
-                Timer::Heartbeat => self.heartbeat(now),
-                Timer::Pong => self.pong_missing(now),
-                Timer::Receive => self.receive_stalled(now),
-                Timer::Send => self.send_stalled(now),
-                Timer::Idle => self.idle(now),
-                Timer::Close | Timer::Drain => self.die(),
+    pub(crate) fn expire(&mut self, now: Moment) {
+        let in_frame = self.assembler.in_frame();
+        while let Some(due) = self.live.due(now, in_frame, &self.config) {
+            match due {
+                Due::Ping(payload) => self.lane.ping(&payload),
+                // 1006 is what the application is told; it never stands on the wire (§7.4.1).
+                Due::NoPong => self.timed_out(
+                    CloseCode::ABNORMAL,
+                    CloseCode::INTERNAL,
+                    "no pong came back",
+                    now,
+                ),
+                Due::NotSending => {
+                    let code = CloseCode::POLICY;
+                    self.timed_out(code, code, "a message did not arrive in time", now);
+                }
+                Due::NotReading => {
+                    let what = "the peer does not read what is sent";
+                    let error = Error::new(Kind::Timeout(what.into()));
+                    self.decide(Ending::abnormal(what, Initiator::Timeout).with_error(error));
+                    self.die();
+                }
+                Due::Idle => {
+                    let frame = CloseFrame::known(CloseCode::GOING_AWAY, "idle for too long");
+                    self.close(frame, Initiator::Timeout, now);
+                }
+                Due::Over => self.die(),
             }
         }
     }
@@ -417,7 +330,7 @@ impl Session {
     #[inline]
     pub(crate) fn wants_input(&self) -> bool {
         !self.input_over
-            && self.lane.len() < CONTROL_LANE
+            && !self.lane.is_full()
             && matches!(self.phase, Phase::Open | Phase::Closing | Phase::Awaiting)
     }
 
@@ -429,21 +342,18 @@ impl Session {
 
     /// What went wrong, if `on_error` has not been told yet.
     pub(crate) fn error(&self) -> Option<&Error> {
-        self.error.as_ref()
+        self.ending.as_ref()?.error.as_ref()
     }
 
     /// What `on_error` is to be told.
     pub(crate) fn take_error(&mut self) -> Option<Error> {
-        self.error.take()
+        self.ending.as_mut()?.error.take()
     }
 
     /// How it ended; to ask when it is closed.
     pub(crate) fn outcome(&self) -> Outcome {
-        match &self.outcome {
-            Some(outcome) => Outcome {
-                clean: self.clean,
-                ..Outcome::clone(outcome)
-            },
+        match &self.ending {
+            Some(ending) => ending.outcome.clone(),
             None => Outcome {
                 code: CloseCode::ABNORMAL,
                 reason: CloseReason::EMPTY,
@@ -460,33 +370,24 @@ impl Session {
         &mut self,
         taken: Result<Option<Received>, Violation>,
         n: usize,
-        now: Instant,
+        now: Moment,
     ) -> Option<Event> {
         match taken {
             Ok(Some(Received::Message(message))) => {
-                self.reading = None;
-                self.last_message = now;
-                if self.phase == Phase::Open {
-                    return Some(Event::Message(message));
-                }
+                self.live.received();
+                self.live.message(now);
                 // Whatever comes after our decision to close is not delivered (row F29).
-                None
+                (self.phase == Phase::Open).then_some(Event::Message(message))
             }
             Ok(None) => {
-                if self.reading.is_none() && !self.assembler.is_idle() {
-                    let mut reading = Progress::begin(now);
-                    reading.add(n);
-                    self.timers.set(
-                        Timer::Receive,
-                        reading.deadline(self.config.progress_timeout),
-                    );
-                    self.reading = Some(reading);
+                if !self.assembler.is_idle() {
+                    self.live.receiving(n, now, &self.config);
                 }
                 None
             }
             Ok(Some(control)) => {
                 if self.assembler.is_idle() {
-                    self.reading = None;
+                    self.live.received();
                 }
                 self.control(control, now)
             }
@@ -497,188 +398,63 @@ impl Session {
         }
     }
 
-    fn control(&mut self, received: Received, now: Instant) -> Option<Event> {
-        if now.saturating_duration_since(self.control_since) >= Duration::from_secs(1) {
-            self.control_since = now;
-            self.control_count = 0;
-        }
-        self.control_count += 1;
-        if self.control_count > self.config.max_control_rate {
-            self.violated(
-                CloseCode::POLICY,
-                "more pings and pongs in a second than this server takes".into(),
-                now,
-            );
+    fn control(&mut self, received: Received, now: Moment) -> Option<Event> {
+        if !self.lane.count(self.config.max_control_rate, now) {
+            let reason = "more pings and pongs in a second than this server takes";
+            self.violated(CloseCode::POLICY, reason.into(), now);
             return None;
         }
         match received {
             Received::Ping(payload) => {
                 if !self.close_taken {
-                    self.pong(&payload);
+                    self.lane.pong(&payload);
                 }
                 Some(Event::Control(OpCode::Ping, payload))
             }
             Received::Pong(payload) => {
-                // RFC 6455 §5.5.3: unsolicited pongs are allowed; they answer nothing.
-                if self.ping.is_some_and(|ping| payload == ping[..]) {
-                    self.ping = None;
-                    self.timers.stop(Timer::Pong);
-                }
+                self.live.ponged(&payload);
                 Some(Event::Control(OpCode::Pong, payload))
             }
             Received::Close(frame) => {
                 let payload = frame.as_ref().map_or_else(Bytes::new, |frame| {
                     Bytes::from(format!("{} {}", frame.code, frame.reason))
                 });
-                self.peer_closes(frame, now);
+                self.peer_closed = true;
+                self.ends(Ending::answered(frame), now);
                 Some(Event::Control(OpCode::Close, payload))
             }
             Received::Message(_) => None,
         }
     }
 
-    fn pong(&mut self, payload: &[u8]) {
-        let mut frame = Vec::with_capacity(2 + payload.len());
-        write_control(&mut frame, OpCode::Pong, payload);
-        // Equal pings need one answer (RFC 6455 §5.5.3).
-        if self.last_pong.is_some_and(|at| self.lane[at..] == frame) {
-            return;
-        }
-        self.last_pong = Some(self.lane.len());
-        self.lane.append(&mut frame);
-    }
-
-    fn peer_closes(&mut self, frame: Option<CloseFrame>, now: Instant) {
-        self.peer_closed = true;
-        self.input_over = true;
-        self.stop_receiving();
-        match self.phase {
-            Phase::Open => {
-                match &frame {
-                    Some(frame) => self.settle_with(frame, Initiator::Peer),
-                    None => self.settle(CloseCode::NO_STATUS, "", Initiator::Peer),
-                }
-                // "the endpoint typically echos the status code it received" (§5.5.1);
-                // the reason was ours to read, not to repeat.
-                self.close = Some(frame.map(|frame| CloseFrame::known(frame.code, "")));
-                self.finish();
-            }
-            Phase::Awaiting => self.drain(now),
-            _ => {}
-        }
+    #[cold]
+    fn violated(&mut self, code: CloseCode, reason: Cow<'static, str>, now: Moment) {
+        let frame = CloseFrame::known(code, reason.as_ref());
+        let error = Error::new(Kind::Violation { code, reason });
+        self.ends(
+            Ending::new(frame, Initiator::Protocol).with_error(error),
+            now,
+        );
     }
 
     #[cold]
-    fn violated(&mut self, code: CloseCode, reason: Cow<'static, str>, now: Instant) {
+    fn timed_out(&mut self, code: CloseCode, on_wire: CloseCode, what: &'static str, now: Moment) {
+        let mut ending = Ending::new(CloseFrame::known(on_wire, what), Initiator::Timeout);
+        ending.outcome.code = code;
+        let error = Error::new(Kind::Timeout(what.into()));
+        self.ends(ending.with_error(error), now);
+    }
+
+    /// The peer has ended it, by a Close frame or by its faults: what it sends from here on
+    /// has no meaning.
+    fn ends(&mut self, ending: Ending, now: Moment) {
         self.input_over = true;
-        self.stop_receiving();
+        self.assembler.clear();
+        self.live.stop_receiving();
         match self.phase {
-            Phase::Open => {
-                self.settle(code, &reason, Initiator::Protocol);
-                self.close = Some(Some(CloseFrame::known(code, reason.as_ref())));
-                self.error = Some(Error::new(Kind::Violation { code, reason }));
-                self.finish();
-            }
+            Phase::Open => self.finish(ending),
             Phase::Awaiting => self.drain(now),
             _ => {}
-        }
-    }
-
-    #[cold]
-    fn timed_out(&mut self, code: CloseCode, what: &'static str, on_wire: CloseCode, now: Instant) {
-        self.input_over = true;
-        self.stop_receiving();
-        if self.phase == Phase::Open {
-            self.settle(code, what, Initiator::Timeout);
-            self.close = Some(Some(CloseFrame::known(on_wire, what)));
-            self.error = Some(Error::new(Kind::Timeout(what.into())));
-            self.finish();
-        } else if self.phase == Phase::Awaiting {
-            self.drain(now);
-        }
-    }
-
-    fn heartbeat(&mut self, now: Instant) {
-        let Some(silence) = self.config.heartbeat else {
-            return;
-        };
-        if !matches!(self.phase, Phase::Open) {
-            return;
-        }
-        let due = self.last_received + silence;
-        if due > now {
-            self.timers.set(Timer::Heartbeat, due);
-            return;
-        }
-        self.timers.set(Timer::Heartbeat, now + silence);
-        if self.paused.is_none() && self.ping.is_none() {
-            let payload = self.pings.to_be_bytes();
-            self.pings = self.pings.wrapping_add(1);
-            self.ping = Some(payload);
-            self.last_pong = None;
-            write_control(&mut self.lane, OpCode::Ping, &payload);
-            self.timers.set(Timer::Pong, now + self.config.pong_timeout);
-        }
-    }
-
-    fn pong_missing(&mut self, now: Instant) {
-        // The pong stands behind the rest of a frame, or our ping behind a queue that the
-        // peer is reading; the progress rules watch those.
-        let moving = self.last_room.map(|at| at + self.config.pong_timeout);
-        if self.assembler.in_frame() {
-            self.timers.set(Timer::Pong, now + self.config.pong_timeout);
-        } else if let Some(at) = moving.filter(|at| *at > now) {
-            self.timers.set(Timer::Pong, at);
-        } else {
-            self.timed_out(
-                CloseCode::ABNORMAL,
-                "no pong came back",
-                CloseCode::INTERNAL,
-                now,
-            );
-        }
-    }
-
-    fn receive_stalled(&mut self, now: Instant) {
-        let Some(reading) = &self.reading else {
-            return;
-        };
-        let deadline = reading.deadline(self.config.progress_timeout);
-        if deadline > now {
-            self.timers.set(Timer::Receive, deadline);
-        } else {
-            let code = CloseCode::POLICY;
-            self.timed_out(code, "a message did not arrive in time", code, now);
-        }
-    }
-
-    fn send_stalled(&mut self, now: Instant) {
-        let Some(writing) = &self.writing else {
-            return;
-        };
-        let deadline = writing.deadline(self.config.progress_timeout);
-        if deadline > now {
-            self.timers.set(Timer::Send, deadline);
-            return;
-        }
-        if self.phase == Phase::Open {
-            let what = "the peer does not read what is sent";
-            self.settle(CloseCode::ABNORMAL, what, Initiator::Timeout);
-            self.error = Some(Error::new(Kind::Timeout(what.into())));
-        }
-        self.die();
-    }
-
-    fn idle(&mut self, now: Instant) {
-        let Some(idle) = self.config.idle_timeout else {
-            return;
-        };
-        let due = self.last_message + idle;
-        if due > now {
-            self.timers.set(Timer::Idle, due);
-        } else {
-            let frame = CloseFrame::known(CloseCode::GOING_AWAY, "idle for too long");
-            self.close(frame, Initiator::Timeout, now);
         }
     }
 
@@ -687,73 +463,49 @@ impl Session {
     fn stop_reading(&mut self) -> bool {
         if self.leaving.is_some() && self.phase == Phase::Open && self.assembler.is_idle() {
             if let Some(frame) = self.leaving.take() {
-                self.settle_with(&frame, Initiator::Shutdown);
-                self.close = Some(Some(frame));
                 self.await_peer = true;
-                self.finish();
+                self.finish(Ending::new(*frame, Initiator::Shutdown));
             }
         }
         self.input_over || !matches!(self.phase, Phase::Open | Phase::Closing | Phase::Awaiting)
     }
 
-    fn stop_receiving(&mut self) {
-        self.assembler.clear();
-        self.reading = None;
-        for timer in [Timer::Receive, Timer::Pong, Timer::Heartbeat, Timer::Idle] {
-            self.timers.stop(timer);
-        }
+    /// What was decided first stands.
+    fn decide(&mut self, ending: Ending) {
+        self.ending.get_or_insert_with(|| Box::new(ending));
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, ending: Ending) {
+        self.decide(ending);
         self.phase = Phase::Finishing;
-        for timer in [Timer::Receive, Timer::Pong, Timer::Heartbeat, Timer::Idle] {
-            self.timers.stop(timer);
-        }
+        self.live.stop_receiving();
     }
 
-    fn begin_closing(&mut self, now: Instant) {
+    fn begin_closing(&mut self, now: Moment) {
         self.phase = Phase::Closing;
-        for timer in [Timer::Pong, Timer::Heartbeat, Timer::Idle, Timer::Receive] {
-            self.timers.stop(timer);
-        }
+        self.live.stop_receiving();
         // Who broke the rules gets no more of our time to read what was queued.
-        let initiator = self.outcome.as_ref().map(|outcome| outcome.initiator);
+        let initiator = self.ending.as_ref().map(|ending| ending.outcome.initiator);
         if matches!(initiator, Some(Initiator::Protocol | Initiator::Timeout)) {
-            self.timers
-                .set(Timer::Close, now + self.config.close_timeout);
+            self.live.end_at(now + self.config.close_timeout);
         }
     }
 
-    fn drain(&mut self, now: Instant) {
+    fn drain(&mut self, now: Moment) {
+        let clean = self.peer_closed && self.close_taken;
+        if let Some(ending) = &mut self.ending {
+            ending.outcome.clean = clean;
+        }
+        self.die();
         self.phase = Phase::Draining;
-        self.clean = self.peer_closed && self.close_taken;
-        self.assembler.clear();
-        self.lane = Vec::new();
-        self.timers = Timers::default();
-        self.timers
-            .set(Timer::Drain, now + self.config.close_timeout);
+        self.live.end_at(now + self.config.close_timeout);
     }
 
     fn die(&mut self) {
         self.phase = Phase::Dead;
         self.input_over = true;
         self.assembler.clear();
-        self.lane = Vec::new();
-        self.timers = Timers::default();
-    }
-
-    fn settle(&mut self, code: CloseCode, reason: &str, initiator: Initiator) {
-        self.settle_with(&CloseFrame::known(code, reason), initiator);
-    }
-
-    fn settle_with(&mut self, frame: &CloseFrame, initiator: Initiator) {
-        self.outcome.get_or_insert_with(|| {
-            Box::new(Outcome {
-                code: frame.code,
-                reason: frame.reason.clone(),
-                initiator,
-                clean: false,
-            })
-        });
+        self.lane.take();
+        self.live.clear();
     }
 }

@@ -1,6 +1,49 @@
-//! The deadlines of a connection: an array of instants, no clock.
+//! Time as the protocol knows it: moments of a connection and its deadlines, no clock.
 
-use std::time::{Duration, Instant};
+use std::num::NonZeroU64;
+use std::ops::Add;
+use std::time::Duration;
+
+/// A moment in the life of a connection. Half the size of an `Instant`, and a test can make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(
+    /// Nanoseconds since the connection began, and one: `Option<Moment>` has the same size.
+    NonZeroU64,
+);
+
+impl Moment {
+    /// The beginning.
+    pub(crate) const START: Self = Self(NonZeroU64::MIN);
+
+    /// That long after the beginning.
+    #[inline]
+    pub(crate) fn new(age: Duration) -> Self {
+        Self::START + age
+    }
+
+    /// How long after the beginning.
+    pub(crate) fn age(self) -> Duration {
+        self.since(Self::START)
+    }
+
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    /// Ends with the year 584 of a connection: later is never.
+    #[inline]
+    fn add(self, duration: Duration) -> Self {
+        let nanos = duration
+            .as_secs()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::from(duration.subsec_nanos()));
+        Self(self.0.saturating_add(nanos))
+    }
+}
 
 /// What may be due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,29 +58,26 @@ pub(crate) enum Timer {
     Send,
     /// No message for too long.
     Idle,
-    /// The closing handshake.
+    /// The closing handshake, then the drain of the socket.
     Close,
-    /// The socket, to be drained after it.
-    Drain,
 }
 
 impl Timer {
-    pub(crate) const ALL: [Self; 7] = [
+    const ALL: [Self; 6] = [
         Self::Heartbeat,
         Self::Pong,
         Self::Receive,
         Self::Send,
         Self::Idle,
         Self::Close,
-        Self::Drain,
     ];
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Timers([Option<Instant>; Timer::ALL.len()]);
+pub(crate) struct Timers([Option<Moment>; Timer::ALL.len()]);
 
 impl Timers {
-    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+    pub(crate) fn set(&mut self, timer: Timer, at: Moment) {
         self.0[timer as usize] = Some(at);
     }
 
@@ -45,17 +85,18 @@ impl Timers {
         self.0[timer as usize] = None;
     }
 
-    pub(crate) fn get(&self, timer: Timer) -> Option<Instant> {
+    pub(crate) fn get(&self, timer: Timer) -> Option<Moment> {
         self.0[timer as usize]
     }
 
     /// The next of all deadlines.
-    pub(crate) fn next(&self) -> Option<Instant> {
+    #[inline]
+    pub(crate) fn next(&self) -> Option<Moment> {
         self.0.iter().copied().flatten().min()
     }
 
     /// Takes one timer that is due.
-    pub(crate) fn expired(&mut self, now: Instant) -> Option<Timer> {
+    pub(crate) fn expired(&mut self, now: Moment) -> Option<Timer> {
         let timer = Timer::ALL
             .into_iter()
             .find(|t| self.0[*t as usize].is_some_and(|at| at <= now))?;
@@ -68,12 +109,12 @@ impl Timers {
 /// finish, a slowloris may not (as Apache's `mod_reqtimeout`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    since: Instant,
+    since: Moment,
     moved: usize,
 }
 
 impl Progress {
-    pub(crate) fn begin(now: Instant) -> Self {
+    pub(crate) fn begin(now: Moment) -> Self {
         Self {
             since: now,
             moved: 0,
@@ -90,14 +131,13 @@ impl Progress {
 
     /// Time that was not the peer's does not count.
     pub(crate) fn excuse(&mut self, pause: Duration) {
-        self.since += pause;
+        self.since = self.since + pause;
     }
 
     /// `base`, plus one second for each KiB moved.
-    pub(crate) fn deadline(&self, base: Duration) -> Instant {
-        // u32::MAX KiB are 4 TiB; the cap keeps the sum far from the end of time.
-        let earned = (self.moved / 1024).min(u32::MAX as usize) as u64;
-        self.since + base + Duration::from_secs(earned)
+    pub(crate) fn deadline(&self, base: Duration) -> Moment {
+        let earned = Duration::from_secs((self.moved / 1024) as u64);
+        self.since + base + earned
     }
 }
 
@@ -105,33 +145,45 @@ impl Progress {
 mod tests {
     use super::*;
 
+    fn at(seconds: u64) -> Moment {
+        Moment::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_moment_is_as_long_after_the_beginning_as_it_was_told() {
+        let age = Duration::new(3, 7);
+        assert_eq!(Moment::new(age).age(), age);
+        assert_eq!(at(5).since(at(2)), Duration::from_secs(3));
+        assert_eq!(at(2).since(at(5)), Duration::ZERO);
+        assert!(at(1) + Duration::MAX > at(u64::from(u32::MAX)));
+    }
+
     #[test]
     fn the_next_deadline_is_the_earliest_and_each_expires_once() {
-        let t0 = Instant::now();
         let mut timers = Timers::default();
         assert_eq!(timers.next(), None);
-        timers.set(Timer::Close, t0 + Duration::from_secs(2));
-        timers.set(Timer::Pong, t0 + Duration::from_secs(1));
-        assert_eq!(timers.next(), Some(t0 + Duration::from_secs(1)));
-        assert_eq!(timers.expired(t0), None);
-        let later = t0 + Duration::from_secs(5);
-        assert_eq!(timers.expired(later), Some(Timer::Pong));
-        assert_eq!(timers.expired(later), Some(Timer::Close));
-        assert_eq!(timers.expired(later), None);
+        timers.set(Timer::Close, at(2));
+        timers.set(Timer::Pong, at(1));
+        assert_eq!(timers.next(), Some(at(1)));
+        assert_eq!(timers.expired(at(0)), None);
+        assert_eq!(timers.expired(at(5)), Some(Timer::Pong));
+        assert_eq!(timers.expired(at(5)), Some(Timer::Close));
+        assert_eq!(timers.expired(at(5)), None);
     }
 
     #[test]
     fn f19_n5_a_byte_a_second_buys_no_time_and_a_kib_a_second_does() {
-        let t0 = Instant::now();
         let base = Duration::from_secs(30);
-        let mut progress = Progress::begin(t0);
+        let mut progress = Progress::begin(at(0));
         for _ in 0..30 {
             progress.add(1);
         }
-        assert_eq!(progress.deadline(base), t0 + base);
+        assert_eq!(progress.deadline(base), at(30));
         progress.add(10 * 1024);
-        assert_eq!(progress.deadline(base), t0 + Duration::from_secs(40));
+        assert_eq!(progress.deadline(base), at(40));
         progress.excuse(Duration::from_secs(5));
-        assert_eq!(progress.deadline(base), t0 + Duration::from_secs(45));
+        assert_eq!(progress.deadline(base), at(45));
+        progress.add(usize::MAX);
+        assert!(progress.deadline(base) > at(45));
     }
 }

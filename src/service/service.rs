@@ -263,9 +263,10 @@ fn run<E: Endpoint>(
     held: Held,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        if let Some(io) = pending.open(config.upgrade_timeout).await {
-            endpoint.serve(Seat { shared, config }, io).await;
-        }
+        let Some(io) = pending.open(config.upgrade_timeout).await else {
+            return;
+        };
+        endpoint.serve(Seat { shared, config }, io).await;
         drop(held);
     }
 }

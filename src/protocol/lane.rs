@@ -1,0 +1,118 @@
+//! [`Lane`]: pings and pongs that wait to be written, apart from the messages, so that a full
+//! queue delays none of them.
+
+use super::frame::OpCode;
+use super::timers::Moment;
+use super::writer::write_control;
+use crate::config::CONTROL_LANE;
+use std::time::Duration;
+
+/// Empty, it owns no memory beside itself.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    frames: Vec<u8>,
+    /// Where the last frame begins, if it is a pong.
+    last_pong: Option<u32>,
+    /// Frames that arrived since then.
+    count: u32,
+    since: Moment,
+}
+
+impl Lane {
+    pub(crate) fn new() -> Self {
+        Self {
+            frames: Vec::new(),
+            last_pong: None,
+            count: 0,
+            since: Moment::START,
+        }
+    }
+
+    /// A control frame arrived. `false`: more than `limit` have in this second.
+    pub(crate) fn count(&mut self, limit: u32, now: Moment) -> bool {
+        if now.since(self.since) >= Duration::from_secs(1) {
+            self.since = now;
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= limit
+    }
+
+    pub(crate) fn ping(&mut self, payload: &[u8]) {
+        self.last_pong = None;
+        write_control(&mut self.frames, OpCode::Ping, payload);
+    }
+
+    /// Answers a ping. Equal pings need one answer (RFC 6455 §5.5.3).
+    pub(crate) fn pong(&mut self, payload: &[u8]) {
+        let at = self.frames.len();
+        write_control(&mut self.frames, OpCode::Pong, payload);
+        let (before, frame) = self.frames.split_at(at);
+        let last = self.last_pong.and_then(|last| before.get(last as usize..));
+        if last == Some(frame) {
+            self.frames.truncate(at);
+        } else {
+            // A lane that is full takes no more: see `is_full`.
+            self.last_pong = u32::try_from(at).ok();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Whether there is no room for the answers to more of the peer's pings.
+    pub(crate) fn is_full(&self) -> bool {
+        self.frames.len() >= CONTROL_LANE
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.last_pong = None;
+        std::mem::take(&mut self.frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f22_equal_pings_in_a_row_have_one_answer() {
+        let mut lane = Lane::new();
+        lane.pong(b"a");
+        lane.pong(b"a");
+        lane.pong(b"ab");
+        lane.pong(b"a");
+        assert_eq!(lane.take(), b"\x8A\x01a\x8A\x02ab\x8A\x01a");
+        assert!(lane.is_empty());
+        lane.pong(b"a");
+        assert_eq!(lane.take(), b"\x8A\x01a");
+    }
+
+    #[test]
+    fn a_ping_of_ours_between_two_equal_pongs_keeps_them_apart() {
+        let mut lane = Lane::new();
+        lane.pong(b"");
+        lane.ping(b"");
+        lane.pong(b"");
+        assert_eq!(lane.take(), b"\x8A\x00\x89\x00\x8A\x00");
+    }
+
+    #[test]
+    fn f22_the_count_starts_anew_every_second() {
+        let mut lane = Lane::new();
+        assert!((0..3).all(|_| lane.count(3, Moment::START)));
+        assert!(!lane.count(3, Moment::START));
+        assert!(lane.count(3, Moment::new(Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn f23_a_full_lane_says_so() {
+        let mut lane = Lane::new();
+        for i in 0..CONTROL_LANE / 4 {
+            assert!(!lane.is_full());
+            lane.pong(&(i as u16).to_be_bytes());
+        }
+        assert!(lane.is_full());
+    }
+}
