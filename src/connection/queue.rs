@@ -105,7 +105,8 @@ impl Shared {
     /// Queues a message if there is room.
     ///
     /// The queue is full when 128 messages or 1 MiB (the defaults) are waiting already; so
-    /// every message, however large, gets its turn.
+    /// every message, however large, gets its turn. What is being written, 64 KiB or one
+    /// message more, does not count.
     #[inline]
     pub(crate) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
         let mut queue = self.queue();
@@ -238,18 +239,15 @@ impl Shared {
         }
     }
 
-    /// Lets `session` fill `batch` from the queue, after what `batch` carried before was
-    /// written. Tells whether there is more.
+    /// Lets `session` fill `batch` from the queue. Tells whether there is more.
     #[inline]
     pub(crate) fn fill(&self, session: &mut Session, batch: &mut Batch) -> bool {
-        let written = batch.take_load();
         let mut queue = self.queue();
-        queue.writer.release(written);
         // Under this lock, so that no message is accepted behind our Close frame.
         queue.closed |= !session.is_sendable();
         session.fill(&mut queue.writer, batch);
         let more = !queue.writer.is_empty();
-        if queue.waited && written.messages > 0 {
+        if queue.waited && !batch.is_empty() {
             queue.waited = false;
             drop(queue);
             self.space.notify_one();

@@ -25,7 +25,7 @@ pub(crate) struct Writer {
     open: Vec<u8>,
     /// What is whole in `open`.
     open_load: Load,
-    /// All that is here, the batch that is being written included.
+    /// All that is here.
     load: Load,
 }
 
@@ -59,7 +59,9 @@ impl Writer {
         self.load.messages += 1;
         self.load.bytes += payload.len();
         if payload.len() < BY_REFERENCE {
-            self.open.reserve(HEADER + payload.len());
+            if self.open.capacity() == 0 {
+                self.open = Vec::with_capacity(HEADER + payload.len());
+            }
             write_header(&mut self.open, opcode, false, payload.len());
             self.open.extend_from_slice(&payload);
             self.open_load.messages += 1;
@@ -78,7 +80,7 @@ impl Writer {
         }
     }
 
-    /// All that waits, what was taken and not yet [released](Self::release) included.
+    /// All that waits to be [taken](Self::take).
     pub(crate) fn load(&self) -> Load {
         self.load
     }
@@ -93,7 +95,8 @@ impl Writer {
     pub(crate) fn take(&mut self, batch: &mut Batch) {
         if self.sealed.is_empty() {
             batch.head = std::mem::take(&mut self.open);
-            batch.load = std::mem::take(&mut self.open_load);
+            self.open_load = Load::default();
+            self.load = Load::default();
             return;
         }
         let mut size = 0;
@@ -102,19 +105,13 @@ impl Writer {
                 break;
             };
             size += segment.bytes.len();
-            batch.load.messages += segment.load.messages;
-            batch.load.bytes += segment.load.bytes;
+            self.load.messages -= segment.load.messages;
+            self.load.bytes -= segment.load.bytes;
             batch.parts.push_back(segment.bytes);
         }
         if self.sealed.is_empty() {
             self.sealed = VecDeque::new();
         }
-    }
-
-    /// What a batch carried has been written.
-    pub(crate) fn release(&mut self, load: Load) {
-        self.load.messages -= load.messages.min(self.load.messages);
-        self.load.bytes -= load.bytes.min(self.load.bytes);
     }
 
     /// Drops all that waits.
@@ -140,7 +137,6 @@ pub(crate) struct Batch {
     parts: VecDeque<Bytes>,
     /// Bytes of the first non-empty piece that are written.
     written: usize,
-    load: Load,
 }
 
 /// Pieces given to one vectored write.
@@ -157,17 +153,14 @@ impl Batch {
         self.control.is_empty() && self.head.is_empty() && self.parts.is_empty()
     }
 
-    /// Whether there is something to [take back](Self::take_load).
-    pub(crate) fn has_load(&self) -> bool {
-        self.load.messages > 0
+    /// What is to be written next, if that is one piece.
+    #[inline]
+    pub(crate) fn single(&self) -> Option<&[u8]> {
+        let alone = self.control.is_empty() && self.parts.is_empty();
+        alone.then(|| &self.head[self.written..])
     }
 
-    /// Takes back the load of a batch that is written whole, to release it.
-    pub(crate) fn take_load(&mut self) -> Load {
-        std::mem::take(&mut self.load)
-    }
-
-    /// What is to be written next, as one slice where that is all.
+    /// What is to be written next.
     #[inline]
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
         let all = [&self.control[..], &self.head[..]];
@@ -188,6 +181,11 @@ impl Batch {
     #[inline]
     pub(crate) fn advance(&mut self, n: usize) {
         self.written += n;
+        if self.single().is_some_and(<[u8]>::is_empty) {
+            self.head = Vec::new();
+            self.written = 0;
+            return;
+        }
         for piece in [&mut self.control, &mut self.head] {
             if !piece.is_empty() {
                 if self.written < piece.len() {
@@ -236,7 +234,6 @@ mod tests {
         let mut batch = Batch::default();
         loop {
             if batch.is_empty() {
-                writer.release(batch.take_load());
                 writer.take(&mut batch);
                 if batch.is_empty() {
                     return out;
