@@ -43,8 +43,8 @@ use crate::shutdown::Shutdown;
 ///
 /// HTTP/1.1 servers must hand over upgraded connections: hyper's `with_upgrades()`, or
 /// `serve_connection_with_upgrades` of hyper-util's auto builder. HTTP/2 servers must call
-/// `enable_connect_protocol()` (RFC 8441). `axum::serve` does both. A server that does not
-/// is told so in the log.
+/// `enable_connect_protocol()` (RFC 8441). `axum::serve` does both, HTTP/2 with axum's feature
+/// `http2`. A server that does not is told so in the log.
 pub struct WebSocketLayer<E> {
     pub(super) endpoint: E,
     pub(super) options: Arc<Options>,

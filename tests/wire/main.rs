@@ -5,5 +5,6 @@
 
 mod framing;
 mod handler;
+mod http2;
 mod stack;
 mod support;

@@ -324,7 +324,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
                 return Some(frame);
             }
             if !self.more().await {
-                assert_eq!(self.input, [], "the stream ends inside a frame");
+                assert!(self.input.is_empty(), "the stream ends inside a frame");
                 return None;
             }
         }

@@ -1,0 +1,409 @@
+//! WebSockets over HTTP/2 (RFC 8441): the same handler, extended CONNECT in place of the
+//! upgrade. Rows 2.x, and the framing rows once more where the transport could matter.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::ext::Protocol;
+use h2::{RecvStream, SendStream};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::{Layer, Service};
+use tower_websocket::{Connection, Message, Result, WebSocketHandler, WebSocketLayer};
+
+use crate::support::*;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// hyper's http2 on one end of a pipe, a client's session on the other.
+async fn session<S, B>(service: S) -> SendRequest<Bytes>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(async move {
+        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .enable_connect_protocol()
+            .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
+            .await;
+    });
+    client_session(client).await
+}
+
+async fn client_session<IO>(io: IO) -> SendRequest<Bytes>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Wide enough that one stalled stream does not use up the window of all.
+    let (sender, connection) = h2::client::Builder::new()
+        .initial_connection_window_size(1 << 20)
+        .handshake(io)
+        .await
+        .unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let mut sender = sender.ready().await.unwrap();
+    // The setting comes with the server's first frame.
+    within(async {
+        while !sender.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sender = sender.clone().ready().await.unwrap();
+        }
+    })
+    .await;
+    sender
+}
+
+fn connect(path: &str) -> Request<()> {
+    let mut request = Request::builder()
+        .method(Method::CONNECT)
+        .uri(format!("http://localhost{path}"))
+        .header("sec-websocket-version", "13")
+        .body(())
+        .unwrap();
+    request
+        .extensions_mut()
+        .insert(Protocol::from_static("websocket"));
+    request
+}
+
+/// A stream of HTTP/2 that carries WebSocket frames.
+struct Socket {
+    output: SendStream<Bytes>,
+    body: RecvStream,
+    input: Vec<u8>,
+    /// Whether what was read is acknowledged, so that the server may send more.
+    reads: bool,
+}
+
+/// How the server ended the stream.
+#[derive(Debug, PartialEq)]
+enum End {
+    EndStream,
+    Reset(h2::Reason),
+}
+
+async fn request(sender: &SendRequest<Bytes>, request: Request<()>) -> (StatusCode, Socket) {
+    let mut sender = sender.clone().ready().await.unwrap();
+    let (response, output) = sender.send_request(request, false).unwrap();
+    let response = within(response).await.unwrap();
+    let status = response.status();
+    let socket = Socket {
+        output,
+        body: response.into_body(),
+        input: Vec::new(),
+        reads: true,
+    };
+    (status, socket)
+}
+
+async fn open(sender: &SendRequest<Bytes>) -> Socket {
+    let (status, socket) = request(sender, connect("/ws")).await;
+    assert_eq!(status, StatusCode::OK);
+    socket
+}
+
+impl Socket {
+    async fn send(&mut self, bytes: &[u8]) {
+        let mut rest = Bytes::copy_from_slice(bytes);
+        while !rest.is_empty() {
+            self.output.reserve_capacity(rest.len());
+            let n = within(std::future::poll_fn(|cx| self.output.poll_capacity(cx)))
+                .await
+                .unwrap()
+                .unwrap();
+            let n = n.min(rest.len());
+            self.output.send_data(rest.split_to(n), false).unwrap();
+        }
+    }
+
+    async fn more(&mut self) -> std::result::Result<(), End> {
+        match within(self.body.data()).await {
+            Some(Ok(data)) => {
+                if self.reads {
+                    self.body
+                        .flow_control()
+                        .release_capacity(data.len())
+                        .unwrap();
+                }
+                self.input.extend_from_slice(&data);
+                Ok(())
+            }
+            Some(Err(error)) => Err(End::Reset(error.reason().unwrap())),
+            None => Err(End::EndStream),
+        }
+    }
+
+    async fn frame(&mut self) -> std::result::Result<Frame, End> {
+        loop {
+            if let Some((frame, size)) = parse(&self.input) {
+                self.input.drain(..size);
+                return Ok(frame);
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn expect(&mut self, first: u8, payload: &[u8]) {
+        let frame = self.frame().await.unwrap();
+        assert_eq!((frame.first, frame.payload.len()), (first, payload.len()));
+        assert!(frame.payload == payload);
+    }
+
+    /// A Close frame with this code, then END_STREAM.
+    async fn expect_close(&mut self, code: Option<u16>) {
+        let frame = self.frame().await.unwrap();
+        assert_eq!(frame.first, 0x88, "{frame:x?}");
+        let got = frame.payload.get(..2);
+        assert_eq!(got.map(|c| u16::from_be_bytes([c[0], c[1]])), code);
+        assert_eq!(self.frame().await, Err(End::EndStream));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_every_size_come_back() {
+    let (stack, recorder) = Stack::recorded();
+    let sender = session(stack.layer.layer(plain())).await;
+    let mut socket = open(&sender).await;
+    for size in [0, 1, 125, 126, 65_535, 65_536, 1_000_000] {
+        let payload = vec![7; size];
+        let (sending, reply) = (frame(0x82, &payload), payload);
+        socket.send(&sending).await;
+        socket.expect(0x82, &reply).await;
+    }
+    socket.send(&frame(0x89, b"hi")).await;
+    socket.expect(0x8A, b"hi").await;
+    socket.send(&close(1000, "bye")).await;
+    socket.expect_close(Some(1000)).await;
+    let log = recorder.closed().await;
+    assert_eq!(log.first().unwrap(), "open");
+    assert_eq!(log.last().unwrap(), "close 1000 Peer clean");
+}
+
+#[tokio::test]
+async fn the_auto_builder_serves_http2() {
+    let (stack, recorder) = Stack::recorded();
+    let addr = tcp(stack.layer.layer(plain())).await;
+    let sender = client_session(tokio::net::TcpStream::connect(addr).await.unwrap()).await;
+    echo_once(&sender, &recorder).await;
+}
+
+#[tokio::test]
+async fn axum_serves_http2() {
+    let (stack, recorder) = Stack::recorded();
+    let app = axum::Router::new().layer(stack.layer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, app).into_future());
+    let sender = client_session(tokio::net::TcpStream::connect(addr).await.unwrap()).await;
+    echo_once(&sender, &recorder).await;
+}
+
+async fn echo_once(sender: &SendRequest<Bytes>, recorder: &Recorder) {
+    let mut socket = open(sender).await;
+    socket.send(&text("hello")).await;
+    socket.expect(0x81, b"hello").await;
+    socket.send(&close(1000, "")).await;
+    socket.expect_close(Some(1000)).await;
+    assert_lines(
+        &recorder.closed().await,
+        &["open", "text hello", "close 1000 Peer clean"],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_2_r2_3_connect_without_or_with_another_protocol_is_not_ours() {
+    let (stack, recorder) = Stack::recorded();
+    let sender = session(stack.layer.clone().layer(plain())).await;
+    let leaf = session(stack.layer.clone().into_service()).await;
+    let mut other = connect("/ws");
+    other
+        .extensions_mut()
+        .insert(Protocol::from_static("webtransport"));
+    let (status, _) = request(&sender, other.clone()).await;
+    assert_eq!(status, StatusCode::OK, "the inner service answers");
+    let (status, _) = request(&leaf, other).await;
+    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+    assert!(recorder.log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_6_a_reset_in_a_message_is_1006_once() {
+    let (stack, recorder) = Stack::recorded();
+    let sender = session(stack.layer.layer(plain())).await;
+    let mut socket = open(&sender).await;
+    socket.send(&frame(0x82, &[1; 1000])[..500]).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    socket.output.send_reset(h2::Reason::CANCEL);
+    let log = recorder.closed().await;
+    assert_eq!(log.last().unwrap(), "close 1006 Transport unclean");
+    assert_eq!(log.iter().filter(|l| l.starts_with("close")).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_7_the_end_of_the_stream_without_a_close_frame_is_1006() {
+    let (stack, recorder) = Stack::recorded();
+    let sender = session(stack.layer.layer(plain())).await;
+    let mut socket = open(&sender).await;
+    socket.send(&text("last words")).await;
+    socket.output.send_data(Bytes::new(), true).unwrap();
+    socket.expect(0x81, b"last words").await;
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1006 Transport unclean"
+    );
+}
+
+/// Sends one message after the other, as long as it can.
+#[derive(Clone)]
+struct Flood(Recorder);
+
+impl WebSocketHandler for Flood {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        loop {
+            conn.send(vec![0; 1000]).await?;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn on_close(&mut self, _: &mut Connection, e: tower_websocket::CloseEvent) -> Result {
+        self.0.note(shown_close(&e));
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_8_a_peer_that_grants_no_window_is_given_up() {
+    let recorder = Recorder::default();
+    let stack = Stack::new(Flood(recorder.clone()));
+    let sender = session(stack.layer.layer(plain())).await;
+    let mut socket = open(&sender).await;
+    socket.reads = false;
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1006 Timeout unclean"
+    );
+    drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_9_one_stalled_stream_does_not_stop_the_others() {
+    #[derive(Clone)]
+    struct Either(Flood);
+    impl WebSocketHandler for Either {
+        async fn on_open(&mut self, conn: &mut Connection) -> Result {
+            if conn.path() == "/flood" {
+                self.0.on_open(conn).await?;
+            }
+            Ok(())
+        }
+        async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+            conn.send(message).await?;
+            Ok(())
+        }
+    }
+    let stack = Stack::new(Either(Flood(Recorder::default())));
+    let sender = session(stack.layer.clone().layer(plain())).await;
+    let (status, mut stalled) = request(&sender, connect("/ws/flood")).await;
+    assert_eq!(status, StatusCode::OK);
+    stalled.reads = false;
+    let mut others = Vec::new();
+    for _ in 0..50 {
+        others.push(open(&sender).await);
+    }
+    assert_eq!(stack.shutdown.connections(), 51, "streams are connections");
+    for socket in &mut others {
+        socket.send(&text("still here")).await;
+        socket.expect(0x81, b"still here").await;
+    }
+    drop(stalled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_11_r2_12_our_close_comes_behind_all_that_was_sent_and_ends_the_stream() {
+    let layer = WebSocketLayer::from_fn("/ws", |conn: Connection| async move {
+        for i in 0..100u32 {
+            conn.send(vec![i as u8; 5000]).await?;
+        }
+        Ok(())
+    });
+    let sender = session(layer.layer(plain())).await;
+    let mut socket = open(&sender).await;
+    for i in 0..100u32 {
+        socket.expect(0x82, &[i as u8; 5000]).await;
+    }
+    let frame = socket.frame().await.unwrap();
+    assert_eq!((frame.first, &frame.payload[..]), (0x88, &[0x03, 0xE8][..]));
+    socket.send(&close(1000, "")).await;
+    assert_eq!(socket.frame().await, Err(End::EndStream));
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_in_the_frames_are_closed_with_their_code() {
+    let rows: [(&str, Vec<u8>, u16); 6] = [
+        ("f1", vec![0x81, 0x01, b'a'], 1002),
+        ("f2", frame(0xC1, b"a"), 1002),
+        ("f4", frame(0x83, b""), 1002),
+        ("f7", vec![0x82, 0xFF, 0, 0, 0, 0, 0x7F, 0, 0, 0], 1009),
+        ("f14", frame(0x81, b"\xED\xA0\x80"), 1007),
+        ("f26", frame(0x88, b"\x03"), 1002),
+    ];
+    for (row, bytes, code) in rows {
+        let (stack, recorder) = Stack::recorded();
+        let sender = session(stack.layer.layer(plain())).await;
+        let mut socket = open(&sender).await;
+        socket.send(&bytes).await;
+        socket.expect_close(Some(code)).await;
+        let log = recorder.closed().await;
+        let last = format!("close {code} Protocol unclean");
+        assert_eq!(log.last(), Some(&last), "{row}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_closes_streams_with_1001() {
+    let (stack, recorder) = Stack::recorded();
+    let sender = session(stack.layer.layer(plain())).await;
+    let mut socket = open(&sender).await;
+    let shutdown = stack.shutdown.clone();
+    let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
+    let frame = socket.frame().await.unwrap();
+    assert_eq!(frame.payload[..2], 1001u16.to_be_bytes());
+    socket.send(&close(1001, "")).await;
+    assert_eq!(socket.frame().await, Err(End::EndStream));
+    assert_eq!(draining.await.unwrap().forced(), 0);
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1001 Shutdown clean"
+    );
+    let (status, _) = request(&sender, connect("/ws")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn x1_a_middleware_that_makes_the_200_a_403_opens_nothing() {
+    let (stack, recorder) = Stack::recorded();
+    let forbid = tower::util::MapResponseLayer::new(|mut response: Response<_>| {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        response
+    });
+    let sender = session(forbid.layer(stack.layer.layer(plain()))).await;
+    let (status, mut socket) = request(&sender, connect("/ws")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let _ = socket
+        .output
+        .send_data(Bytes::from(text("let me in")), true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(recorder.log().is_empty());
+    assert_eq!(stack.shutdown.connections(), 0);
+}
