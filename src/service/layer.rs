@@ -31,7 +31,8 @@ use crate::shutdown::Shutdown;
 ///
 /// `/chat` matches `/chat` and `/chat/…`, never `/chatter`; `/` matches everything. Paths are
 /// compared as they stand in the request, byte by byte. Under axum's `nest` the mount is
-/// relative to the nest. Of several layers around one service the outermost that matches wins,
+/// relative to the nest (and a nested router is asked only for paths it has a route for: give it
+/// one, such as `/chat/{*rest}`, or use `nest_service`). Of several layers around one service the outermost that matches wins,
 /// which is the *last* one added by `Router::layer` and the *first* one of a `ServiceBuilder`.
 ///
 /// # Shared state

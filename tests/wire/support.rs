@@ -316,6 +316,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
         (head, String::from_utf8(body).unwrap())
     }
 
+    /// Reads on until the end of a short refusal.
+    pub async fn end_of_body(&mut self) {
+        assert!(!self.input.is_empty() || self.more().await);
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {
