@@ -7,5 +7,6 @@ mod axum;
 mod framing;
 mod handler;
 mod http2;
+mod network;
 mod stack;
 mod support;
