@@ -214,22 +214,10 @@ async fn list(State(rooms): State<Rooms>) -> Json<Value> {
     Json(rooms.collect())
 }
 
-#[tokio::main]
-async fn main() -> std::result::Result<(), String> {
-    let log = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(log.from_env_lossy())
-        .init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let addr = match &args[..] {
-        [] => "127.0.0.1:3000",
-        [flag, addr] if flag == "--addr" => addr,
-        _ => return Err("usage: chat [--addr HOST:PORT]".to_owned()),
-    };
-
-    let (chat, shutdown) = (Chat::default(), Shutdown::new());
-    let app =
-        Router::new()
+/// The page, the rooms and what is around them; `wss.rs` serves it, too.
+pub(crate) fn app(shutdown: &Shutdown) -> Router {
+    let chat = Chat::default();
+    Router::new()
             .route("/", get(|| async { Html(include_str!("chat.html")) }))
             .route("/rooms", get(list))
             .route("/healthz", get(|| async { "ok\n" }))
@@ -248,7 +236,7 @@ async fn main() -> std::result::Result<(), String> {
                     .peer_addr(|request| {
                         Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0)
                     })
-                    .shutdown(&shutdown),
+                    .shutdown(shutdown),
             )
             .layer(
                 ServiceBuilder::new()
@@ -260,8 +248,23 @@ async fn main() -> std::result::Result<(), String> {
                     ))
                     .layer(CompressionLayer::new()),
             )
-            .into_make_service_with_connect_info::<SocketAddr>();
+}
 
+#[tokio::main]
+async fn main() -> std::result::Result<(), String> {
+    let log = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(log.from_env_lossy())
+        .init();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let addr = match &args[..] {
+        [] => "127.0.0.1:3000",
+        [flag, addr] if flag == "--addr" => addr,
+        _ => return Err("usage: chat [--addr HOST:PORT]".to_owned()),
+    };
+
+    let shutdown = Shutdown::new();
+    let app = app(&shutdown).into_make_service_with_connect_info::<SocketAddr>();
     let listener = TcpListener::bind(addr)
         .await
         .map_err(|e| format!("cannot listen on {addr}: {e}; choose another address with --addr"))?;

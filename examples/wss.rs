@@ -1,14 +1,17 @@
 //! cargo run --example wss -- [--addr 127.0.0.1:3443]
 //!
-//! WebSockets over TLS, on HTTP/2 (RFC 8441) with browsers and on HTTP/1.1 with others. A page
-//! at `/`, an echo at `/echo`. The certificate is made at start and signed by nobody: browsers
+//! WebSockets over TLS, on HTTP/2 (RFC 8441) with browsers and on HTTP/1.1 with others: the chat
+//! of `chat.rs` with its page at `/`, and an echo at `/echo`. The log tells the HTTP version of
+//! every request. The certificate is made at start and signed by nobody: browsers
 //! ask before they go on.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Router, response::Html, routing::get};
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -16,23 +19,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tower_websocket::{Connection, Message, Result, WebSocketHandler, WebSocketLayer};
+use tower_websocket::{Connection, Message, Result, Shutdown, WebSocketHandler, WebSocketLayer};
+
+#[path = "chat.rs"]
+#[expect(dead_code, reason = "only its app is used here")]
+mod chat;
 
 #[derive(Clone)]
 struct Echo;
 
 impl WebSocketHandler for Echo {
-    async fn on_open(&mut self, conn: &mut Connection) -> Result {
-        let request = conn.request();
-        tracing::info!("{:?} {} opened", request.version, request.uri.path());
-        conn.send(format!(
-            "This connection is a WebSocket over {:?}.",
-            request.version
-        ))
-        .await?;
-        Ok(())
-    }
-
     async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
         conn.send(message).await?;
         Ok(())
@@ -49,9 +45,13 @@ async fn main() -> std::result::Result<(), String> {
         _ => return Err("usage: wss [--addr HOST:PORT]".to_owned()),
     };
 
-    let app = Router::new()
-        .route("/", get(|| async { Html(include_str!("wss.html")) }))
-        .layer(WebSocketLayer::new("/echo", Echo));
+    let app = chat::app(&Shutdown::new())
+        .layer(WebSocketLayer::new("/echo", Echo))
+        .layer(from_fn(|request: Request, next: Next| async move {
+            let (method, path) = (request.method(), request.uri().path());
+            tracing::info!("{:?} {method} {path}", request.version());
+            next.run(request).await
+        }));
     let acceptor = acceptor().map_err(|e| format!("no certificate could be made: {e}"))?;
     let listener = TcpListener::bind(addr)
         .await

@@ -1,5 +1,5 @@
-// Chromium on the page of the wss example, where its WebSocket is a stream of
-// the page's HTTP/2 connection (RFC 8441): wss_h2_browser.js PROGRAM
+// Two Chromium pages on the chat of the wss example, where their WebSockets are streams of
+// each page's HTTP/2 connection (RFC 8441): wss_h2_browser.js PROGRAM
 const { once } = require('node:events');
 const path = require('node:path');
 const WebSocket = require('ws');
@@ -7,19 +7,27 @@ const { start, launch, until } = require('./browser.js');
 
 async function main() {
   const server = await start(process.argv[2]);
-  const logged = (version) => server.log.split('\n')
-    .some((line) => line.includes('/echo') && line.includes(version));
+  const logged = (version, route) => server.log.split('\n')
+    .some((line) => line.includes(route) && line.includes(version));
   const browser = await launch();
-  const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage();
-  await page.goto(`https://${server.address}/`);
-  await page.waitForSelector('#status[data-state=open]', { state: 'attached' });
-  await page.fill('#text', 'over HTTP/2: grüße 🦀');
-  await page.click('#send');
-  await until('the echo on the page', async () => (await page.textContent('#log')).includes('over HTTP/2: grüße 🦀'));
-  await page.screenshot({ path: path.join(process.env.SCREENSHOTS, 'wss.png') });
-  await until('HTTP/2.0 and /echo in the log', () => logged('HTTP/2.0'))
+  const join = async (name) => {
+    const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage();
+    page.setDefaultTimeout(15_000);
+    await page.goto(`https://${server.address}/`);
+    await page.fill('#name', name);
+    await page.fill('#room', 'tea room');
+    await page.click('#join');
+    return page;
+  };
+  const [ada, ben] = [await join('Ada'), await join('Ben')];
+  await until('Ben among the people on the page of Ada', async () => (await ada.textContent('body')).includes('Ben'));
+  await ada.fill('#text', 'over HTTP/2: grüße 🦀');
+  await ada.press('#text', 'Enter');
+  await until('the message on the page of Ben', async () => (await ben.textContent('#messages')).includes('over HTTP/2: grüße 🦀'));
+  await ben.screenshot({ path: path.join(process.env.SCREENSHOTS, 'wss.png') });
+  await until('HTTP/2.0 and /chat/tea%20room in the log', () => logged('HTTP/2.0', 'CONNECT /chat/tea%20room'))
     .catch((error) => { throw new Error(`${error.message}; it says\n${server.log}`); });
-  console.log('  ok: the WebSocket of a page over HTTP/2 uses RFC 8441');
+  console.log('  ok: two pages chat over HTTP/2, by RFC 8441');
 
   const ws = new WebSocket(`wss://${server.address}/echo`, { rejectUnauthorized: false });
   await once(ws, 'open');
@@ -27,7 +35,7 @@ async function main() {
   await once(ws, 'message');
   ws.close();
   await once(ws, 'close');
-  await until('HTTP/1.1 and /echo in the log', () => logged('HTTP/1.1'));
+  await until('HTTP/1.1 and /echo in the log', () => logged('HTTP/1.1', 'GET /echo'));
   console.log('  ok: HTTP/1.1 over TLS on the same port');
   await browser.close();
   await server.stop('SIGINT');
