@@ -509,3 +509,283 @@ impl Session {
         self.live.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A session with its queue, driven as the driver does: what is to be written is written.
+    struct Peer {
+        session: Session,
+        queue: Writer,
+        now: Moment,
+    }
+
+    impl Peer {
+        fn new() -> Self {
+            Self {
+                session: Session::new(Arc::default()),
+                queue: Writer::default(),
+                now: Moment::START,
+            }
+        }
+
+        fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+            let (mut bytes, mut at) = (bytes.to_vec(), 0);
+            self.session.arrived(bytes.len(), self.now);
+            let mut events = Vec::new();
+            while let Some(event) = self.session.receive(&mut bytes, &mut at, self.now) {
+                events.push(event);
+            }
+            events
+        }
+
+        fn written(&mut self) -> Vec<u8> {
+            let mut out = Vec::new();
+            loop {
+                let mut batch = Batch::default();
+                self.session.fill(&mut self.queue, &mut batch);
+                if batch.is_empty() {
+                    break;
+                }
+                while !batch.is_empty() {
+                    let mut slices = [io::IoSlice::new(&[]); super::super::SLICES];
+                    let n = batch.slices(&mut slices);
+                    let before = out.len();
+                    slices[..n].iter().for_each(|s| out.extend_from_slice(s));
+                    let n = out.len() - before;
+                    batch.advance(n);
+                    self.session.wrote(n, self.now);
+                }
+            }
+            self.session.flushed(self.now);
+            out
+        }
+
+        fn after(&mut self, seconds: u64) {
+            self.now = self.now + Duration::from_secs(seconds);
+            self.session.expire(self.now);
+        }
+
+        /// Code, initiator, cleanness.
+        fn ended(&self) -> (u16, Initiator, bool) {
+            let outcome = self.session.outcome();
+            (outcome.code.as_u16(), outcome.initiator, outcome.clean)
+        }
+    }
+
+    /// A frame of a client whose mask is zero.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+        out.extend_from_slice(payload);
+        out
+    }
+
+    fn normal() -> CloseFrame {
+        CloseFrame::known(CloseCode::NORMAL, "")
+    }
+
+    #[test]
+    fn a_close_of_the_peer_is_answered_behind_what_was_sent() {
+        let mut peer = Peer::new();
+        peer.queue.push(Message::from("a"));
+        peer.feed(&frame(0x88, &[0x03, 0xE8, b'x']));
+        assert_eq!(peer.session.phase(), Phase::Finishing);
+        peer.queue.push(Message::from("b"));
+        peer.session.finished(peer.now);
+        assert_eq!(peer.written(), b"\x81\x01a\x81\x01b\x88\x02\x03\xE8");
+        assert_eq!(peer.session.phase(), Phase::Draining);
+        assert_eq!(peer.ended(), (1000, Initiator::Peer, true));
+    }
+
+    #[test]
+    fn f25_an_empty_close_is_answered_with_an_empty_one_and_told_as_1005() {
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x88, b""));
+        peer.session.finished(peer.now);
+        assert_eq!(peer.written(), b"\x88\x00");
+        assert_eq!(peer.ended(), (1005, Initiator::Peer, true));
+    }
+
+    #[test]
+    fn f29_nothing_is_delivered_after_either_close() {
+        let mut peer = Peer::new();
+        let mut bytes = frame(0x88, b"");
+        bytes.extend(frame(0x81, b"late"));
+        assert_eq!(peer.feed(&bytes).len(), 1);
+        let mut peer = Peer::new();
+        peer.session
+            .close(normal(), Initiator::Application, peer.now);
+        assert_eq!(peer.feed(&frame(0x81, b"late")), []);
+        assert_eq!(peer.written(), b"\x88\x02\x03\xE8");
+        assert_eq!(peer.session.phase(), Phase::Awaiting);
+        assert_eq!(peer.feed(&frame(0x81, b"late")), []);
+        peer.feed(&frame(0x88, b""));
+        assert_eq!(peer.session.phase(), Phase::Draining);
+        assert_eq!(peer.ended(), (1000, Initiator::Application, true));
+    }
+
+    #[test]
+    fn f31_the_answer_to_our_close_is_awaited_for_5_seconds_and_the_drain_for_5_more() {
+        let mut peer = Peer::new();
+        peer.session
+            .close(normal(), Initiator::Application, peer.now);
+        peer.written();
+        peer.after(4);
+        assert_eq!(peer.session.phase(), Phase::Awaiting);
+        peer.after(1);
+        assert_eq!(peer.session.phase(), Phase::Dead);
+        assert_eq!(peer.ended(), (1000, Initiator::Application, false));
+    }
+
+    #[test]
+    fn f32_when_both_close_at_once_ours_goes_out_once_and_ours_is_told() {
+        let mut peer = Peer::new();
+        peer.session
+            .close(normal(), Initiator::Application, peer.now);
+        peer.feed(&frame(0x88, &[0x03, 0xE9]));
+        assert_eq!(peer.written(), b"\x88\x02\x03\xE8");
+        assert_eq!(peer.session.phase(), Phase::Draining);
+        assert_eq!(peer.ended(), (1000, Initiator::Application, true));
+        assert_eq!(peer.written(), b"");
+    }
+
+    #[test]
+    fn a_violation_is_told_as_an_error_and_on_the_wire_with_its_code() {
+        let mut peer = Peer::new();
+        peer.feed(b"\x81\x01a");
+        assert!(peer.session.is_over() && peer.session.is_sendable());
+        assert!(peer.session.take_error().unwrap().is_protocol());
+        assert!(peer.session.take_error().is_none());
+        peer.session.finished(peer.now);
+        assert_eq!(peer.written()[2..4], 1002u16.to_be_bytes());
+        assert_eq!(peer.ended(), (1002, Initiator::Protocol, false));
+    }
+
+    #[test]
+    fn who_broke_the_rules_and_does_not_read_has_the_close_timeout_only() {
+        let mut peer = Peer::new();
+        peer.feed(b"\x81\x01a");
+        peer.session.finished(peer.now);
+        peer.session.blocked(peer.now);
+        peer.after(5);
+        assert_eq!(peer.session.phase(), Phase::Dead);
+    }
+
+    #[test]
+    fn pings_are_answered_in_every_phase_before_our_close() {
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x89, b"1"));
+        assert_eq!(peer.written(), b"\x8A\x011");
+        peer.session
+            .close(normal(), Initiator::Application, peer.now);
+        peer.feed(&frame(0x89, b"2"));
+        assert_eq!(peer.written(), b"\x8A\x012\x88\x02\x03\xE8");
+        peer.feed(&frame(0x89, b"3"));
+        assert_eq!(peer.written(), b"");
+    }
+
+    #[test]
+    fn f22_the_51st_control_frame_of_a_second_is_a_violation() {
+        let mut peer = Peer::new();
+        for _ in 0..50 {
+            assert_eq!(peer.feed(&frame(0x8A, b"")).len(), 1);
+        }
+        assert_eq!(peer.feed(&frame(0x8A, b"")), []);
+        assert_eq!(peer.ended(), (1008, Initiator::Protocol, false));
+    }
+
+    #[test]
+    fn a12_a_leaving_server_takes_the_message_that_is_arriving() {
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x01, b"a"));
+        peer.session
+            .leave(CloseFrame::known(CloseCode::GOING_AWAY, ""));
+        assert_eq!(peer.session.phase(), Phase::Open);
+        let mut rest = frame(0x80, b"b");
+        rest.extend(frame(0x81, b"one more"));
+        assert_eq!(peer.feed(&rest), [Event::Message(Message::from("ab"))]);
+        assert_eq!(peer.session.phase(), Phase::Finishing);
+        peer.session.finished(peer.now);
+        assert_eq!(peer.written(), b"\x88\x02\x03\xE9");
+        assert_eq!(peer.session.phase(), Phase::Awaiting);
+        assert_eq!(peer.ended().1, Initiator::Shutdown);
+    }
+
+    #[test]
+    fn n2_the_end_of_input_leaves_time_to_send_and_has_no_close_frame() {
+        let mut peer = Peer::new();
+        peer.queue.push(Message::from("a"));
+        peer.session.end_of_input(peer.now);
+        assert_eq!(peer.session.phase(), Phase::Finishing);
+        peer.session.finished(peer.now);
+        assert_eq!(peer.written(), b"\x81\x01a");
+        assert_eq!(peer.session.phase(), Phase::Draining);
+        assert_eq!(peer.ended(), (1006, Initiator::Transport, false));
+        assert!(peer.session.error().is_none());
+    }
+
+    #[test]
+    fn n1_a_transport_that_fails_ends_at_once_with_an_error() {
+        let mut peer = Peer::new();
+        peer.session.failed(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(peer.session.phase(), Phase::Dead);
+        assert!(peer.session.take_error().unwrap().is_io());
+        assert_eq!(peer.ended(), (1006, Initiator::Transport, false));
+        // Once it is over, a reset is no news.
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x88, b""));
+        peer.session.failed(io::ErrorKind::ConnectionReset.into());
+        assert!(peer.session.take_error().is_none());
+    }
+
+    #[test]
+    fn n7_a_silent_peer_gets_1011_and_the_application_is_told_1006() {
+        let mut peer = Peer::new();
+        peer.after(20);
+        assert_eq!(peer.written(), b"\x89\x04\0\0\0\0");
+        peer.after(20);
+        assert!(peer.session.take_error().unwrap().is_timeout());
+        peer.session.finished(peer.now);
+        assert_eq!(peer.written()[2..4], 1011u16.to_be_bytes());
+        assert_eq!(peer.ended(), (1006, Initiator::Timeout, false));
+    }
+
+    #[test]
+    fn an_abort_ends_every_phase_and_keeps_what_was_decided() {
+        let mut peer = Peer::new();
+        peer.session.abort();
+        assert_eq!(peer.session.phase(), Phase::Dead);
+        assert_eq!(peer.ended(), (1001, Initiator::Shutdown, false));
+        assert_eq!(peer.session.deadline(), None);
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x88, b""));
+        peer.session.abort();
+        assert_eq!(peer.ended(), (1005, Initiator::Peer, false));
+    }
+
+    #[test]
+    fn n9_the_same_bytes_in_any_pieces_are_the_same_events() {
+        let mut bytes = Vec::new();
+        for frame in [
+            frame(0x81, "grüße 🦀".as_bytes()),
+            frame(0x01, "g\u{FC}".as_bytes()),
+            frame(0x89, b"between"),
+            frame(0x00, b""),
+            frame(0x80, "🦀".as_bytes()),
+            frame(0x82, &[0xFF; 100]),
+            frame(0x88, &[0x03, 0xE8]),
+        ] {
+            bytes.extend(frame);
+        }
+        let whole = Peer::new().feed(&bytes);
+        assert_eq!(whole.len(), 5);
+        for size in 1..bytes.len() {
+            let mut peer = Peer::new();
+            let pieces = bytes.chunks(size).flat_map(|piece| peer.feed(piece));
+            assert_eq!(pieces.collect::<Vec<_>>(), whole, "by {size}");
+        }
+    }
+}
