@@ -7,6 +7,7 @@ mod axum;
 mod framing;
 mod handler;
 mod http2;
+mod logs;
 mod network;
 mod stack;
 mod support;

@@ -1,0 +1,134 @@
+//! What the log says: spans, refusals, wire events, and servers that forgot something.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tower::Layer;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::DefaultGuard;
+
+use crate::support::*;
+
+/// Everything that is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn begin(level: LevelFilter) -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn lines_with(&self, word: &str) -> Vec<String> {
+        let text = self.text();
+        let lines = text.lines().filter(|line| line.contains(word));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_has_a_span_and_its_messages_are_shortened_and_escaped() {
+    let (log, _guard) = Log::begin(LevelFilter::DEBUG);
+    let (stack, recorder) = Stack::recorded();
+    let stack = stack.with(|layer| layer.debug(true).protocols(["chat"]));
+    let mut client = stack.connect();
+    let handshake = HANDSHAKE
+        .replace("/ws", "/ws/room")
+        .replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n");
+    client.send(handshake.as_bytes()).await;
+    assert_eq!(client.head().await.status, 101);
+    let nasty = format!("line\r\nERROR forged \x1b[31m{}", "x".repeat(5000));
+    client.send(&text(&nasty)).await;
+    client.expect(0x81, nasty.as_bytes()).await;
+    client.send(&close(1000, "")).await;
+    client.expect_close(Some(1000)).await;
+    drop(client);
+    recorder.closed().await;
+
+    let opened = &log.lines_with(" open")[0];
+    for field in [
+        "websocket{",
+        "mount=\"/ws\"",
+        "path=\"/ws/room\"",
+        "HTTP/1.1",
+        "protocol=\"chat\"",
+    ] {
+        assert!(opened.contains(field), "no {field} in {opened}");
+    }
+    assert_eq!(
+        log.lines_with("closed code=1000").len(),
+        1,
+        "{}",
+        log.text()
+    );
+    let wire = log.lines_with("tower_websocket::wire");
+    assert!(
+        wire.iter().any(|line| line.contains("received")),
+        "{wire:?}"
+    );
+    assert!(wire.iter().all(|line| line.len() < 1000), "{wire:?}");
+    let text = log.text();
+    assert!(!text.contains('\x1b') && !text.lines().any(|l| l.starts_with("ERROR")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_logged_with_its_reason() {
+    let (log, _guard) = Log::begin(LevelFilter::DEBUG);
+    let (stack, _) = Stack::recorded();
+    let mut client = stack.connect();
+    let foreign = "Upgrade: websocket\r\nOrigin: https://evil.example";
+    client
+        .send(HANDSHAKE.replace("Upgrade: websocket", foreign).as_bytes())
+        .await;
+    assert_eq!(client.response().await.0.status, 403);
+    let lines = log.lines_with("refused a WebSocket handshake");
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("403"), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_with_upgrades_is_told_so_in_one_line() {
+    let (log, _guard) = Log::begin(LevelFilter::WARN);
+    let (stack, recorder) = Stack::recorded();
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let service = TowerToHyperService::new(stack.layer.layer(plain()));
+    tokio::spawn(async move {
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(server), service)
+            .await;
+    });
+    let mut client = Client::new(client);
+    client.send(HANDSHAKE.as_bytes()).await;
+    client.end().await;
+    within(async {
+        while stack.shutdown.connections() > 0 {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(log.text().lines().count(), 1, "{}", log.text());
+    assert_eq!(log.lines_with("with_upgrades").len(), 1, "{}", log.text());
+    assert!(recorder.log().is_empty());
+}
