@@ -131,3 +131,80 @@ async fn a3_a_callback_that_never_ends_does_not_stop_pongs_and_is_dropped_after_
         assert_eq!(closes, 1, "{:?}", recorder.log());
     }
 }
+
+/// Every callback times every way to leave it.
+#[tokio::test(start_paused = true)]
+async fn a1_a2_a3_whatever_a_callback_does_on_close_is_called_once_and_the_peer_is_told() {
+    #[derive(Clone)]
+    struct Table {
+        at: &'static str,
+        how: &'static str,
+        recorder: Recorder,
+    }
+    impl Table {
+        async fn act(&self, callback: &'static str) -> Result {
+            self.recorder.note(callback);
+            match self.how {
+                _ if self.at != callback => Ok(()),
+                "err" => Err("broken".into()),
+                "panic" => panic!("as the table says"),
+                "never" => std::future::pending().await,
+                _ => Ok(()),
+            }
+        }
+    }
+    impl WebSocketHandler for Table {
+        async fn on_open(&mut self, _: &mut Connection) -> Result {
+            self.act("on_open").await
+        }
+        async fn on_message(&mut self, _: &mut Connection, _: Message) -> Result {
+            self.act("on_message").await?;
+            // on_error is reached through an error.
+            if self.at == "on_error" {
+                return Err("on purpose".into());
+            }
+            Ok(())
+        }
+        async fn on_error(&mut self, _: &mut Connection, _: Error) -> Result {
+            self.act("on_error").await
+        }
+        async fn on_close(&mut self, _: &mut Connection, _: CloseEvent) -> Result {
+            self.act("on_close").await
+        }
+    }
+    for at in ["on_open", "on_message", "on_error", "on_close"] {
+        for how in ["ok", "err", "panic", "never"] {
+            let recorder = Recorder::default();
+            let stack = Stack::new(Table {
+                at,
+                how,
+                recorder: recorder.clone(),
+            });
+            let mut client = stack.open().await;
+            client.try_send(&text("a message")).await;
+            let failed = at == "on_error" || at != "on_close" && matches!(how, "err" | "panic");
+            if !failed {
+                client.try_send(&close(1000, "")).await;
+            }
+            let expected = if failed { 1011 } else { 1000 };
+            let frame = client.frame().await.expect("a Close frame");
+            let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+            assert_eq!((frame.first, code), (0x88, expected), "{at} {how}");
+            client.end().await;
+            drop(client);
+            within(async {
+                while stack.shutdown.connections() > 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+            .await;
+            let log = recorder.log();
+            let count = |name: &str| log.iter().filter(|line| *line == name).count();
+            assert_eq!(
+                (count("on_open"), count("on_close")),
+                (1, 1),
+                "{at} {how} {log:?}"
+            );
+        }
+    }
+}
