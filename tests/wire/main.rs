@@ -6,6 +6,7 @@
 mod axum;
 mod framing;
 mod handler;
+mod handshake;
 mod http2;
 mod logs;
 mod network;
