@@ -1,0 +1,46 @@
+"""plot.py RESULTS > results.svg: the CPU time per message of what run.sh measured, as a picture."""
+
+import sys
+from statistics import median
+
+from report import load
+
+TITLES = {
+    "w1": "100 connections × 64 B, one in flight",
+    "w2": "the same, 16 in flight on each",
+}
+ROW, LEFT, WIDTH = 22, 130, 420
+
+
+def main(path):
+    parts, y = [], 8
+    for workload, peers in load(path).items():
+        if workload not in TITLES:
+            continue
+        times = {peer: median(r["cpu_us"] for r in results) for peer, results in peers.items()}
+        most = max(times.values())
+        y += ROW
+        parts.append(f'<text x="8" y="{y}" class="title">{TITLES[workload]}</text>')
+        for peer, time in times.items():
+            y += ROW
+            kind = "ours" if peer == "ours" else "peer"
+            parts.append(f'<text x="{LEFT - 8}" y="{y}" text-anchor="end">{peer}</text>')
+            width = WIDTH * time / most
+            parts.append(
+                f'<rect x="{LEFT}" y="{y - 12}" width="{width:.0f}" height="15" class="{kind}"/>'
+            )
+            parts.append(f'<text x="{LEFT + width + 6:.0f}" y="{y}">{time:.2f} µs</text>')
+        y += ROW // 2
+    # A grey that can be read on white and on black.
+    style = (
+        "text{font:13px sans-serif;fill:#808080}.title{font-weight:bold}"
+        ".ours{fill:#2a9d8f}.peer{fill:#9aa0a6}"
+    )
+    size = f'width="{LEFT + WIDTH + 90}" height="{y + 8}"'
+    print(f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>')
+    print("\n".join(parts))
+    print("</svg>")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
