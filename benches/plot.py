@@ -9,7 +9,7 @@ TITLES = {
     "w1": "100 connections × 64 B, one in flight",
     "w2": "the same, 16 in flight on each",
 }
-ROW, LEFT, WIDTH = 22, 130, 420
+ROW, LEFT, WIDTH = 22, 220, 420
 
 
 def main(path):
@@ -18,12 +18,13 @@ def main(path):
         if workload not in TITLES:
             continue
         times = {peer: median(r["cpu_us"] for r in results) for peer, results in peers.items()}
+        times = dict(sorted(times.items(), key=lambda item: item[1]))
         most = max(times.values())
         y += ROW
         parts.append(f'<text x="8" y="{y}" class="title">{TITLES[workload]}</text>')
         for peer, time in times.items():
             y += ROW
-            kind = "ours" if peer == "ours" else "peer"
+            kind = "ours" if peer.startswith("ours") else "peer"
             parts.append(f'<text x="{LEFT - 8}" y="{y}" text-anchor="end">{peer}</text>')
             width = WIDTH * time / most
             parts.append(

@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# benches/run.sh [--check] [--rounds N] [--seconds N] [--workloads "w1 w2"] [--peers "ours floor"]
+# benches/run.sh [--check] [--quick] [--rounds N] [--seconds N] [--workloads "w1 w2"]
+#                [--peers "ours floor"] [--syscalls | --instructions]
 #
 # Runs every peer on every workload, interleaved: one round is each peer once, the server pinned
 # to one core and the load to another. Prints medians and ratios; with --check it fails where the
-# crate misses its goals.
+# crate misses its goals. --quick has three rounds of one second on the main workloads.
+#
+# --syscalls counts the system calls of a message with strace, --instructions those of the CPU
+# with valgrind; both on w1 and w2 if nothing else is said.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,9 +18,32 @@ declare -A servers=(
     [ours_axum]="ours --axum"
     [ours_recv]="ours --recv"
     [ours_stream]="ours --stream"
+    [ours_forget]="ours --forget"
+    [ours_threads]="ours --workers 2"
+    [bare]="ours --bare"
     [axum_default]="axum"
     [axum_tuned]="axum --tuned"
     [axum_batched]="axum --tuned --batched"
+    [hyper_tungstenite_default]="hyper_tungstenite"
+    [hyper_tungstenite_batched]="hyper_tungstenite --tuned --batched"
+    [tokio_tungstenite_default]="tokio_tungstenite"
+    [tokio_tungstenite_tuned]="tokio_tungstenite --tuned"
+    [tokio_tungstenite_batched]="tokio_tungstenite --tuned --batched"
+    [fastwebsockets_default]="fastwebsockets"
+    [fastwebsockets_tuned]="fastwebsockets --tuned"
+    [tokio_websockets_default]="tokio_websockets"
+    [tokio_websockets_batched]="tokio_websockets --tuned --batched"
+    [yawc_default]="yawc"
+    [yawc_batched]="yawc --tuned --batched"
+    [sockudo_default]="sockudo"
+    [sockudo_batched]="sockudo --batched"
+    [warp_default]="warp"
+    [warp_batched]="warp --batched"
+    [actix]="actix"
+    [soketto_default]="soketto"
+    [soketto_batched]="soketto --batched"
+    [node_default]="node_ws.js"
+    [node_batched]="node_ws.js --batched"
     [floor]="floor"
 )
 # On what work: the flags of `load`.
@@ -24,36 +51,82 @@ declare -A loads=(
     [w1]="--connections 100 --size 64 --kind text"
     [w2]="--connections 100 --size 64 --kind text --in-flight 16"
     [w3]="--connections 16 --size 16384 --kind binary"
+    [w3t]="--connections 16 --size 16384 --kind text"
     [w3u]="--connections 16 --size 16384 --kind utf8"
     [w4]="--connections 4 --size 1048576 --kind binary"
     [w5]="--connections 1000 --size 512 --kind text"
+    [w5g]="--connections 100 --size 512 --kind text --greedy 1"
     [mem]="--idle --connections 10000 --size 65536"
     [mem_browser]="--idle --connections 10000 --size 65536 --browser"
+    [w7]="--handshakes"
+    [w7g]="--gets"
+    [w8]="--broadcast --connections 1000 --size 512 --kind text"
+    [w8k]="--broadcast --connections 10000 --size 512 --kind text"
+    [w9]="--http --connections 100"
+    [w10_10]="--connections 10 --size 64 --kind text"
+    [w10_1000]="--connections 1000 --size 64 --kind text"
+    [w10_10000]="--connections 10000 --size 64 --kind text"
+    [w10_16B]="--connections 16 --size 16 --kind binary"
+    [w10_1KiB]="--connections 16 --size 1024 --kind binary"
+    [w10_4KiB]="--connections 16 --size 4096 --kind binary"
+    [w10_64KiB]="--connections 16 --size 65536 --kind binary"
+    [w10_16MiB]="--connections 4 --size 16777216 --kind binary"
 )
-peers="ours axum_default axum_tuned axum_batched floor"
-workloads="w1 w2 w3 w3u w4 w5 mem"
-rounds=7
-seconds=2
+every="ours ours_axum ours_recv ours_stream axum_default axum_tuned axum_batched
+    hyper_tungstenite_default hyper_tungstenite_batched tokio_tungstenite_default
+    tokio_tungstenite_tuned tokio_tungstenite_batched fastwebsockets_default fastwebsockets_tuned
+    tokio_websockets_default tokio_websockets_batched yawc_default yawc_batched sockudo_default
+    sockudo_batched warp_default warp_batched actix soketto_default soketto_batched node_default
+    node_batched floor"
+some="ours fastwebsockets_tuned tokio_websockets_batched axum_tuned floor"
+# Where not every peer has something to say.
+declare -A who=(
+    [w5g]="ours"
+    [mem]="ours ours_forget $every"
+    [mem_browser]="ours axum_default axum_tuned fastwebsockets_default"
+    [w7]="ours axum_default hyper_tungstenite_default fastwebsockets_default floor"
+    [w7g]="ours bare"
+    [w8]="ours floor"
+    [w8k]="ours floor"
+    [w9]="ours bare"
+    [w10_10]=$some [w10_1000]=$some [w10_10000]=$some [w10_16B]=$some [w10_1KiB]=$some
+    [w10_4KiB]=$some [w10_64KiB]=$some [w10_16MiB]=$some
+)
+peers=
+workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w9 w10_10 w10_1000 w10_10000
+    w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
+chosen=
+rounds=5
+seconds=1.5
+mode=time
 check=()
 
 while [ $# -gt 0 ]; do
     case $1 in
         --check) check=(--check) ;;
+        --quick)
+            rounds=3 seconds=1 workloads="w1 w2 mem" peers="ours axum_default floor"
+            ;;
         --rounds) rounds=$2; shift ;;
         --seconds) seconds=$2; shift ;;
-        --workloads) workloads=$2; shift ;;
+        --workloads) chosen=$2; shift ;;
         --peers) peers=$2; shift ;;
-        *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --syscalls) mode=syscalls ;;
+        --instructions) mode=instructions ;;
+        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift
 done
+[ "$mode" = time ] || workloads="w1 w2"
+workloads=${chosen:-$workloads}
 
 cargo build --release --locked
-programs=${CARGO_TARGET_DIR:-target}/release
-results=${CARGO_TARGET_DIR:-target}/results.jsonl
+target=${CARGO_TARGET_DIR:-target}
+programs=$target/release
+results=$target/results.jsonl
 log=$(mktemp)
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -f "$log"' EXIT
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -f "$log" "$log".*' EXIT
 trap 'exit 130' INT TERM
 
 # Two cores of those this process may use, one for each side; on a single one they share it.
@@ -62,60 +135,127 @@ server_core=${cores[0]} load_core=${cores[1]:-${cores[0]}}
 # 10,000 connections, on both sides.
 ulimit -n "$(ulimit -Hn)"
 
+node_version=8.23.0
+# Whether a peer can run here.
+available() {
+    [[ ${servers[$1]:?no such peer} == node_ws.js* ]] || return 0
+    command -v node >/dev/null || { echo "no Node.js: $1 is left out" >&2; return 1; }
+    [ -d "$target/node/node_modules/ws" ] ||
+        npm install --silent --no-audit --no-fund --prefix "$target/node" "ws@$node_version" >&2
+}
+
+# start PEER [COMMAND ...]: runs the server, under the command if there is one.
 start() {
-    local words
-    read -ra words <<<"${servers[$1]:?no such peer}"
+    local words peer=$1
+    shift
+    read -ra words <<<"${servers[$peer]}"
+    if [[ ${words[0]} == *.js ]]; then
+        words=(env NODE_PATH="$target/node/node_modules" node "src/${words[@]}")
+    else
+        words[0]=$programs/${words[0]}
+    fi
     : >"$log"
-    taskset -c "$server_core" "$programs/${words[0]}" "${words[@]:1}" --addr 127.0.0.1:0 >"$log" 2>&1 &
+    "$@" taskset -c "$server_core" "${words[@]}" --addr 127.0.0.1:0 >"$log" 2>&1 &
     server=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 200); do
         address=$(sed -n 's/^listening on //p' "$log")
         [ -z "$address" ] || return 0
         kill -0 "$server" 2>/dev/null || break
         sleep 0.05
     done
     cat "$log" >&2
-    echo "$1 did not start" >&2
+    echo "$peer did not start" >&2
     exit 1
 }
 
 stop() {
-    kill "$server"
+    kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
     server=
 }
 
-# measure WORKLOAD PEER ROUND: one line of results.
-measure() {
-    local words result
-    read -ra words <<<"${loads[$1]:?no such workload}"
-    start "$2"
-    [[ $1 == mem* ]] || words+=(--seconds "$seconds")
-    if ! result=$(taskset -c "$load_core" "$programs/load" --addr "$address" --pid "$server" "${words[@]}"); then
-        cat "$log" >&2
-        echo "$2 failed on $1" >&2
-        exit 1
-    fi
-    stop
-    echo "{\"workload\": \"$1\", \"peer\": \"$2\", \"round\": $3, \"result\": $result}" >>"$results"
+# load PEER WORKLOAD [FLAG ...]: prints what it measured.
+load() {
+    local words peer=$1 workload=$2
+    shift 2
+    read -ra words <<<"${loads[$workload]:?no such workload}"
+    taskset -c "$load_core" "$programs/load" --addr "$address" --pid "$server" "${words[@]}" "$@" && return
+    cat "$log" >&2
+    echo "$peer failed on $workload" >&2
+    exit 1
+}
+
+peers_of() {
+    local peer
+    for peer in ${peers:-${who[$1]:-$every}}; do
+        available "$peer" && echo "$peer"
+    done
 }
 
 : >"$results"
+passed=0
 for workload in $workloads; do
-    # Memory does not depend on what else the machine does.
-    times=$rounds
-    [[ $workload != mem* ]] || times=1
-    for round in $(seq "$times"); do
-        [ ! -t 2 ] || printf '\r%s: round %s of %s ' "$workload" "$round" "$times" >&2
-        for peer in $peers; do
-            measure "$workload" "$peer" "$round"
-        done
-    done
+    case $mode in
+        time)
+            mapfile -t these < <(peers_of "$workload")
+            # Memory does not depend on what else the machine does.
+            times=$rounds flags=(--seconds "$seconds")
+            [[ $workload != mem* ]] || times=1 flags=()
+            for round in $(seq "$times"); do
+                for peer in "${these[@]}"; do
+                    [ ! -t 2 ] || printf '\r\033[K%s: round %s of %s, %s' "$workload" "$round" "$times" "$peer" >&2
+                    start "$peer"
+                    result=$(load "$peer" "$workload" "${flags[@]}")
+                    stop
+                    echo "{\"workload\": \"$workload\", \"peer\": \"$peer\", \"round\": $round, \"result\": $result}" >>"$results"
+                done
+            done
+            ;;
+        syscalls)
+            messages=20000
+            echo "$workload: system calls per message"
+            for peer in $(peers_of "$workload"); do
+                start "$peer"
+                load "$peer" "$workload" --warm-up 0.2 --messages 100 >"$log.out"
+                strace -c -f -o "$log.calls" -p "$server" 2>/dev/null &
+                tracer=$!
+                sleep 0.5
+                load "$peer" "$workload" --warm-up 0 --messages $messages >"$log.out"
+                stop
+                wait "$tracer" || true
+                awk -v peer="$peer" -v n=$messages '$4 ~ /^[0-9]+$/ && $NF != "total" && $4 > n / 50 {
+                    calls = calls sprintf("  %s %.3f", $NF, $4 / n) }
+                    END { printf "  %-28s%s\n", peer, calls }' "$log.calls"
+            done
+            ;;
+        instructions)
+            # Twice, with and without the messages that count, so that start and handshakes go out.
+            echo "$workload: user instructions per message"
+            for peer in $(peers_of "$workload"); do
+                [[ ${servers[$peer]} != *.js* ]] || continue
+                for messages in 20000 40000; do
+                    start "$peer" valgrind --tool=callgrind --callgrind-out-file="$log.cg" --log-file=/dev/null
+                    load "$peer" "$workload" --warm-up 0 --messages $messages >"$log.out"
+                    # Not a message later than those that count.
+                    kill -INT "$server"
+                    wait "$server" 2>/dev/null || true
+                    server=
+                    sed -n 's/^\(totals\|summary\): //p' "$log.cg" | head -1 >"$log.$messages"
+                done
+                awk -v peer="$peer" 'NR == 1 { a = $1 } NR == 2 { printf "  %-28s%.0f\n", peer, ($1 - a) / 20000 }' \
+                    "$log.20000" "$log.40000"
+            done
+            ;;
+    esac
 done
 [ ! -t 2 ] || printf '\r\033[K' >&2
+[ "$mode" = time ] || exit 0
 
-echo "$(uname -sr), $(nproc) cores, $(rustc --version); $rounds rounds of $seconds s"
-passed=0
+echo "$(uname -sr), $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) cores"
+echo "$(rustc --version); $rounds rounds of $seconds s; $(sed -n '/^\[profile.release\]/,$p' Cargo.toml | grep -v '^#' | tr '\n' ' ')"
+for name in axum actix-ws fastwebsockets hyper hyper-tungstenite sockudo-ws soketto tokio tokio-tungstenite tokio-websockets warp yawc; do
+    sed -n "/^name = \"$name\"\$/{n;s/version = \"\(.*\)\"/$name \1/p}" Cargo.lock
+done | paste -sd, | sed 's/,/, /g'
 python3 report.py "$results" "${check[@]}" || passed=$?
 "$programs/http_allocs" || passed=$?
 exit "$passed"

@@ -1,13 +1,25 @@
-//! What the servers have in common: the flags, the runtime, the line that says where.
+//! What the servers have in common: the flags, the runtime, the line that says where; hyper for
+//! those that are used behind it, and the two ways to echo on a stream that is a sink.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+
+/// What stops a connection.
+pub type Fault = Box<dyn Error + Send + Sync>;
 
 /// The frame every server is run in: one thread, and a listener on `--addr`.
 ///
-/// `serve` gets the listener and the flags that are not `--addr`.
+/// `serve` gets the listener and the flags that are not `--addr`. With `--workers N` as the first
+/// of them, the runtime is tokio's `multi_thread` with so many.
 ///
 /// # Panics
 ///
@@ -16,10 +28,15 @@ pub fn run<F>(serve: impl FnOnce(TcpListener, Vec<String>) -> F) -> io::Result<(
 where
     F: Future<Output = io::Result<()>>,
 {
-    let (addr, flags) = flags();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let (addr, mut flags) = flags();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    if flags.first().is_some_and(|flag| flag == "--workers") {
+        let workers = flags.get(1).and_then(|n| n.parse().ok());
+        builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(workers.ok_or_else(|| unknown("--workers without a number"))?);
+        flags.drain(..2);
+    }
+    let runtime = builder.enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(addr).await?;
         println!("listening on {}", listener.local_addr()?);
@@ -40,6 +57,74 @@ pub fn flags() -> (String, Vec<String>) {
         }
     }
     (addr, flags)
+}
+
+/// Serves HTTP/1.1 with upgrades, as the documentation of most peers shows it.
+pub async fn serve_http<B>(
+    listener: TcpListener,
+    answer: impl Fn(Request<Incoming>) -> Result<Response<B>, Fault> + Clone + Send + 'static,
+) -> io::Result<()>
+where
+    B: Body<Data: Send, Error: Into<Fault>> + Send + 'static,
+{
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                std::future::ready(answer(request).map_err(io::Error::other))
+            });
+            // A client that leaves is none of a benchmark's business.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .with_upgrades()
+                .await;
+        });
+    }
+}
+
+/// Sends back what comes, each message by itself, as the documentation of all peers shows it.
+pub async fn echo<M, E>(
+    mut socket: impl Stream<Item = Result<M, E>> + Sink<M> + Unpin,
+    is_data: impl Fn(&M) -> bool,
+) {
+    while let Some(Ok(message)) = socket.next().await {
+        if is_data(&message) && socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The same, but flushed by hand: only when no more messages are there to answer.
+pub async fn echo_batched<M, E>(
+    mut socket: impl Stream<Item = Result<M, E>> + Sink<M> + Unpin,
+    is_data: impl Fn(&M) -> bool,
+) {
+    while let Some(Ok(message)) = socket.next().await {
+        let mut next = Some(message);
+        while let Some(message) = next {
+            if is_data(&message) && socket.feed(message).await.is_err() {
+                return;
+            }
+            next = match socket.next().now_or_never() {
+                Some(Some(Ok(message))) => Some(message),
+                Some(_) => return,
+                None => None,
+            };
+        }
+        if socket.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Finds out which of the flags that a server knows are there.
+pub fn known<const N: usize>(names: [&str; N], flags: &[String]) -> io::Result<[bool; N]> {
+    match flags.iter().find(|flag| !names.contains(&&***flag)) {
+        Some(flag) => Err(unknown(flag)),
+        None => Ok(names.map(|name| flags.iter().any(|flag| flag == name))),
+    }
 }
 
 /// What a server says to a flag it does not know.

@@ -1,6 +1,7 @@
 //! What no server can beat by much: a raw epoll loop that unmasks and re-frames, and does
 //! nothing else. No HTTP (every request gets the answer to the key that `load` sends), no check
-//! of anything, no timeouts: `floor [--addr HOST:PORT]`.
+//! of anything, no timeouts: `floor [--addr HOST:PORT]`. A message to a connection that asked for
+//! `/broadcast` is framed once and written to all of its kind.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -17,6 +18,9 @@ const LISTENER: u64 = u64::MAX;
 struct Connection {
     socket: TcpStream,
     open: bool,
+    broadcast: bool,
+    /// The peer has closed.
+    over: bool,
     /// A request or a frame that is not complete.
     input: Vec<u8>,
     /// What the socket did not take, and how much of it was written since.
@@ -55,14 +59,28 @@ fn main() -> io::Result<()> {
                 )?;
                 connections.insert(next, connection);
                 next += 1;
-            } else if let Some(connection) = connections.get_mut(&id)
-                && connection
-                    .serve(&poll, id, &mut scratch, &mut replies)
-                    .is_err()
-            {
-                connections.remove(&id);
+            } else if let Some(connection) = connections.get_mut(&id) {
+                let received = connection.receive(&poll, id, &mut scratch, &mut replies);
+                if received.is_ok() && connection.broadcast && !connection.over {
+                    if !replies.is_empty() {
+                        broadcast(&mut connections, &replies);
+                    }
+                    continue;
+                }
+                let sent = replies.is_empty() || connection.send(&poll, id, &mut replies).is_ok();
+                if received.is_err() || !sent || connection.over {
+                    connections.remove(&id);
+                }
             }
         }
+    }
+}
+
+/// One write for each of those that asked for it, of bytes that are framed once. One that does
+/// not take it whole has failed: the load reads everything.
+fn broadcast(connections: &mut HashMap<u64, Connection>, frame: &[u8]) {
+    for connection in connections.values_mut().filter(|c| c.broadcast) {
+        connection.over |= !matches!(connection.socket.write(frame), Ok(n) if n == frame.len());
     }
 }
 
@@ -73,20 +91,23 @@ impl Connection {
         Ok(Self {
             socket,
             open: false,
+            broadcast: false,
+            over: false,
             input: Vec::new(),
             output: Vec::new(),
             written: 0,
         })
     }
 
-    /// One read and one write. An error, the end of the input too, is the end of it.
-    fn serve(
+    /// One read, and the replies to it. An error, the end of the input too, is the end.
+    fn receive(
         &mut self,
         poll: &OwnedFd,
         id: u64,
         scratch: &mut [u8],
         replies: &mut Vec<u8>,
     ) -> io::Result<()> {
+        replies.clear();
         if !self.output.is_empty() {
             self.written += self.socket.write(&self.output[self.written..])?;
             if self.written == self.output.len() {
@@ -100,15 +121,15 @@ impl Connection {
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        replies.clear();
         if !self.open {
             self.input.extend_from_slice(&scratch[..n]);
             if !self.input.ends_with(b"\r\n\r\n") {
                 return Ok(());
             }
             self.open = true;
+            self.broadcast = self.input.starts_with(b"GET /broadcast ");
             self.input = Vec::new();
-            replies.extend_from_slice(RESPONSE.as_bytes());
+            return self.send(poll, id, &mut RESPONSE.into());
         } else if self.input.is_empty() {
             let (taken, missing) = reframe(&scratch[..n], replies);
             if taken < n {
@@ -125,9 +146,13 @@ impl Connection {
                 self.input.reserve_exact(missing);
             }
         }
-        if replies.is_empty() {
-            return Ok(());
-        }
+        // A Close frame in a read of its own, as a client sends it that has had its answers.
+        self.over = replies.first() == Some(&0x88);
+        Ok(())
+    }
+
+    /// One write.
+    fn send(&mut self, poll: &OwnedFd, id: u64, replies: &mut Vec<u8>) -> io::Result<()> {
         let n = self.socket.write(replies)?;
         if n < replies.len() {
             self.output = std::mem::take(replies);

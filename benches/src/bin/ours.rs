@@ -1,26 +1,34 @@
-//! The crate as its users run it: `ours [--addr HOST:PORT] [--recv|--stream] [--axum]`.
+//! The crate as its users run it: `ours [--addr HOST:PORT] [--workers N] [--recv|--stream|--bare]
+//! [--axum] [--forget]`.
 //!
-//! Echo by callbacks, or pull style (`--recv`), or on a tungstenite stream (`--stream`);
-//! behind hyper with the settings of `examples/echo.rs`, or behind `axum::serve` (`--axum`).
+//! `/echo` by callbacks, or pull style (`--recv`), or on a tungstenite stream (`--stream`);
+//! `/broadcast` sends each message to all through their queues; behind hyper with the settings of
+//! `examples/echo.rs`, or behind `axum::serve` (`--axum`). `--forget` does not keep the requests.
+//! `--bare` is the same server without the layers, for plain requests.
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tower::{Layer, service_fn};
-use tower_websocket::{Connection, Message, Result, WebSocketHandler, WebSocketLayer, types};
-use tower_websocket_benches::{run, unknown};
+use tower::{Layer, Service, service_fn};
+use tower_websocket::{
+    Connection, Message, Result, Sender, WebSocketHandler, WebSocketLayer, types,
+};
+use tower_websocket_benches::{Fault, known, run};
+
+/// The largest message of the workloads.
+const LIMIT: usize = 64 << 20;
 
 #[derive(Clone)]
 struct Echo;
@@ -32,40 +40,64 @@ impl WebSocketHandler for Echo {
     }
 }
 
+/// Sends what comes to all that have ever connected.
+#[derive(Clone, Default)]
+struct Broadcast {
+    all: Arc<Mutex<Vec<Sender>>>,
+}
+
+impl WebSocketHandler for Broadcast {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        self.all.lock().expect("no panic").push(conn.sender());
+        Ok(())
+    }
+
+    async fn on_message(&mut self, _: &mut Connection, message: Message) -> Result {
+        for one in &*self.all.lock().expect("no panic") {
+            // One that has gone or does not read misses it.
+            let _ = one.try_send(message.clone());
+        }
+        Ok(())
+    }
+}
+
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
-        let (mut style, mut axum) = ("--callbacks".to_owned(), false);
-        for flag in flags {
-            match &*flag {
-                "--callbacks" | "--recv" | "--stream" => style = flag,
-                "--axum" => axum = true,
-                _ => return Err(unknown(&flag)),
-            }
+        let [recv, stream, bare, axum, forget] = known(
+            ["--recv", "--stream", "--bare", "--axum", "--forget"],
+            &flags,
+        )?;
+        if bare {
+            return serve_hyper(service_fn(plain), listener).await;
         }
-        match &*style {
-            "--recv" => {
-                let recv = |mut conn: Connection| async move {
-                    while let Some(message) = conn.recv().await? {
-                        conn.send(message).await?;
-                    }
-                    Ok(())
-                };
-                serve(WebSocketLayer::from_fn("/echo", recv), listener, axum).await
-            }
-            "--stream" => {
-                let stream = WebSocketLayer::stream("/echo", |mut socket, _| async move {
-                    while let Some(message) = socket.next().await {
-                        let message = message?;
-                        if message.is_text() || message.is_binary() {
-                            socket.send(message).await?;
-                        }
-                    }
-                    Ok(())
-                });
-                serve(stream, listener, axum).await
-            }
-            _ => serve(WebSocketLayer::new("/echo", Echo), listener, axum).await,
+        if recv {
+            let recv = |mut conn: Connection| async move {
+                while let Some(message) = conn.recv().await? {
+                    conn.send(message).await?;
+                }
+                Ok(())
+            };
+            return serve(
+                WebSocketLayer::from_fn("/echo", recv),
+                listener,
+                axum,
+                forget,
+            )
+            .await;
         }
+        if stream {
+            let stream = WebSocketLayer::stream("/echo", |mut socket, _| async move {
+                while let Some(message) = socket.next().await {
+                    let message = message?;
+                    if message.is_text() || message.is_binary() {
+                        socket.send(message).await?;
+                    }
+                }
+                Ok(())
+            });
+            return serve(stream, listener, axum, forget).await;
+        }
+        serve(WebSocketLayer::new("/echo", Echo), listener, axum, forget).await
     })
 }
 
@@ -73,12 +105,30 @@ async fn serve<E: types::Endpoint>(
     layer: WebSocketLayer<E>,
     listener: TcpListener,
     axum: bool,
+    forget: bool,
 ) -> io::Result<()> {
+    let layer = layer
+        .max_message_size(LIMIT)
+        .max_frame_size(LIMIT)
+        .keep_request(!forget);
+    let broadcast = WebSocketLayer::new("/broadcast", Broadcast::default());
     if axum {
         let listener = listener.tap_io(|socket| socket.set_nodelay(true).expect("TCP_NODELAY"));
-        return axum::serve(listener, Router::new().layer(layer)).await;
+        let app = Router::new().layer(broadcast).layer(layer);
+        return axum::serve(listener, app).await;
     }
-    let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+    serve_hyper(layer.layer(broadcast.layer(service_fn(plain))), listener).await
+}
+
+async fn serve_hyper<S, B>(service: S, listener: TcpListener) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data: Send, Error: Into<Fault>> + Send + 'static,
+{
+    let service = TowerToHyperService::new(service);
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;

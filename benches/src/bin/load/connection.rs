@@ -1,0 +1,166 @@
+//! One connection: what it has to send, and what it has got of a reply.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use tower_websocket_benches::{ACCEPT, BROWSER, REQUEST};
+
+use crate::payload::Payload;
+use crate::{Options, Result};
+
+/// Every reply up to this size is compared, and each 16th of larger ones: that is what they
+/// cost, and the server shares the memory bus with us.
+const COMPARED: usize = 1024;
+const SAMPLE: u64 = 16;
+
+/// A server that is silent for this long has lost something.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Connection<'a> {
+    pub(crate) socket: TcpStream,
+    pub(crate) payload: &'a Payload,
+    /// Bytes that may be sent, and where in the burst they begin.
+    pub(crate) owed: usize,
+    at: usize,
+    /// Bytes of the present reply that have come.
+    got: usize,
+    /// Bytes of a ping that have not.
+    skip: usize,
+    pub(crate) replies: u64,
+    /// Asked to be told when the socket takes more.
+    pub(crate) blocked: bool,
+    /// When the messages were sent whose replies have not come, and how many at a time.
+    pub(crate) sent: VecDeque<(Instant, u64)>,
+}
+
+/// Opens a WebSocket. Blocking, as all of its kind: it is not what is measured.
+pub(crate) fn open<'a>(options: &Options, payload: &'a Payload) -> Result<Connection<'a>> {
+    let mut connection = connect(options, payload)?;
+    let browser = if options.browser { BROWSER } else { "" };
+    let request = format!("{REQUEST}{browser}\r\n")
+        .replace("{host}", &options.addr)
+        .replace("/echo", &options.path);
+    let response = connection.ask(&request)?;
+    if !response.starts_with("HTTP/1.1 101 ") || !response.contains(ACCEPT) {
+        return Err(format!("refused: {response}").into());
+    }
+    Ok(connection)
+}
+
+/// Connects, and says nothing.
+pub(crate) fn connect<'a>(options: &Options, payload: &'a Payload) -> Result<Connection<'a>> {
+    let socket = TcpStream::connect(&options.addr)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(Connection {
+        socket,
+        payload,
+        owed: 0,
+        at: 0,
+        got: 0,
+        skip: 0,
+        replies: 0,
+        blocked: false,
+        sent: VecDeque::new(),
+    })
+}
+
+impl Connection<'_> {
+    /// A request, and the head of the response.
+    pub(crate) fn ask(&mut self, request: &str) -> Result<String> {
+        self.socket.write_all(request.as_bytes())?;
+        let mut response = Vec::new();
+        while !response.windows(4).any(|end| end == b"\r\n\r\n") {
+            let mut buffer = [0; 1024];
+            let n = self.socket.read(&mut buffer)?;
+            response.extend_from_slice(&buffer[..n]);
+            if n == 0 {
+                return Err("no answer to the request".into());
+            }
+        }
+        Ok(String::from_utf8(response)?)
+    }
+
+    /// Sends what is owed, as far as the socket takes it.
+    pub(crate) fn send(&mut self) -> io::Result<()> {
+        while self.owed > 0 {
+            // Never past the end: no more is in flight than the burst is long.
+            match self
+                .socket
+                .write(&self.payload.burst[self.at..][..self.owed])
+            {
+                Ok(n) => {
+                    self.owed -= n;
+                    self.at = (self.at + n) % self.payload.frame;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what came, and returns how many replies are whole with it.
+    pub(crate) fn take(&mut self, mut input: &[u8]) -> Result<u64> {
+        let before = self.replies;
+        let Payload {
+            reply,
+            reply_header,
+            compared,
+            ..
+        } = self.payload;
+        while !input.is_empty() {
+            if *compared && self.got == 0 && self.skip == 0 && input[0] == 0x89 {
+                let [_, len, ..] = input else {
+                    return Err("half a ping".into());
+                };
+                self.skip = 2 + usize::from(*len);
+            }
+            if self.skip > 0 {
+                let n = self.skip.min(input.len());
+                self.skip -= n;
+                input = &input[n..];
+                continue;
+            }
+            let n = input.len().min(reply.len() - self.got);
+            let whole = reply.len() <= COMPARED || self.replies.is_multiple_of(SAMPLE);
+            let compared = match (compared, whole) {
+                (true, true) => n,
+                (true, false) => n.min(reply_header.saturating_sub(self.got)),
+                (false, _) => 0,
+            };
+            if input[..compared] != reply[self.got..][..compared] {
+                return Err(format!(
+                    "reply {} differs from what was sent, within {compared} bytes after byte {}",
+                    self.replies, self.got
+                )
+                .into());
+            }
+            input = &input[n..];
+            self.got += n;
+            if self.got == reply.len() {
+                self.got = 0;
+                self.replies += 1;
+            }
+        }
+        Ok(self.replies - before)
+    }
+
+    /// One message there and back, blocking.
+    pub(crate) fn echo(&mut self) -> Result {
+        let Payload { burst, frame, .. } = self.payload;
+        self.socket.write_all(&burst[..*frame])?;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let n = self.socket.read(&mut buffer)?;
+            if n == 0 {
+                return Err("the server closed a connection".into());
+            }
+            if self.take(&buffer[..n])? > 0 {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Many connections at a time, on one thread.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::retry_on_intr;
+
+use crate::Result;
+use crate::connection::{Connection, PATIENCE};
+
+pub(crate) struct Load<'a> {
+    poll: OwnedFd,
+    connections: Vec<Connection<'a>>,
+    /// Only the first connection sends, and each message is answered on all.
+    broadcast: bool,
+    /// As many of the first connections are not looked at for their latency.
+    greedy: usize,
+    buffer: Vec<u8>,
+    events: Vec<epoll::Event>,
+    /// Replies.
+    pub(crate) count: u64,
+    sent: u64,
+    stopped: bool,
+    /// From the write of a message to the read that completes its reply, in nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl<'a> Load<'a> {
+    pub(crate) fn new(
+        connections: Vec<Connection<'a>>,
+        broadcast: bool,
+        greedy: usize,
+    ) -> Result<Self> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (i, connection) in connections.iter().enumerate() {
+            connection.socket.set_nonblocking(true)?;
+            let data = EventData::new_u64(i as u64);
+            epoll::add(&poll, &connection.socket, data, EventFlags::IN)?;
+        }
+        let mut load = Self {
+            poll,
+            connections,
+            broadcast,
+            greedy,
+            buffer: vec![0; 256 * 1024],
+            events: Vec::with_capacity(1024),
+            count: 0,
+            sent: 0,
+            stopped: false,
+            // Three digits, up to a minute.
+            latency: Histogram::new_with_max(60_000_000_000, 3)?,
+        };
+        if broadcast {
+            load.order(0, 1)?;
+        } else {
+            for i in 0..load.connections.len() {
+                let payload = load.connections[i].payload;
+                load.order(i, (payload.burst.len() / payload.frame) as u64)?;
+            }
+        }
+        Ok(load)
+    }
+
+    /// Has connection `i` send `n` messages more.
+    fn order(&mut self, i: usize, n: u64) -> Result {
+        let connection = &mut self.connections[i];
+        connection.owed += connection.payload.frame * n as usize;
+        connection.sent.push_back((Instant::now(), n));
+        self.sent += n;
+        self.send(i)
+    }
+
+    fn send(&mut self, i: usize) -> Result {
+        let connection = &mut self.connections[i];
+        connection.send()?;
+        let blocked = connection.owed > 0;
+        if blocked != connection.blocked {
+            connection.blocked = blocked;
+            let mut flags = EventFlags::IN;
+            flags.set(EventFlags::OUT, blocked);
+            let data = EventData::new_u64(i as u64);
+            epoll::modify(&self.poll, &connection.socket, data, flags)?;
+        }
+        Ok(())
+    }
+
+    /// Answers each reply with a new message, until `done` says so of the number of replies.
+    pub(crate) fn run(&mut self, done: impl Fn(u64) -> bool) -> Result {
+        let patience = Timespec::try_from(PATIENCE)?;
+        while !done(self.count) {
+            self.events.clear();
+            let ready = retry_on_intr(|| {
+                epoll::wait(
+                    &self.poll,
+                    spare_capacity(&mut self.events),
+                    Some(&patience),
+                )
+            });
+            if ready? == 0 {
+                return Err(format!("no reply for {PATIENCE:?}").into());
+            }
+            let events = std::mem::take(&mut self.events);
+            for event in &events {
+                let (i, flags) = (event.data.u64() as usize, event.flags);
+                if flags.contains(EventFlags::OUT) {
+                    self.send(i)?;
+                }
+                if flags != EventFlags::OUT {
+                    self.read(i)?;
+                }
+            }
+            self.events = events;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, i: usize) -> Result {
+        let connection = &mut self.connections[i];
+        let n = connection.socket.read_some(&mut self.buffer)?;
+        let replies = connection.take(&self.buffer[..n])?;
+        if replies == 0 {
+            return Ok(());
+        }
+        self.count += replies;
+        if self.broadcast {
+            let all = self.connections.len() as u64;
+            if let Some((sent, _)) = self.connections[0].sent.front() {
+                self.latency.saturating_record(nanos(*sent));
+            }
+            if self.count.is_multiple_of(all) {
+                self.connections[0].sent.clear();
+                if !self.stopped {
+                    self.order(0, 1)?;
+                }
+            }
+            return Ok(());
+        }
+        let mut missing = replies;
+        while let Some((sent, n)) = connection.sent.front_mut() {
+            let these = missing.min(*n);
+            if i >= self.greedy {
+                self.latency.saturating_record_n(nanos(*sent), these);
+            }
+            missing -= these;
+            *n -= these;
+            if *n > 0 {
+                break;
+            }
+            connection.sent.pop_front();
+        }
+        if !self.stopped {
+            self.order(i, replies)?;
+        }
+        Ok(())
+    }
+
+    /// Sends no more, and waits for what is on its way: every message has exactly one reply.
+    pub(crate) fn finish(mut self) -> Result {
+        self.stopped = true;
+        let each = if self.broadcast {
+            self.connections.len() as u64
+        } else {
+            1
+        };
+        let due = self.sent * each;
+        self.run(|count| count >= due)?;
+        if let Some(i) = self.connections.iter().position(|c| c.replies <= 1) {
+            return Err(format!("connection {i} was starved").into());
+        }
+        Ok(())
+    }
+}
+
+fn nanos(since: Instant) -> u64 {
+    since.elapsed().as_nanos() as u64
+}
+
+trait ReadSome {
+    fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize>;
+}
+
+impl ReadSome for std::net::TcpStream {
+    /// The end of the stream is an error.
+    fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        match std::io::Read::read(self, buffer)? {
+            0 => Err("the server closed a connection".into()),
+            n => Ok(n),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// ws for Node.js: `node node_ws.js [--addr HOST:PORT] [--batched]`.
+//
+// Without flags as its documentation shows it. `--batched` corks the socket until the end of
+// the turn, so that all answers to one read go out in one write.
+
+'use strict';
+
+const { WebSocketServer } = require('ws');
+
+const args = process.argv.slice(2);
+const at = args.indexOf('--addr');
+const [host, port] = (at < 0 ? '127.0.0.1:0' : args[at + 1]).split(':');
+const batched = args.includes('--batched');
+
+const server = new WebSocketServer({ host, port: Number(port), path: '/echo' }, () => {
+  const { address, port } = server.address();
+  console.log(`listening on ${address}:${port}`);
+});
+
+server.on('connection', (ws, request) => {
+  const socket = request.socket;
+  socket.setNoDelay(true);
+  let corked = false;
+  ws.on('error', () => {});
+  ws.on('message', (data, binary) => {
+    if (batched && !corked) {
+      corked = true;
+      socket.cork();
+      setImmediate(() => {
+        corked = false;
+        socket.uncork();
+      });
+    }
+    ws.send(data, { binary });
+  });
+});
