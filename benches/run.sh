@@ -155,7 +155,7 @@ start() {
         words[0]=$programs/${words[0]}
     fi
     : >"$log"
-    "$@" taskset -c "$server_core" "${words[@]}" --addr 127.0.0.1:0 >"$log" 2>&1 &
+    taskset -c "$server_core" "$@" "${words[@]}" --addr 127.0.0.1:0 >"$log" 2>&1 &
     server=$!
     for _ in $(seq 200); do
         address=$(sed -n 's/^listening on //p' "$log")
@@ -237,7 +237,7 @@ for workload in $workloads; do
                     start "$peer" valgrind --tool=callgrind --callgrind-out-file="$log.cg" --log-file=/dev/null
                     load "$peer" "$workload" --warm-up 0 --messages $messages >"$log.out"
                     # Not a message later than those that count.
-                    kill -INT "$server"
+                    kill "$server"
                     wait "$server" 2>/dev/null || true
                     server=
                     sed -n 's/^\(totals\|summary\): //p' "$log.cg" | head -1 >"$log.$messages"
