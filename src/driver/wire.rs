@@ -520,6 +520,18 @@ impl<IO> Drop for Wire<IO> {
     }
 }
 
+impl Drop for Input {
+    /// A connection that ends while it reads would take the thread's buffer with it, and the
+    /// next would zero a new one: that was half the instructions of a handshake.
+    fn drop(&mut self) {
+        if self.borrowed {
+            let bytes = std::mem::take(&mut self.bytes);
+            // The thread may be at its end.
+            let _ = BUFFER.try_with(|buffer| buffer.replace(bytes));
+        }
+    }
+}
+
 /// What has been read and not yet taken.
 #[derive(Default)]
 struct Input {
