@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tower::{Service, ServiceBuilder, service_fn};
-use tower_websocket::{Connection, Message, Result, WebSocketHandler, WebSocketLayer};
+use tower_websocket::{Connection, Deflate, Message, Result, WebSocketHandler, WebSocketLayer};
 
 #[derive(Clone)]
 struct Echo;
@@ -42,6 +42,7 @@ struct Options {
     max_message: Option<usize>,
     any_origin: bool,
     tls: bool,
+    deflate: bool,
 }
 
 impl Options {
@@ -52,6 +53,7 @@ impl Options {
             max_message: None,
             any_origin: false,
             tls: false,
+            deflate: false,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -62,7 +64,7 @@ impl Options {
                 "--max-message" => options.max_message = Some(value()?.parse()?),
                 "--any-origin" => options.any_origin = true,
                 "--tls" => options.tls = true,
-                "--deflate" => return Err("--deflate: not yet".into()),
+                "--deflate" => options.deflate = true,
                 _ => return Err(format!("unknown argument {arg}").into()),
             }
         }
@@ -78,6 +80,15 @@ impl Options {
         }
         if self.any_origin {
             layer = layer.any_origin();
+        }
+        if self.deflate {
+            // With all that a client may ask for, so that a suite can.
+            layer = layer.deflate(
+                Deflate::new()
+                    .threshold(0)
+                    .server_context_takeover(true)
+                    .client_context_takeover(true),
+            );
         }
         layer
     }

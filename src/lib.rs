@@ -16,6 +16,8 @@ pub use error::{BoxError, Error, SendError, TrySendError};
 pub use handler::{Handshake, Result, WebSocketHandler};
 pub use handshake::Rejection;
 pub use message::{CloseCode, Message, Utf8Bytes};
+#[cfg(feature = "deflate")]
+pub use protocol::Deflate;
 pub use protocol::Initiator;
 pub use service::{ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
 pub use shutdown::{Drained, Shutdown};

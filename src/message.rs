@@ -58,6 +58,13 @@ impl Message {
         }
     }
 
+    pub(crate) fn payload(&self) -> &Bytes {
+        match self {
+            Self::Text(text) => text.0.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
     /// The payload, whatever the kind, without a copy.
     pub fn into_bytes(self) -> Bytes {
         match self {

@@ -16,7 +16,7 @@ use super::connection::Info;
 use crate::config::{Config, MESSAGE_OVERHEAD, READ_AHEAD};
 use crate::error::{Error, SendError, TrySendError};
 use crate::message::{CloseFrame, Message};
-use crate::protocol::{Batch, Session, Writer};
+use crate::protocol::{Agreed, Batch, Outbound, Session, Writer};
 use crate::shutdown::Drain;
 
 /// Something was queued.
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// There is room in the queue again.
     space: Notify,
     inbox: Mutex<Inbox>,
+    /// If messages are compressed.
+    deflate: Option<Box<Outbound>>,
 }
 
 /// The future of `send`. Small, since it lies in every connection's task: waiting is boxed.
@@ -88,7 +90,7 @@ struct Inbox {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Arc<Config>, info: Info) -> Self {
+    pub(crate) fn new(config: Arc<Config>, info: Info, agreed: Option<Agreed>) -> Self {
         Self {
             info,
             config,
@@ -97,6 +99,7 @@ impl Shared {
             queue: Mutex::default(),
             space: Notify::new(),
             inbox: Mutex::default(),
+            deflate: agreed.map(|agreed| Box::new(Outbound::new(agreed))),
         }
     }
 
@@ -109,24 +112,53 @@ impl Shared {
     /// message more, does not count.
     #[inline]
     pub(crate) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        if let Some(deflate) = &self.deflate {
+            if deflate.takes(message.len()) {
+                return self.try_send_compressed(deflate, message);
+            }
+        }
         let mut queue = self.queue();
-        if queue.closed {
-            return Err(TrySendError::Closed(message));
+        if let Some(refused) = queue.refuses(&self.config) {
+            return Err(refused.with(message));
         }
-        let load = queue.writer.load();
-        if load.messages >= self.config.queue_messages || load.bytes >= self.config.queue_bytes {
-            queue.waited = true;
-            return Err(TrySendError::Full(message));
-        }
-        if self.config.debug {
-            tracing::debug!(target: "tower_websocket::wire", connection = %self.info.id, "send {message:?}");
-        } else {
-            tracing::trace!(target: "tower_websocket::wire", connection = %self.info.id, "send {message:?}");
-        }
+        self.log_sent(&message);
         queue.writer.push(message);
         drop(queue);
         self.signal(OUTPUT);
         Ok(())
+    }
+
+    /// The same for a message that is worth compressing. The work is done by the sender and
+    /// not under the lock of the queue, so the driver and its other connections never wait for it.
+    fn try_send_compressed(
+        &self,
+        deflate: &Outbound,
+        message: Message,
+    ) -> Result<(), TrySendError> {
+        let ready = || match self.queue().refuses(&self.config) {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        };
+        let sent = deflate.compress(message.payload(), ready, |compressed| {
+            let mut queue = self.queue();
+            // Full by now is all right: that is one message of each sender at most.
+            if queue.closed {
+                return Err(Refused::Closed);
+            }
+            self.log_sent(&message);
+            match compressed {
+                Some(compressed) => queue.writer.push_compressed(&message, compressed),
+                None => queue.writer.push(message.clone()),
+            }
+            Ok(())
+        });
+        match sent {
+            Ok(()) => {
+                self.signal(OUTPUT);
+                Ok(())
+            }
+            Err(refused) => Err(refused.with(message)),
+        }
     }
 
     /// Queues a message as soon as there is room.
@@ -315,7 +347,21 @@ impl Shared {
         .await;
     }
 
+    /// What messages are compressed with.
+    pub(crate) fn agreed(&self) -> Option<Agreed> {
+        self.deflate.as_ref().map(|deflate| deflate.agreed())
+    }
+
     // ---- inside
+
+    #[inline]
+    fn log_sent(&self, message: &Message) {
+        if self.config.debug {
+            tracing::debug!(target: "tower_websocket::wire", connection = %self.info.id, "send {message:?}");
+        } else {
+            tracing::trace!(target: "tower_websocket::wire", connection = %self.info.id, "send {message:?}");
+        }
+    }
 
     #[inline]
     fn signal(&self, signal: u32) {
@@ -375,7 +421,36 @@ impl Drain for Shared {
     }
 }
 
+/// Why the queue does not take a message.
+enum Refused {
+    Closed,
+    Full,
+}
+
+impl Refused {
+    fn with(self, message: Message) -> TrySendError {
+        match self {
+            Self::Closed => TrySendError::Closed(message),
+            Self::Full => TrySendError::Full(message),
+        }
+    }
+}
+
 impl Queue {
+    /// Whether there is room for one more message.
+    #[inline]
+    fn refuses(&mut self, config: &Config) -> Option<Refused> {
+        if self.closed {
+            return Some(Refused::Closed);
+        }
+        let load = self.writer.load();
+        let full = load.messages >= config.queue_messages || load.bytes >= config.queue_bytes;
+        if full {
+            self.waited = true;
+        }
+        full.then_some(Refused::Full)
+    }
+
     fn asked(&mut self) -> &mut Asked {
         self.asked.get_or_insert_default()
     }

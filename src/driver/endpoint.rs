@@ -23,6 +23,10 @@ use crate::handshake::Rejection;
 /// An application that a layer can mount: any [`WebSocketHandler`], or the function of
 /// [`WebSocketLayer::stream`](crate::WebSocketLayer::stream). Sealed.
 pub trait Endpoint: Clone + Send + Sync + 'static + sealed::Sealed {
+    /// Whether the messages are ours, so that they may be compressed.
+    #[doc(hidden)]
+    const MESSAGES: bool;
+
     #[doc(hidden)]
     fn upgrade(
         &mut self,
@@ -48,6 +52,8 @@ mod sealed {
 }
 
 impl<H: WebSocketHandler> Endpoint for H {
+    const MESSAGES: bool = true;
+
     async fn upgrade(&mut self, handshake: &mut Handshake) -> std::result::Result<(), Rejection> {
         self.on_upgrade(handshake).await
     }
@@ -90,6 +96,9 @@ impl fmt::Debug for StreamFn {
 const READ_BUFFER: usize = 4 * 1024;
 
 impl Endpoint for StreamFn {
+    /// tungstenite's, which cannot.
+    const MESSAGES: bool = false;
+
     async fn upgrade(&mut self, _: &mut Handshake) -> std::result::Result<(), Rejection> {
         Ok(())
     }

@@ -70,10 +70,14 @@ pub(crate) enum Beside {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     pub(crate) fn new(io: IO, shared: Arc<Shared>, config: Arc<Config>) -> Self {
         let started = tokio::time::Instant::now();
+        let mut session = Session::new(config.clone());
+        if let Some(agreed) = shared.agreed() {
+            session.set_deflate(agreed);
+        }
         Self {
             io,
             shared,
-            session: Session::new(config.clone()),
+            session,
             config,
             batch: Batch::default(),
             input: Input::default(),

@@ -295,8 +295,13 @@ fn bad(text: impl Into<String>) -> Rejection {
 
 /// The response that opens the WebSocket: 101, or 200 over HTTP/2.
 ///
-/// Of `extra`, what belongs to the handshake or frames a body is left out.
-pub(crate) fn accept_response(offer: &Offer, mut extra: HeaderMap) -> Response<()> {
+/// Of `extra`, what belongs to the handshake or frames a body is left out. `extensions` is the
+/// answer to those that were offered.
+pub(crate) fn accept_response(
+    offer: &Offer,
+    mut extra: HeaderMap,
+    extensions: Option<String>,
+) -> Response<()> {
     let ours: Vec<HeaderName> = extra.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in ours {
         extra.remove(name);
@@ -315,6 +320,11 @@ pub(crate) fn accept_response(offer: &Offer, mut extra: HeaderMap) -> Response<(
         response
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    if let Some(extensions) = extensions.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
     }
     response
 }
@@ -414,7 +424,7 @@ mod tests {
     #[test]
     fn the_example_of_rfc_6455_is_accepted() {
         let offer = offered(h1(&get(&[])));
-        let response = accept_response(&offer, HeaderMap::new());
+        let response = accept_response(&offer, HeaderMap::new(), None);
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()[CONNECTION], "Upgrade");
         assert_eq!(response.headers()[UPGRADE], "websocket");
@@ -436,7 +446,7 @@ mod tests {
         assert_eq!(offer.offered, ["chat", "superchat"]);
         assert_eq!(offer.extensions[0].name, "permessage-deflate");
         assert!(offer.select("chat"));
-        let response = accept_response(&offer, HeaderMap::new());
+        let response = accept_response(&offer, HeaderMap::new(), None);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers().len(), 1);
         assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "chat");
@@ -819,7 +829,7 @@ mod tests {
         assert_eq!(offer.selected.as_deref(), Some("b"));
         for name in ["", "a\r\nSet-Cookie: x", "a b", "é"] {
             offer.selected = Some(name.to_owned());
-            let response = accept_response(&offer, HeaderMap::new());
+            let response = accept_response(&offer, HeaderMap::new(), None);
             assert_eq!(response.headers().len(), 3, "{name:?}");
         }
     }
@@ -845,7 +855,7 @@ mod tests {
         extra.append(SET_COOKIE, HeaderValue::from_static("a=1"));
         extra.append(SET_COOKIE, HeaderValue::from_static("b=2"));
 
-        let response = accept_response(&offered(h2(&connect(&[]))), extra.clone());
+        let response = accept_response(&offered(h2(&connect(&[]))), extra.clone(), None);
         assert_eq!(
             response.headers().keys().collect::<Vec<_>>(),
             ["set-cookie"]
@@ -854,7 +864,7 @@ mod tests {
 
         let mut offer = offered(h1(&get(&[(SEC_WEBSOCKET_PROTOCOL, &["p"])])));
         assert!(offer.select("p"));
-        let response = accept_response(&offer, extra);
+        let response = accept_response(&offer, extra, None);
         assert_eq!(response.headers().len(), 6);
         assert_eq!(response.headers()[CONNECTION], "Upgrade");
         assert_eq!(response.headers()[UPGRADE], "websocket");

@@ -7,5 +7,7 @@ mod origin;
 mod rejection;
 
 pub(crate) use handshake::{Decision, Offer, Policy, accept_response, examine, plain_refusal};
+#[cfg(all(test, feature = "deflate"))]
+pub(crate) use headers::extensions;
 pub(crate) use origin::OriginPolicy;
 pub use rejection::Rejection;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes};
 
+use super::deflate::{Agreed, Inbound, Inflater};
 use super::frame::{Header, MAX_HEADER, OpCode};
 use super::mask::unmask;
 use super::utf8::{InvalidUtf8, TextBuilder, grown};
@@ -76,6 +77,8 @@ pub(crate) struct Assembler {
     message: Option<Partial>,
     /// The payload of an unfinished control frame; at most 125 bytes.
     control: Vec<u8>,
+    /// If messages may be compressed.
+    deflate: Option<Box<Inbound>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +93,8 @@ struct Frame {
 struct Partial {
     fragments: u32,
     data: Data,
+    /// If it is compressed.
+    inflater: Option<Box<Inflater>>,
 }
 
 /// Text is validated while it arrives (row F16); bytes are just collected.
@@ -103,6 +108,7 @@ impl Partial {
     fn new(opcode: OpCode) -> Self {
         Self {
             fragments: 0,
+            inflater: None,
             data: match opcode {
                 OpCode::Text => Data::Text(TextBuilder::default()),
                 _ => Data::Binary(Vec::new()),
@@ -117,15 +123,23 @@ impl Partial {
         }
     }
 
-    fn push(&mut self, payload: &[u8], expected: usize) -> Result<(), InvalidUtf8> {
-        match &mut self.data {
-            Data::Text(text) => text.push(payload, expected),
-            Data::Binary(bytes) => {
-                reserve(bytes, payload.len(), expected);
-                bytes.extend_from_slice(payload);
-                Ok(())
-            }
+    fn push(&mut self, payload: &[u8], expected: usize) -> Result<(), Violation> {
+        match &mut self.inflater {
+            None => Ok(self.data.push(payload, expected)?),
+            // How much it will be is not known: the buffer doubles.
+            Some(inflater) => inflater.push(payload, |piece| {
+                Ok(self.data.push(piece, usize::MAX / 4)?)
+            }),
         }
+    }
+
+    /// The last frame is whole.
+    fn complete(&mut self, deflate: &mut Option<Box<Inbound>>) -> Result<(), Violation> {
+        if let (Some(mut inflater), Some(deflate)) = (self.inflater.take(), deflate) {
+            inflater.finish(|piece| Ok(self.data.push(piece, piece.len())?))?;
+            deflate.end(inflater);
+        }
+        Ok(())
     }
 
     fn finish(self) -> Result<Message, InvalidUtf8> {
@@ -137,6 +151,19 @@ impl Partial {
                 Message::Binary(bytes.into())
             }
         })
+    }
+}
+
+impl Data {
+    fn push(&mut self, payload: &[u8], expected: usize) -> Result<(), InvalidUtf8> {
+        match self {
+            Self::Text(text) => text.push(payload, expected),
+            Self::Binary(bytes) => {
+                reserve(bytes, payload.len(), expected);
+                bytes.extend_from_slice(payload);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -157,7 +184,13 @@ impl Assembler {
             frame: None,
             message: None,
             control: Vec::new(),
+            deflate: None,
         }
+    }
+
+    /// Messages may be compressed from here on.
+    pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
+        self.deflate = Some(Inbound::new(agreed, self.limits.max_message));
     }
 
     /// Takes bytes from `input` at `at`, moves `at` behind them, and returns the first thing
@@ -193,6 +226,7 @@ impl Assembler {
             let len = header.len as usize;
             // The fast path: a message in one frame, all of it here.
             if header.fin
+                && !header.rsv1
                 && len <= rest.len()
                 && matches!(header.opcode, OpCode::Text | OpCode::Binary)
             {
@@ -225,7 +259,8 @@ impl Assembler {
         if frame.remaining <= threshold || frame.opcode.is_control() {
             return None;
         }
-        let Data::Binary(bytes) = &mut self.message.as_mut()?.data else {
+        let message = self.message.as_mut()?;
+        let (Data::Binary(bytes), None) = (&mut message.data, &message.inflater) else {
             return None;
         };
         if bytes.len() == bytes.capacity() {
@@ -267,7 +302,10 @@ impl Assembler {
 
     /// Lets go of everything that has arrived of an unfinished message.
     pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.limits);
+        *self = Self {
+            deflate: self.deflate.take(),
+            ..Self::new(self.limits)
+        };
     }
 
     /// Reads a header from `rest`, together with what was kept of it, and tells how many
@@ -277,15 +315,16 @@ impl Assembler {
         let fragmented = self.message.is_some();
         let so_far = self.message.as_ref().map_or(0, Partial::len);
         let room = self.limits.max_frame.min(self.limits.max_message - so_far);
+        let compression = self.deflate.is_some();
         if self.head_len == 0 {
-            if let Some(header) = Header::parse(rest, fragmented, false, room)? {
+            if let Some(header) = Header::parse(rest, fragmented, compression, room)? {
                 return Ok(Some((header, header.size)));
             }
         }
         let kept = usize::from(self.head_len);
         let more = rest.len().min(MAX_HEADER - kept);
         self.head[kept..kept + more].copy_from_slice(&rest[..more]);
-        match Header::parse(&self.head[..kept + more], fragmented, false, room)? {
+        match Header::parse(&self.head[..kept + more], fragmented, compression, room)? {
             Some(header) => {
                 self.head_len = 0;
                 Ok(Some((header, header.size - kept)))
@@ -304,6 +343,9 @@ impl Assembler {
             let message = self
                 .message
                 .get_or_insert_with(|| Partial::new(header.opcode));
+            if header.rsv1 {
+                message.inflater = self.deflate.as_mut().map(|deflate| deflate.begin());
+            }
             message.fragments += 1;
             if message.fragments > self.limits.max_fragments {
                 return Err(Violation::new(
@@ -353,7 +395,10 @@ impl Assembler {
             OpCode::Pong => Some(Received::Pong(std::mem::take(&mut self.control).into())),
             OpCode::Close => Some(Received::Close(close(&std::mem::take(&mut self.control))?)),
             _ if frame.fin => match self.message.take() {
-                Some(message) => Some(Received::Message(message.finish()?)),
+                Some(mut message) => {
+                    message.complete(&mut self.deflate)?;
+                    Some(Received::Message(message.finish()?))
+                }
                 None => None,
             },
             _ => None,

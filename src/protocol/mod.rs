@@ -2,6 +2,7 @@
 //! moments in, events, bytes and deadlines out. Knows no socket, no task, no clock.
 
 mod assembler;
+mod deflate;
 mod ending;
 mod frame;
 mod lane;
@@ -12,6 +13,11 @@ mod timers;
 mod utf8;
 mod writer;
 
+#[cfg(feature = "deflate")]
+pub use deflate::Deflate;
+#[cfg(not(feature = "deflate"))]
+pub(crate) use deflate::Deflate;
+pub(crate) use deflate::{Agreed, Outbound, negotiate};
 pub use ending::Initiator;
 pub(crate) use ending::Outcome;
 pub(crate) use session::{Event, Phase, Session};

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use bytes::buf::Limit;
 
 use super::assembler::{Assembler, Limits, Received, Violation};
+use super::deflate::Agreed;
 use super::ending::{Ending, Initiator, Outcome, Reply};
 use super::frame::OpCode;
 use super::lane::Lane;
@@ -90,6 +91,11 @@ impl Session {
             peer_closed: false,
             input_over: false,
         }
+    }
+
+    /// Messages may be compressed.
+    pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
+        self.assembler.set_deflate(agreed);
     }
 
     // ---- bytes in

@@ -48,10 +48,23 @@ impl Writer {
     /// Frames a message.
     #[inline]
     pub(crate) fn push(&mut self, message: Message) {
-        let (opcode, payload) = match message {
-            Message::Text(text) => (OpCode::Text, text.into_bytes()),
-            Message::Binary(bytes) => (OpCode::Binary, bytes),
+        match message {
+            Message::Text(text) => self.frame(OpCode::Text, false, text.into_bytes()),
+            Message::Binary(bytes) => self.frame(OpCode::Binary, false, bytes),
+        }
+    }
+
+    /// Frames a message whose payload is `compressed` (RFC 7692 §6).
+    pub(crate) fn push_compressed(&mut self, message: &Message, compressed: Bytes) {
+        let opcode = match message {
+            Message::Text(_) => OpCode::Text,
+            Message::Binary(_) => OpCode::Binary,
         };
+        self.frame(opcode, true, compressed);
+    }
+
+    #[inline]
+    fn frame(&mut self, opcode: OpCode, rsv1: bool, payload: Bytes) {
         let load = Load {
             messages: 1,
             bytes: payload.len(),
@@ -62,7 +75,7 @@ impl Writer {
             if self.open.capacity() == 0 {
                 self.open = Vec::with_capacity(HEADER + payload.len());
             }
-            write_header(&mut self.open, opcode, false, payload.len());
+            write_header(&mut self.open, opcode, rsv1, payload.len());
             self.open.extend_from_slice(&payload);
             self.open_load.messages += 1;
             self.open_load.bytes += payload.len();
@@ -71,7 +84,7 @@ impl Writer {
                 self.seal();
             }
         } else {
-            write_header(&mut self.open, opcode, false, payload.len());
+            write_header(&mut self.open, opcode, rsv1, payload.len());
             self.seal();
             self.sealed.push_back(Segment {
                 bytes: payload,

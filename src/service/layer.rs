@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::driver::StreamFn;
 use crate::handler::{FnHandler, Result};
 use crate::handshake::{OriginPolicy, Policy};
+use crate::protocol::Deflate;
 use crate::shutdown::Shutdown;
 
 /// Mounts a WebSocket application at a path: Rack's `map '/chat' do run MyApp.new end`.
@@ -59,6 +60,8 @@ pub(super) struct Options {
     pub(super) config: Arc<Config>,
     pub(super) shutdown: Shutdown,
     pub(super) permits: Option<Arc<Semaphore>>,
+    /// Compress messages with clients that offer it; off by default: it costs memory and time.
+    pub(super) deflate: Option<Deflate>,
     pub(super) peer: Option<fn(&Parts) -> Option<SocketAddr>>,
 }
 
@@ -135,6 +138,7 @@ impl<E> WebSocketLayer<E> {
                 config: Arc::default(),
                 shutdown: Shutdown::new(),
                 permits: None,
+                deflate: None,
                 peer: None,
             }),
         }
@@ -291,6 +295,20 @@ impl<E> WebSocketLayer<E> {
         E: Clone,
     {
         self.refuse_plain().layer(NotFound::new())
+    }
+
+    /// Compresses messages with clients that offer permessage-deflate (RFC 7692), as browsers do;
+    /// off unless it is called. Needs the feature `deflate`.
+    ///
+    /// Limits are on what messages are when they are inflated: see
+    /// [`max_message_size`](Self::max_message_size) and [`Deflate::max_ratio`]. Do not compress
+    /// secrets together with what a stranger can choose: the length tells (as with HTTP, "BREACH").
+    ///
+    /// An application of [`stream`](WebSocketLayer::stream) is not affected: tungstenite cannot
+    /// compress, so nothing is agreed.
+    #[cfg(feature = "deflate")]
+    pub fn deflate(self, deflate: Deflate) -> Self {
+        self.options(|options| options.deflate = Some(deflate))
     }
 
     fn config(self, change: impl FnOnce(&mut Config)) -> Self {

@@ -24,6 +24,7 @@ use crate::connection::{ConnectionId, Info, Kept, Shared};
 use crate::driver::{Endpoint, Pending, Seat, caught};
 use crate::handler::Handshake;
 use crate::handshake::{self, Decision, Offer, Rejection};
+use crate::protocol::negotiate;
 use crate::shutdown::{Drain, Tracked};
 
 /// Middleware made by [`WebSocketLayer`].
@@ -190,7 +191,13 @@ async fn upgrade<E: Endpoint>(
         ..
     } = handshake;
     let http1 = request.version <= Version::HTTP_11;
-    let mut response = handshake::accept_response(&offer, headers);
+    let deflate = options.deflate.as_ref().filter(|_| E::MESSAGES);
+    let offers = offer.extensions.iter();
+    let offers = offers.map(|offer| (&*offer.name, &offer.params[..]));
+    let (agreed, extensions) = deflate
+        .and_then(|deflate| negotiate(offers, deflate))
+        .unzip();
+    let mut response = handshake::accept_response(&offer, headers, extensions);
     if http1 && request.headers.contains_key(header::ACCEPT_ENCODING) {
         // Keeps compression layers from wrapping the body that has to find out what becomes
         // of the 101.
@@ -231,7 +238,7 @@ async fn upgrade<E: Endpoint>(
         peer,
     };
     let config = options.config.clone();
-    let shared = Arc::new(Shared::new(config.clone(), info));
+    let shared = Arc::new(Shared::new(config.clone(), info, agreed));
     // Before the task exists, so that a drain at this moment finds it.
     let drain: Arc<dyn Drain> = shared.clone();
     let tracked = options

@@ -407,3 +407,23 @@ async fn x1_a_middleware_that_makes_the_200_a_403_opens_nothing() {
     assert!(recorder.log().is_empty());
     assert_eq!(stack.shutdown.connections(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn messages_are_compressed_over_http2_too() {
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| layer.deflate(tower_websocket::Deflate::new().threshold(0)));
+    let sender = session(stack.layer.layer(plain())).await;
+    let mut connect = connect("/ws");
+    connect.headers_mut().insert(
+        "sec-websocket-extensions",
+        http::HeaderValue::from_static("permessage-deflate"),
+    );
+    let (status, mut socket) = request(&sender, connect).await;
+    assert_eq!(status, StatusCode::OK);
+    // RFC 7692 §7.2.3.1.
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    socket.send(&frame(0xC1, &hello)).await;
+    socket.expect(0x81, b"Hello").await;
+    socket.send(&text(&"a".repeat(100))).await;
+    assert_eq!(socket.frame().await.unwrap().first, 0xC1);
+}

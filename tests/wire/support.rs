@@ -408,7 +408,12 @@ pub fn close(code: u16, reason: &str) -> Vec<u8> {
 /// no reserved bit, the shortest length.
 pub fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    assert_eq!(first & 0x70, 0, "a reserved bit from the server");
+    assert_eq!(first & 0x30, 0, "a reserved bit from the server");
+    // RFC 7692 §6.
+    assert!(
+        first & 0x40 == 0 || [0x41, 0x42].contains(&(first & 0x4F)),
+        "RSV1 on a frame that begins no message"
+    );
     assert_eq!(second & 0x80, 0, "a mask from the server");
     let (len, at) = match second {
         126 => {
