@@ -4,8 +4,8 @@ const { once } = require('node:events');
 const { chromium } = require('playwright-core');
 
 // Starts an example; resolves when it listens.
-async function start(program, address = '127.0.0.1:0') {
-  const child = spawn(program, ['--addr', address], { stdio: ['ignore', 'pipe', 'pipe'] });
+async function start(program, { address = '127.0.0.1:0', args = [] } = {}) {
+  const child = spawn(program, ['--addr', address, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   const server = { log: '', address: null };
   const exited = once(child, 'exit');
   server.stop = async (signal) => {

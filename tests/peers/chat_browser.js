@@ -71,7 +71,7 @@ async function main() {
   serverIsUp = false;
   await server.stop('SIGKILL');
   for (const page of [ada, ben]) await state(page, 'connecting', 'closed');
-  server = await start(program, server.address);
+  server = await start(program, { address: server.address });
   for (const page of [ada, ben]) await state(page, 'open');
   serverIsUp = true;
   await people(ada, ['Ada', 'Ben']);

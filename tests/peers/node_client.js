@@ -1,4 +1,5 @@
-// Node's ws against the echo example: node_client.js HOST:PORT
+// Node's ws against the echo example: node_client.js HOST:PORT [--deflate]
+// With --deflate the example compresses, and so does every test: the client always offers it.
 const assert = require('node:assert');
 const http = require('node:http');
 const { once } = require('node:events');
@@ -6,6 +7,7 @@ const test = require('node:test');
 const WebSocket = require('ws');
 
 const host = process.argv[2];
+const deflate = process.argv.includes('--deflate');
 const timeout = 30_000;
 
 const sockets = [];
@@ -101,7 +103,39 @@ test('no subprotocol unless the application selects one', { timeout }, async () 
   ws.on('error', () => {}); // ws itself insists on one of those it offered
   const [response] = await once(ws, 'upgrade');
   assert.strictEqual(response.headers['sec-websocket-protocol'], undefined);
-  assert.strictEqual(response.headers['sec-websocket-extensions'], undefined);
+});
+
+test('compression only if it is switched on', { timeout }, async () => {
+  const extensions = async (path) => (await connect(path)).extensions;
+  assert.strictEqual(await extensions('/echo'), deflate ? 'permessage-deflate' : '');
+  assert.strictEqual(await extensions('/stream'), '');
+});
+
+test('every parameter of compression', { timeout, skip: !deflate }, async () => {
+  for (const serverMaxWindowBits of [undefined, 9, 12, 15]) {
+    for (const clientMaxWindowBits of [undefined, true, 9, 12, 15]) {
+      for (const takeover of [true, false]) {
+        const perMessageDeflate = {
+          threshold: 0,
+          serverMaxWindowBits,
+          clientMaxWindowBits,
+          serverNoContextTakeover: !takeover,
+          clientNoContextTakeover: !takeover,
+        };
+        const ws = await connect('/echo', { perMessageDeflate });
+        assert.strictEqual(ws.extensions, 'permessage-deflate');
+        for (const message of ['', 'hello '.repeat(1000), Buffer.alloc(80_000, 7), 'hello '.repeat(1000)]) {
+          await expectEcho(ws, message);
+        }
+        ws.send('one, ', { fin: false });
+        ws.ping();
+        ws.send('two');
+        const [data] = await once(ws, 'message');
+        assert.strictEqual(data.toString(), 'one, two');
+        ws.terminate();
+      }
+    }
+  }
 });
 
 test('plain HTTP on the same port', { timeout }, async () => {

@@ -1,4 +1,7 @@
-"""Python's websockets against the echo example: python_client.py HOST:PORT"""
+"""Python's websockets against the echo example: python_client.py HOST:PORT [--deflate]
+
+With --deflate the example compresses, and so does every test: the client always offers it.
+"""
 
 import asyncio
 import sys
@@ -7,9 +10,10 @@ import urllib.request
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 MIB = 1024 * 1024
-host = sys.argv[1]
+host, deflate = sys.argv[1], "--deflate" in sys.argv
 echo = f"ws://{host}/echo"
 
 
@@ -76,10 +80,37 @@ async def test_no_subprotocol_unless_the_application_selects_one():
         await expect_echo(ws, "hello")
 
 
-async def test_no_compression_unless_it_is_switched_on():
+def extensions(ws):
+    return ws.response.headers.get("Sec-WebSocket-Extensions")
+
+
+async def test_compression_only_if_it_is_switched_on():
     async with connect(echo, compression="deflate") as ws:
-        assert "Sec-WebSocket-Extensions" not in ws.response.headers
+        assert (extensions(ws) is not None) == deflate, extensions(ws)
         await expect_echo(ws, "hello")
+    async with connect(f"ws://{host}/stream", compression="deflate") as ws:
+        assert extensions(ws) is None, extensions(ws)
+
+
+async def test_every_parameter_of_compression():
+    if not deflate:
+        return
+    for server_bits in None, 9, 12, 15:
+        for client_bits in None, True, 9, 12, 15:
+            for server_alone in False, True:
+                for client_alone in False, True:
+                    offer = ClientPerMessageDeflateFactory(
+                        server_no_context_takeover=server_alone,
+                        client_no_context_takeover=client_alone,
+                        server_max_window_bits=server_bits,
+                        client_max_window_bits=client_bits,
+                    )
+                    async with connect(echo, compression=None, extensions=[offer]) as ws:
+                        assert extensions(ws), offer.get_request_params()
+                        for message in "", "hello " * 1000, b"\x00\xff" * 40000, "hello " * 1000:
+                            await expect_echo(ws, message)
+                        await ws.send(["one, ", "", "two"])
+                        assert await ws.recv() == "one, two"
 
 
 async def test_plain_http_on_the_same_port():

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real peers against the examples: Python's websockets, Node's ws, headless Chromium.
+# Real peers against the examples: Python's websockets, Node's ws, yawc, headless Chromium.
 # The screenshots stay in target/screenshots.
 set -euo pipefail
 # shellcheck source=tests/env.sh
@@ -8,18 +8,27 @@ source "$(dirname "$0")/../env.sh"
 need_python_websockets
 need_node
 need_chromium
+need_rust
 build_examples echo chat wss
+yawc=${CARGO_TARGET_DIR:-$root/target}/peers
+CARGO_TARGET_DIR=$yawc cargo build --quiet --locked --manifest-path "$root/tests/peers/yawc_client/Cargo.toml"
 export SCREENSHOTS=${CARGO_TARGET_DIR:-$root/target}/screenshots
 rm -rf "$SCREENSHOTS"
 mkdir -p "$SCREENSHOTS"
 cd "$root/tests/peers"
 
-start_example echo
-echo "Python websockets"
-timeout 120 "$python" python_client.py "$address"
-echo "Node ws"
-timeout 120 node --test-reporter=spec node_client.js "$address"
+for deflate in "" --deflate; do
+    start_example echo $deflate
+    echo "Python websockets $deflate"
+    timeout 120 "$python" python_client.py "$address" $deflate
+    echo "Node ws $deflate"
+    timeout 120 node --test-reporter=spec node_client.js "$address" $deflate
+done
+echo "yawc --deflate"
+timeout 120 "$yawc/debug/yawc-client" "$address"
 echo "Chromium on the chat page"
 timeout 180 node chat_browser.js "$examples/chat"
 echo "Chromium over HTTP/2"
 timeout 120 node wss_h2_browser.js "$examples/wss"
+echo "Chromium with compression"
+timeout 120 node deflate_browser.js "$examples/echo"

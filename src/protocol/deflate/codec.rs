@@ -22,8 +22,9 @@ const NOTHING: [u8; 5] = [0, 0, 0, 0xFF, 0xFF];
 /// Inflated at a time, and what a message may be too large by when it is found out.
 const BLOCK: usize = 16 * 1024;
 
-/// Below this many inflated bytes the ratio does not matter.
-const RATIO_FREE: usize = 64 * 1024;
+/// Below this many inflated bytes the ratio does not matter. The default limit on messages: what
+/// anybody may send in plain, a page of spaces too, may as well be sent compressed.
+const RATIO_FREE: usize = 1024 * 1024;
 
 /// Codecs of each kind that a thread keeps; more only while as many messages arrive at a time.
 const POOLED: usize = 4;
@@ -182,9 +183,12 @@ impl Inflater {
             let made = (self.inflate.total_out() - made) as usize;
             input = input.get(read..).unwrap_or_default();
             self.made += made;
-            let most = self.taken.saturating_mul(self.max_ratio);
-            if self.made > self.max_message || self.made > RATIO_FREE && self.made > most {
+            if self.made > self.max_message {
                 return Err(Violation::too_big());
+            }
+            let most = self.taken.saturating_mul(self.max_ratio);
+            if self.made > RATIO_FREE && self.made > most {
+                return Err(bomb());
             }
             take(&block[..made])?;
             if status == Status::StreamEnd {
@@ -203,6 +207,14 @@ impl Inflater {
             }
         }
     }
+}
+
+#[cold]
+fn bomb() -> Violation {
+    Violation::new(
+        CloseCode::TOO_BIG,
+        "a message compressed by more than the ratio this server takes",
+    )
 }
 
 #[cold]
@@ -469,6 +481,9 @@ mod tests {
         // In fragments.
         let result = receive(&mut inbound(MIB), bomb.chunks(7));
         assert_eq!(code(result), 1009);
+        // As large as may be, it is no bomb.
+        let page = send(&Outbound::new(agreed(&deflate)), &vec![0; MIB].into()).unwrap();
+        assert_eq!(receive(&mut inbound(MIB), [&page[..]]).unwrap(), [0; MIB]);
         // A limit on messages that is no help: the ratio is.
         let result = receive(&mut inbound(usize::MAX / 2), [&bomb[..]]);
         assert_eq!(code(result), 1009);

@@ -90,9 +90,10 @@ impl Deflate {
         self
     }
 
-    /// How many times its size on the wire a message may have, once it has more than 64 KiB;
-    /// past that the connection is closed with 1009. Default: 500; DEFLATE ends at 1,032. What
-    /// counts first is the limit on messages, which is one on what is inflated.
+    /// How many times its size on the wire a message may have, once it has more than 1 MiB;
+    /// past that the connection is closed with 1009. Default: 500; DEFLATE ends at 1,032, and
+    /// text of an application is below 50. What counts first is the limit on messages, which is
+    /// one on what is inflated: with its default of 1 MiB the ratio never matters.
     pub fn max_ratio(mut self, ratio: u32) -> Self {
         self.max_ratio = ratio;
         self
