@@ -29,7 +29,12 @@ GOALS = [
     ("mem", "ours_forget", "fresh", None, 1331),
     ("mem_browser", "ours", "fresh", None, 4 * 1024),
 ]
-OURS, FLOOR = "ours", "floor"
+FLOOR = "floor"
+
+
+def our(peers):
+    """The results of our server: where messages are compressed, of the one that does."""
+    return peers.get("ours") or peers.get("ours_deflate", [])
 
 
 def load(path):
@@ -69,15 +74,17 @@ def middle(results, figure, digits):
 def report_cpu(workload, peers):
     print(f"\n{workload}: the server's CPU time per message in µs, and the latency in µs")
     head = ("peer", "CPU", "user", "system", "messages/s", "busy", "p50", "p99", "p99.9")
-    rows = [(*head, "ours ÷ peer", "peer ÷ floor")]
+    rows = [(*head, "bytes", "ours ÷ peer", "peer ÷ floor")]
     for peer, results in peers.items():
-        ratio = ratios(peers.get(OURS, []), results, "cpu_us")
+        ratio = ratios(our(peers), results, "cpu_us")
         rate = median(result["messages"] / result["seconds"] for result in results)
         figures = [middle(results, name, 3) for name in ("cpu_us", "user_us", "system_us")]
         busy = middle(results, "busy", 2)
         times = [middle(results, name, 0) for name in ("p50_us", "p99_us", "p999_us")]
         floor = ratios(results, peers.get(FLOOR, []), "cpu_us")
-        row = (peer, *figures, f"{rate:,.0f}", busy, *times, spread(ratio), spread(floor))
+        size = median(result.get("bytes", 0) for result in results)
+        size = f"{size:,.0f}" if size else "–"  # of a reply, where it is compressed
+        row = (peer, *figures, f"{rate:,.0f}", busy, *times, size, spread(ratio), spread(floor))
         rows.append(row)
     table(rows)
 
@@ -87,7 +94,7 @@ def report_memory(workload, peers):
     names = ("fresh", "after_kib", "after_message")
     rows = [("peer", "fresh", "after 1 KiB", "after 64 KiB", "ours ÷ peer")]
     for peer, results in peers.items():
-        ratio = ratios(peers.get(OURS, []), results, "fresh")
+        ratio = ratios(our(peers), results, "fresh")
         rows.append((peer, *(middle(results, name, 0) for name in names), spread(ratio)))
     table(rows)
 
@@ -115,7 +122,7 @@ def check(runs):
 def main(path, flags):
     runs = load(path)
     for workload, peers in runs.items():
-        (report_memory if workload.startswith("mem") else report_cpu)(workload, peers)
+        (report_memory if "mem" in workload else report_cpu)(workload, peers)
     print()
     return 0 if "--check" not in flags or check(runs) else 1
 

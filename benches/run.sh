@@ -45,6 +45,12 @@ declare -A servers=(
     [node_default]="node_ws.js"
     [node_batched]="node_ws.js --batched"
     [floor]="floor"
+    [ours_deflate]="ours --deflate"
+    [yawc_deflate]="yawc --tuned --deflate"
+    [yawc_deflate_pool]="yawc --deflate --pool"
+    [sockudo_deflate]="sockudo --deflate"
+    [node_deflate]="node_ws.js --deflate"
+    [python_deflate]="python_websockets.py --deflate"
 )
 # On what work: the flags of `load`.
 declare -A loads=(
@@ -63,6 +69,10 @@ declare -A loads=(
     [w8]="--broadcast --connections 1000 --size 512 --kind text"
     [w8k]="--broadcast --connections 10000 --size 512 --kind text"
     [w9]="--http --connections 100"
+    [z200]="--connections 100 --size 200 --kind json --deflate"
+    [z2k]="--connections 100 --size 2048 --kind json --deflate"
+    [z64k]="--connections 16 --size 65536 --kind json --deflate"
+    [zmem]="--idle --connections 1000 --size 65536 --kind json --deflate"
     [w10_10]="--connections 10 --size 64 --kind text"
     [w10_1000]="--connections 1000 --size 64 --kind text"
     [w10_10000]="--connections 10000 --size 64 --kind text"
@@ -79,6 +89,7 @@ every="ours ours_axum ours_recv ours_stream axum_default axum_tuned axum_batched
     sockudo_batched warp_default warp_batched actix soketto_default soketto_batched node_default
     node_batched floor"
 some="ours fastwebsockets_tuned tokio_websockets_batched axum_tuned floor"
+deflate="ours_deflate yawc_deflate yawc_deflate_pool sockudo_deflate node_deflate python_deflate"
 # Where not every peer has something to say.
 declare -A who=(
     [w5g]="ours"
@@ -89,11 +100,12 @@ declare -A who=(
     [w8]="ours floor"
     [w8k]="ours floor"
     [w9]="ours bare"
+    [z200]=$deflate [z2k]=$deflate [z64k]=$deflate [zmem]=$deflate
     [w10_10]=$some [w10_1000]=$some [w10_10000]=$some [w10_16B]=$some [w10_1KiB]=$some
     [w10_4KiB]=$some [w10_64KiB]=$some [w10_16MiB]=$some
 )
 peers=
-workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w9 w10_10 w10_1000 w10_10000
+workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w9 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
     w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
 chosen=
 rounds=5
@@ -138,7 +150,13 @@ ulimit -n "$(ulimit -Hn)"
 node_version=8.23.0
 # Whether a peer can run here.
 available() {
-    [[ ${servers[$1]:?no such peer} == node_ws.js* ]] || return 0
+    if [[ ${servers[$1]:?no such peer} == *.py* ]]; then
+        [ -x "$target/python/bin/python" ] || {
+            python3 -m venv "$target/python" && "$target/python/bin/pip" install -q websockets==17.4 >&2
+        } || { echo "no Python with venv: $1 is left out" >&2; return 1; }
+        return 0
+    fi
+    [[ ${servers[$1]} == *.js* ]] || return 0
     command -v node >/dev/null || { echo "no Node.js: $1 is left out" >&2; return 1; }
     [ -d "$target/node/node_modules/ws" ] ||
         npm install --silent --no-audit --no-fund --prefix "$target/node" "ws@$node_version" >&2
@@ -151,6 +169,8 @@ start() {
     read -ra words <<<"${servers[$peer]}"
     if [[ ${words[0]} == *.js ]]; then
         words=(env NODE_PATH="$target/node/node_modules" node "src/${words[@]}")
+    elif [[ ${words[0]} == *.py ]]; then
+        words=("$target/python/bin/python" "src/${words[@]}")
     else
         words[0]=$programs/${words[0]}
     fi
@@ -200,7 +220,7 @@ for workload in $workloads; do
             mapfile -t these < <(peers_of "$workload")
             # Memory does not depend on what else the machine does.
             times=$rounds flags=(--seconds "$seconds")
-            [[ $workload != mem* ]] || times=1 flags=()
+            [[ $workload != *mem* ]] || times=1 flags=()
             for round in $(seq "$times"); do
                 for peer in "${these[@]}"; do
                     [ ! -t 2 ] || printf '\r\033[K%s: round %s of %s, %s' "$workload" "$round" "$times" "$peer" >&2
@@ -232,7 +252,7 @@ for workload in $workloads; do
             # Twice, with and without the messages that count, so that start and handshakes go out.
             echo "$workload: user instructions per message"
             for peer in $(peers_of "$workload"); do
-                [[ ${servers[$peer]} != *.js* ]] || continue
+                [[ ${servers[$peer]} != *.js* && ${servers[$peer]} != *.py* ]] || continue
                 for messages in 20000 40000; do
                     start "$peer" valgrind --tool=callgrind --callgrind-out-file="$log.cg" --log-file=/dev/null
                     load "$peer" "$workload" --warm-up 0 --messages $messages >"$log.out"

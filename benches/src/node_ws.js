@@ -1,7 +1,8 @@
-// ws for Node.js: `node node_ws.js [--addr HOST:PORT] [--batched]`.
+// ws for Node.js: `node node_ws.js [--addr HOST:PORT] [--batched] [--deflate]`.
 //
 // Without flags as its documentation shows it. `--batched` corks the socket until the end of
-// the turn, so that all answers to one read go out in one write.
+// the turn, so that all answers to one read go out in one write. `--deflate` compresses every
+// message at level 6 and keeps no context.
 
 'use strict';
 
@@ -12,7 +13,14 @@ const at = args.indexOf('--addr');
 const [host, port] = (at < 0 ? '127.0.0.1:0' : args[at + 1]).split(':');
 const batched = args.includes('--batched');
 
-const server = new WebSocketServer({ host, port: Number(port), path: '/echo' }, () => {
+const perMessageDeflate = args.includes('--deflate') && {
+  threshold: 0,
+  zlibDeflateOptions: { level: 6 },
+  serverNoContextTakeover: true,
+  clientNoContextTakeover: true,
+};
+
+const server = new WebSocketServer({ host, port: Number(port), path: '/echo', perMessageDeflate }, () => {
   const { address, port } = server.address();
   console.log(`listening on ${address}:${port}`);
 });

@@ -1,9 +1,10 @@
 //! The crate as its users run it: `ours [--addr HOST:PORT] [--workers N] [--recv|--stream|--bare]
-//! [--axum] [--forget]`.
+//! [--axum] [--forget] [--deflate]`.
 //!
 //! `/echo` by callbacks, or pull style (`--recv`), or on a tungstenite stream (`--stream`);
 //! `/broadcast` sends each message to all through their queues; behind hyper with the settings of
-//! `examples/echo.rs`, or behind `axum::serve` (`--axum`). `--forget` does not keep the requests.
+//! `examples/echo.rs`, or behind `axum::serve` (`--axum`). `--forget` does not keep the requests;
+//! `--deflate` compresses every message, at level 6 as all peers.
 //! `--bare` is the same server without the layers, for plain requests.
 
 use std::convert::Infallible;
@@ -23,7 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{Layer, Service, service_fn};
 use tower_websocket::{
-    Connection, Message, Result, Sender, WebSocketHandler, WebSocketLayer, types,
+    Connection, Deflate, Message, Result, Sender, WebSocketHandler, WebSocketLayer, types,
 };
 use tower_websocket_benches::{Fault, known, run};
 
@@ -63,8 +64,15 @@ impl WebSocketHandler for Broadcast {
 
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
-        let [recv, stream, bare, axum, forget] = known(
-            ["--recv", "--stream", "--bare", "--axum", "--forget"],
+        let [recv, stream, bare, axum, forget, deflate] = known(
+            [
+                "--recv",
+                "--stream",
+                "--bare",
+                "--axum",
+                "--forget",
+                "--deflate",
+            ],
             &flags,
         )?;
         if bare {
@@ -97,7 +105,11 @@ fn main() -> io::Result<()> {
             });
             return serve(stream, listener, axum, forget).await;
         }
-        serve(WebSocketLayer::new("/echo", Echo), listener, axum, forget).await
+        let mut layer = WebSocketLayer::new("/echo", Echo);
+        if deflate {
+            layer = layer.deflate(Deflate::new().level(6).threshold(0));
+        }
+        serve(layer, listener, axum, forget).await
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tower_websocket_benches::{ACCEPT, BROWSER, REQUEST};
 
+use crate::deflated::Replies;
 use crate::payload::Payload;
 use crate::{Options, Result};
 
@@ -14,6 +15,10 @@ use crate::{Options, Result};
 /// cost, and the server shares the memory bus with us.
 const COMPARED: usize = 1024;
 const SAMPLE: u64 = 16;
+
+/// Without contexts, which is what all servers can be compared with.
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+    client_no_context_takeover\r\n";
 
 /// A server that is silent for this long has lost something.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +34,7 @@ pub(crate) struct Connection<'a> {
     /// Bytes of a ping that have not.
     skip: usize,
     pub(crate) replies: u64,
+    pub(crate) deflated: Replies,
     /// Asked to be told when the socket takes more.
     pub(crate) blocked: bool,
     /// When the messages were sent whose replies have not come, and how many at a time.
@@ -39,12 +45,16 @@ pub(crate) struct Connection<'a> {
 pub(crate) fn open<'a>(options: &Options, payload: &'a Payload) -> Result<Connection<'a>> {
     let mut connection = connect(options, payload)?;
     let browser = if options.browser { BROWSER } else { "" };
-    let request = format!("{REQUEST}{browser}\r\n")
+    let offer = if payload.deflated { OFFER } else { "" };
+    let request = format!("{REQUEST}{browser}{offer}\r\n")
         .replace("{host}", &options.addr)
         .replace("/echo", &options.path);
     let response = connection.ask(&request)?;
     if !response.starts_with("HTTP/1.1 101 ") || !response.contains(ACCEPT) {
         return Err(format!("refused: {response}").into());
+    }
+    if payload.deflated && !response.contains("permessage-deflate") {
+        return Err(format!("no compression: {response}").into());
     }
     Ok(connection)
 }
@@ -62,6 +72,7 @@ pub(crate) fn connect<'a>(options: &Options, payload: &'a Payload) -> Result<Con
         got: 0,
         skip: 0,
         replies: 0,
+        deflated: Replies::default(),
         blocked: false,
         sent: VecDeque::new(),
     })
@@ -105,6 +116,10 @@ impl Connection<'_> {
     /// Takes what came, and returns how many replies are whole with it.
     pub(crate) fn take(&mut self, mut input: &[u8]) -> Result<u64> {
         let before = self.replies;
+        if self.payload.deflated {
+            self.replies += self.deflated.take(input, &self.payload.reply)?;
+            return Ok(self.replies - before);
+        }
         let Payload {
             reply,
             reply_header,

@@ -158,6 +158,12 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
+    /// The bytes of a reply on the wire, in the middle of those that are compressed.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        let bytes = self.connections.iter().map(|c| c.deflated.bytes());
+        bytes.sum::<usize>() / self.connections.len()
+    }
+
     /// Sends no more, and waits for what is on its way: every message has exactly one reply.
     pub(crate) fn finish(mut self) -> Result {
         self.stopped = true;

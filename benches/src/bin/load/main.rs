@@ -1,6 +1,6 @@
 //! The load, one thread, and what it costs the server: `load --addr HOST:PORT --pid PID MODE`.
 //!
-//! - `[--connections N] [--in-flight N] [--size BYTES] [--kind text|binary|utf8]
+//! - `[--connections N] [--in-flight N] [--size BYTES] [--kind text|binary|utf8|json] [--deflate]
 //!   [--warm-up SECONDS] [--seconds SECONDS | --messages N]`: echoes, N in flight on each
 //!   connection. With `--greedy N`, as many connections beside them send as fast as they can.
 //! - `--broadcast`: the first connection sends, and every one must get it, on `/broadcast`.
@@ -14,6 +14,7 @@
 //! fail the run.
 
 mod connection;
+mod deflated;
 mod load;
 mod payload;
 mod process;
@@ -51,6 +52,7 @@ struct Options {
     pid: u32,
     mode: Mode,
     browser: bool,
+    deflate: bool,
     connections: usize,
     greedy: usize,
     in_flight: usize,
@@ -105,7 +107,7 @@ fn steady(options: &Options) -> Result {
     let start = Instant::now();
     load.run(|n| start.elapsed() >= options.time || n - count >= options.messages)?;
     let (messages, latency) = (load.count - count, load.latency.clone());
-    measured.print(messages, &latency)?;
+    measured.print(messages, &latency, load.reply_bytes())?;
     load.finish()
 }
 
@@ -151,12 +153,15 @@ fn visits(options: &Options) -> Result {
         latency.saturating_record((start.elapsed() - before).as_nanos() as u64);
         count += 1;
     }
-    measured.print(count, &latency)
+    measured.print(count, &latency, 0)
 }
 
 /// Memory of connections on which nothing happens.
 fn idle(options: &Options) -> Result {
-    let kib = Payload::new(Kind::Text, 1024, 1, 0);
+    let mut kib = Payload::new(Kind::Text, 1024, 1, 0);
+    if options.deflate {
+        kib = kib.deflated(1);
+    }
     let payload = options.payload(1, 0);
     // What the first connections and messages cost once and for all is none of theirs.
     for _ in 0..10 {
@@ -211,7 +216,7 @@ impl<'a> Measured<'a> {
         })
     }
 
-    fn print(self, messages: u64, latency: &Histogram<u64>) -> Result {
+    fn print(self, messages: u64, latency: &Histogram<u64>, bytes: usize) -> Result {
         let seconds = self.start.elapsed().as_secs_f64();
         let cpu = Cpu::of(self.options.pid)?.since(self.server);
         let own = Cpu::of(std::process::id())?.since(self.own);
@@ -220,7 +225,7 @@ impl<'a> Measured<'a> {
         println!(
             "{{\"messages\": {messages}, \"seconds\": {seconds:.3}, \"user_us\": {:.4}, \
              \"system_us\": {:.4}, \"cpu_us\": {:.4}, \"busy\": {:.3}, \"load_busy\": {:.3}, \
-             \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}}}",
+             \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"bytes\": {bytes}}}",
             per_message(cpu.user),
             per_message(cpu.system),
             per_message(cpu.total()),
@@ -242,6 +247,7 @@ impl Options {
             pid: 0,
             mode: Mode::Echo,
             browser: false,
+            deflate: false,
             connections: 100,
             greedy: 0,
             in_flight: 1,
@@ -265,6 +271,7 @@ impl Options {
                 "--gets" => options.mode = Mode::Gets,
                 "--idle" => options.mode = Mode::Idle,
                 "--browser" => options.browser = true,
+                "--deflate" => options.deflate = true,
                 "--path" => options.path = value()?,
                 "--connections" => options.connections = value()?.parse()?,
                 "--greedy" => options.greedy = value()?.parse()?,
@@ -275,6 +282,7 @@ impl Options {
                         "text" => Kind::Text,
                         "binary" => Kind::Binary,
                         "utf8" => Kind::Utf8,
+                        "json" => Kind::Json,
                         kind => return Err(format!("no kind of message: {kind}").into()),
                     }
                 }
@@ -291,6 +299,11 @@ impl Options {
     }
 
     fn payload(&self, in_flight: usize, seed: usize) -> Payload {
-        Payload::new(self.kind, self.size, in_flight, seed)
+        let payload = Payload::new(self.kind, self.size, in_flight, seed);
+        if self.deflate {
+            payload.deflated(in_flight)
+        } else {
+            payload
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! What a connection sends, and what it must get.
 
+use flate2::{Compress, Compression, FlushCompress};
 use tower_websocket_benches::REQUEST;
+
+/// Of what we compress; the servers are told the same.
+const LEVEL: u32 = 6;
 
 /// Connections with payloads of their own, so that one that gets another's reply is found.
 pub(crate) const PAYLOADS: usize = 64;
@@ -11,6 +15,8 @@ pub(crate) enum Kind {
     Binary,
     /// Text of two to four bytes a character.
     Utf8,
+    /// Text that can be compressed.
+    Json,
 }
 
 pub(crate) struct Payload {
@@ -22,6 +28,8 @@ pub(crate) struct Payload {
     pub(crate) reply_header: usize,
     /// A reply is compared with what must come, not only counted by its length.
     pub(crate) compared: bool,
+    /// The message is sent compressed, and `reply` is what a reply must inflate to.
+    pub(crate) deflated: bool,
 }
 
 impl Payload {
@@ -31,6 +39,7 @@ impl Payload {
                 .map(|i| b'!' + ((i * 7 + seed) % 94) as u8)
                 .collect(),
             Kind::Binary => (0..size).map(|i| (i * 7 + seed) as u8).collect(),
+            Kind::Json => json(size, seed),
             Kind::Utf8 => {
                 let words = ["Grüße ", "привет ", "こんにちは", "你好", "🦀🌍"];
                 let endless = (seed..).flat_map(|i| words[i % words.len()].chars());
@@ -46,29 +55,50 @@ impl Payload {
         };
         payload.resize(size, b' ');
 
-        let opcode = if kind == Kind::Binary { 0x82 } else { 0x81 };
-        let header = |mask: u8| match size {
-            0..126 => vec![opcode, mask | size as u8],
-            126..65536 => [&[opcode, mask | 126], &(size as u16).to_be_bytes()[..]].concat(),
-            _ => [&[opcode, mask | 127], &(size as u64).to_be_bytes()[..]].concat(),
-        };
+        let first = if kind == Kind::Binary { 0x82 } else { 0x81 };
+        let mut reply = header(first, 0, size);
+        let reply_header = reply.len();
+        reply.extend_from_slice(&payload);
+        Self {
+            reply,
+            reply_header,
+            ..Self::sending(first, &payload, in_flight)
+        }
+    }
+
+    /// The same, sent compressed.
+    pub(crate) fn deflated(self, in_flight: usize) -> Self {
+        let message = &self.reply[self.reply_header..];
+        let mut compress = Compress::new(Compression::new(LEVEL), false);
+        let mut compressed = Vec::with_capacity(message.len() + message.len() / 8 + 64);
+        compress
+            .compress_vec(message, &mut compressed, FlushCompress::Sync)
+            .expect("room for it");
+        compressed.truncate(compressed.len() - 4); // RFC 7692 §7.2.1
+        Self {
+            reply: message.to_vec(),
+            reply_header: 0,
+            deflated: true,
+            ..Self::sending(self.reply[0] | 0x40, &compressed, in_flight)
+        }
+    }
+
+    fn sending(first: u8, payload: &[u8], in_flight: usize) -> Self {
         let key = [0x37, 0xFA, 0x21, 0x3D];
         let masked = payload
             .iter()
             .zip(key.iter().cycle())
             .map(|(byte, key)| byte ^ key);
-        let mut frame = header(0x80);
+        let mut frame = header(first, 0x80, payload.len());
         frame.extend_from_slice(&key);
         frame.extend(masked);
-        let mut reply = header(0);
-        let reply_header = reply.len();
-        reply.append(&mut payload);
         Self {
             frame: frame.len(),
             burst: frame.repeat(in_flight),
-            reply,
-            reply_header,
+            reply: Vec::new(),
+            reply_header: 0,
             compared: true,
+            deflated: false,
         }
     }
 
@@ -81,8 +111,46 @@ impl Payload {
             reply_header: 0,
             reply: response,
             compared: false,
+            deflated: false,
         }
     }
+}
+
+fn header(first: u8, mask: u8, size: usize) -> Vec<u8> {
+    match size {
+        0..126 => vec![first, mask | size as u8],
+        126..65536 => [&[first, mask | 126], &(size as u16).to_be_bytes()[..]].concat(),
+        _ => [&[first, mask | 127], &(size as u64).to_be_bytes()[..]].concat(),
+    }
+}
+
+/// What applications send: records with the same names and other values.
+fn json(size: usize, seed: usize) -> Vec<u8> {
+    let mut state = seed as u64 + 1;
+    let mut random = move |below: u64| {
+        // A linear congruential generator, with Knuth's factors.
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 33) % below
+    };
+    let names = [
+        "Ada", "Grace", "Edsger", "Barbara", "Alan", "Tony", "Niklaus", "Radia",
+    ];
+    let mut text = "[".to_owned();
+    while text.len() < size {
+        let (id, name) = (random(1_000_000), names[random(8) as usize]);
+        let (price, active) = (random(100_000) as f64 / 100.0, random(2) == 0);
+        text += &format!(
+            "{{\"id\":{id},\"name\":\"{name}\",\"price\":{price},\"active\":{active},\
+             \"updated\":\"2026-01-{:02}T{:02}:{:02}:00Z\"}},",
+            1 + random(28),
+            random(24),
+            random(60)
+        );
+    }
+    text.truncate(size);
+    text.into()
 }
 
 /// A request that is none of a WebSocket's, with as many headers as [`REQUEST`].
