@@ -371,6 +371,46 @@ async fn faults_in_the_frames_are_closed_with_their_code() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r2_13_after_goaway_open_sockets_go_on_and_none_is_opened() {
+    let (stack, recorder) = Stack::recorded();
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let service = TowerToHyperService::new(stack.layer.layer(plain()));
+    let (go_away, gone) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).enable_connect_protocol();
+        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(server), service));
+        tokio::select! {
+            _ = serving.as_mut() => return,
+            _ = gone => serving.as_mut().graceful_shutdown(),
+        }
+        let _ = serving.await;
+    });
+    let sender = client_session(client).await;
+    let mut socket = open(&sender).await;
+    go_away.send(()).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // h2's client does not even try.
+    let refused = async {
+        sender
+            .clone()
+            .ready()
+            .await?
+            .send_request(connect("/ws"), false)
+    };
+    assert!(within(refused).await.is_err());
+    socket.send(&text("still here")).await;
+    socket.expect(0x81, b"still here").await;
+    socket.send(&close(1000, "")).await;
+    socket.expect_close(Some(1000)).await;
+    within(serving).await.unwrap();
+    assert_lines(
+        &recorder.closed().await,
+        &["open", "text still here", "close 1000 Peer clean"],
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_closes_streams_with_1001() {
     let (stack, recorder) = Stack::recorded();
     let sender = session(stack.layer.layer(plain())).await;

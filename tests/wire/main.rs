@@ -9,6 +9,7 @@ mod framing;
 mod handler;
 mod handshake;
 mod http2;
+mod http2_raw;
 mod logs;
 mod network;
 mod stack;
