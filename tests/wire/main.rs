@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
 
 mod axum;
+mod conversation;
 mod deflate;
 mod framing;
 mod handler;
