@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio_tungstenite::tungstenite::Message as ClientMessage;
 use tower::Layer;
+use tower_websocket::{Connection, Handshake, Rejection, Result, WebSocketHandler};
 
 use crate::support::*;
 
@@ -134,4 +135,33 @@ async fn a13_shutdown_closes_with_1001() {
         recorder.closed().await.last().unwrap(),
         "close 1001 Shutdown clean"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a11_a_handshake_that_meets_a_shutdown_is_refused() {
+    #[derive(Clone)]
+    struct Slow;
+    impl WebSocketHandler for Slow {
+        async fn on_upgrade(&mut self, _: &mut Handshake) -> std::result::Result<(), Rejection> {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(())
+        }
+        async fn on_open(&mut self, _: &mut Connection) -> Result {
+            panic!("opened by a server that is shut down");
+        }
+    }
+    let stack = Stack::new(Slow);
+    let mut during = stack.connect();
+    during.send(HANDSHAKE.as_bytes()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let drained = stack.shutdown.drain(Duration::from_secs(10)).await;
+    assert_eq!(drained.forced(), 0);
+    let mut after = stack.connect();
+    after.send(HANDSHAKE.as_bytes()).await;
+    for client in [&mut during, &mut after] {
+        let head = client.head().await;
+        assert_eq!(head.status, 503);
+        assert_eq!(head.header("connection"), Some("close"));
+        client.end_of_body().await;
+    }
 }
