@@ -11,7 +11,6 @@ mod handler;
 mod handshake;
 mod http2;
 mod http2_raw;
-mod logs;
 mod network;
 mod stack;
 mod support;

@@ -1,15 +1,49 @@
 //! What the log says: spans, refusals, wire events, and servers that forgot something.
+//!
+//! A process of its own: in one with threads that have no subscriber, tracing now and then takes
+//! an event for one that nobody reads.
+
+#![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
+
+#[allow(dead_code)]
+#[path = "wire/support.rs"]
+mod support;
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tower::Layer;
 use tracing::level_filters::LevelFilter;
-use tracing::subscriber::DefaultGuard;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Event, Metadata, Subscriber};
 
 use crate::support::*;
+
+/// The subscriber of threads that have no other: it reads nothing, and has tracing ask each time.
+struct Nobody;
+
+impl Subscriber for Nobody {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
 
 /// Everything that is logged on this thread.
 #[derive(Clone, Default)]
@@ -17,6 +51,8 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn begin(level: LevelFilter) -> (Self, DefaultGuard) {
+        static FIRST: Once = Once::new();
+        FIRST.call_once(|| tracing::subscriber::set_global_default(Nobody).unwrap());
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
