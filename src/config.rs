@@ -23,6 +23,12 @@ pub(crate) struct Config {
     ///
     /// 50: a heartbeat needs one in many seconds; suites that test pings send ten at once.
     pub(crate) max_control_rate: u32,
+    /// Messages a peer may send in one second, as many at once; off by default.
+    ///
+    /// Off: a chat and a game differ by a thousand.
+    pub(crate) max_message_rate: Option<u32>,
+    /// Bytes a peer may send in one second, whatever they are; off by default.
+    pub(crate) max_byte_rate: Option<u64>,
     /// The outgoing queue is full at this many messages.
     pub(crate) queue_messages: usize,
     /// The outgoing queue is full at this many bytes of payload.
@@ -35,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) pong_timeout: Duration,
     /// Close a connection that sent no message for this long; off by default.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Close a connection that is older than this, less a random tenth; off by default.
+    pub(crate) max_lifetime: Option<Duration>,
     /// How long `on_upgrade` may take, and then the server to hand over the socket.
     pub(crate) upgrade_timeout: Duration,
     /// A frame, a message or a write that has begun must be done in this time,
@@ -57,11 +65,14 @@ impl Default for Config {
             max_frame: 1024 * 1024,
             max_fragments: 1024,
             max_control_rate: 50,
+            max_message_rate: None,
+            max_byte_rate: None,
             queue_messages: 128,
             queue_bytes: 1024 * 1024,
             heartbeat: Some(Duration::from_secs(20)),
             pong_timeout: Duration::from_secs(20),
             idle_timeout: None,
+            max_lifetime: None,
             upgrade_timeout: Duration::from_secs(10),
             progress_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
@@ -96,3 +107,8 @@ pub(crate) const BUDGET: u32 = 128;
 /// Pongs that wait for a blocked socket, in bytes on the wire; beyond that only the
 /// latest ping is answered (RFC 6455 §5.5.3).
 pub(crate) const CONTROL_LANE: usize = 4 * 1024;
+
+/// How long a shutdown waits, beyond its deadline, for the connections that it drops there.
+/// `on_error` and `on_close` of such a connection have half of it together: 1 s is short beside
+/// any deadline, and long for what such a callback should do.
+pub(crate) const FORCED: Duration = Duration::from_secs(1);

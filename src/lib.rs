@@ -6,6 +6,7 @@ mod driver;
 mod error;
 mod handler;
 mod handshake;
+mod jitter;
 mod message;
 mod protocol;
 mod service;
@@ -14,13 +15,13 @@ mod shutdown;
 pub use connection::{CloseEvent, Connection, ConnectionId, Sender};
 pub use error::{BoxError, Error, SendError, TrySendError};
 pub use handler::{Handshake, Result, WebSocketHandler};
-pub use handshake::Rejection;
+pub use handshake::{Rejection, TrustedProxies};
 pub use message::{CloseCode, Message, Utf8Bytes};
 #[cfg(feature = "deflate")]
 pub use protocol::Deflate;
 pub use protocol::Initiator;
 pub use service::{ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
-pub use shutdown::{Drained, Shutdown};
+pub use shutdown::{Drain, Drained, Shutdown};
 
 /// Types that stand in signatures and are seldom named.
 pub mod types {

@@ -2,18 +2,24 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use crate::config::FORCED;
+use crate::jitter;
 use crate::message::{CloseCode, CloseFrame};
 
 /// Ends WebSocket connections in good order when a server stops.
 ///
 /// Servers do not know connections that were upgraded: `axum::serve(..)
 /// .with_graceful_shutdown(..)` and hyper-util's `GracefulShutdown` wait for requests, not
-/// for WebSockets. Give a `Shutdown` to the layers and [`drain`](Self::drain) it beside them.
+/// for WebSockets. Give a `Shutdown` to the layers and [`drain`](Self::drain) it beside them;
+/// `examples/graceful_shutdown.rs` is a whole server that does, on SIGTERM.
 ///
 /// ```
 /// # use tower_websocket::{Shutdown, WebSocketHandler, WebSocketLayer};
@@ -34,15 +40,25 @@ pub struct Shutdown {
     state: Arc<State>,
 }
 
+/// A drain that begins when it is awaited; made by [`Shutdown::drain`].
+#[must_use = "nothing is drained until it is awaited"]
+pub struct Drain {
+    state: Arc<State>,
+    deadline: Duration,
+    spread: Option<Duration>,
+    frame: CloseFrame,
+}
+
 /// What [`Shutdown::drain`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
     closed: usize,
     forced: usize,
+    remaining: usize,
 }
 
 /// A connection, as far as its end is concerned.
-pub(crate) trait Drain: Send + Sync {
+pub(crate) trait Member: Send + Sync {
     /// Finish what is under way, then close with this.
     fn leave(&self, frame: CloseFrame);
     /// End now.
@@ -65,8 +81,12 @@ struct State {
 struct Members {
     draining: bool,
     next: u64,
-    all: HashMap<u64, Weak<dyn Drain>>,
+    all: HashMap<u64, Weak<dyn Member>>,
 }
+
+/// The time that a drain takes to tell its connections, for each of them: 1 ms. A thousand
+/// clients a second that come back are a hundred times fewer than a core can greet.
+const SPREAD_EACH: Duration = Duration::from_millis(1);
 
 impl Shutdown {
     /// A handle for any number of layers.
@@ -76,35 +96,26 @@ impl Shutdown {
 
     /// Closes all connections and waits for them, at most for `deadline`.
     ///
-    /// From now on new upgrades are answered with 503. Every connection finishes the message
-    /// that is arriving, the application finishes what was delivered to it, what it sent is
-    /// written, and a Close frame with 1001 follows; then the peer has the layer's close
+    /// From now on new upgrades are answered with 503. The connections are told to leave one
+    /// after the other, [spread](Drain::spread) over a part of the deadline. Each then finishes
+    /// the message that is arriving, the application finishes what was delivered to it, what it
+    /// sent is written, and a Close frame with 1001 follows; then the peer has the layer's close
     /// timeout to answer. What is still there at the deadline is dropped, and counted;
-    /// `on_close` is called for those too. Calling it again, also at the same time, is fine.
-    pub async fn drain(&self, deadline: Duration) -> Drained {
-        let all = {
-            let mut members = self.state.lock();
-            members.draining = true;
-            members.all.values().cloned().collect::<Vec<_>>()
-        };
-        let frame = CloseFrame::known(CloseCode::GOING_AWAY, "the server goes down");
-        for member in all.iter().filter_map(Weak::upgrade) {
-            member.leave(frame.clone());
-        }
-        let forced = match tokio::time::timeout(deadline, self.state.empty()).await {
-            Ok(()) => Vec::new(),
-            Err(_) => self.state.lock().all.values().cloned().collect(),
-        };
-        for member in forced.iter().filter_map(Weak::upgrade) {
-            member.abort();
-        }
-        Drained {
-            closed: all.len().saturating_sub(forced.len()),
-            forced: forced.len(),
+    /// `on_close` is called for those too, and `drain` waits up to one more second for it.
+    /// Calling it again, also at the same time, is fine.
+    ///
+    /// Where to stop the process anyway, make the deadline 2 s shorter than what it is given:
+    /// Kubernetes kills 30 s after its SIGTERM.
+    pub fn drain(&self, deadline: Duration) -> Drain {
+        Drain {
+            state: self.state.clone(),
+            deadline,
+            spread: None,
+            frame: CloseFrame::known(CloseCode::GOING_AWAY, "the server goes down"),
         }
     }
 
-    /// Whether [`drain`](Self::drain) has been called.
+    /// Whether a [`drain`](Self::drain) has begun.
     pub fn is_draining(&self) -> bool {
         self.state.lock().draining
     }
@@ -115,7 +126,7 @@ impl Shutdown {
     }
 
     /// Counts a connection; `None` if there shall be no new ones.
-    pub(crate) fn track(&self, member: Weak<dyn Drain>) -> Option<Tracked> {
+    pub(crate) fn track(&self, member: Weak<dyn Member>) -> Option<Tracked> {
         let mut members = self.state.lock();
         if members.draining {
             return None;
@@ -127,6 +138,109 @@ impl Shutdown {
             state: self.state.clone(),
             key,
         })
+    }
+}
+
+impl Drain {
+    /// The time over which the connections are told, in an order and at moments of chance: they
+    /// will come back to another server, and should not do so all at once. What exceeds the
+    /// deadline is cut off.
+    ///
+    /// Default: 1 ms for each connection, but no more than a quarter of the deadline, so that
+    /// the last ones have three quarters of it to finish.
+    pub fn spread(mut self, window: Duration) -> Self {
+        self.spread = Some(window);
+        self
+    }
+
+    /// Closes with 1012, "service restart", in place of 1001: there will soon be a server at
+    /// the same place, and clients that know the code come back.
+    pub fn restarting(mut self) -> Self {
+        self.frame = CloseFrame::known(CloseCode::RESTART, "the server restarts");
+        self
+    }
+
+    async fn run(self) -> Drained {
+        let all = {
+            let mut members = self.state.lock();
+            members.draining = true;
+            members.all.values().cloned().collect::<Vec<_>>()
+        };
+        let count = all.len();
+        let deadline = Instant::now() + self.deadline;
+        tracing::info!(connections = count, deadline = ?self.deadline, "draining");
+        let done = timeout_at(deadline, async {
+            self.tell(all).await;
+            self.state.empty().await;
+        });
+        let forced = match done.await {
+            Ok(()) => Vec::new(),
+            Err(_) => self.state.lock().all.values().cloned().collect(),
+        };
+        for member in forced.iter().filter_map(Weak::upgrade) {
+            member.abort();
+        }
+        let remaining = match timeout(FORCED, self.state.empty()).await {
+            Ok(()) => 0,
+            Err(_) => self.state.lock().all.len(),
+        };
+        let drained = Drained {
+            closed: count.saturating_sub(forced.len()),
+            forced: forced.len(),
+            remaining,
+        };
+        if drained.forced == 0 {
+            tracing::info!(closed = drained.closed, "drained");
+        } else {
+            tracing::warn!(
+                closed = drained.closed,
+                forced = drained.forced,
+                remaining = drained.remaining,
+                "the deadline of the shutdown came before the end of all connections"
+            );
+        }
+        drained
+    }
+
+    async fn tell(&self, all: Vec<Weak<dyn Member>>) {
+        let began = Instant::now();
+        let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
+        let by_default = || (SPREAD_EACH * count).min(self.deadline / 4);
+        let window = self.spread.unwrap_or_else(by_default).min(self.deadline);
+        let share = window / count;
+        // A hash map's order is one of chance.
+        for (i, member) in (0..count).zip(all) {
+            let at = began + share * i + jitter::up_to(share);
+            // Below that, tokio's clock rounds up.
+            if at.saturating_duration_since(Instant::now()) >= Duration::from_millis(1) {
+                if self.state.lock().all.is_empty() {
+                    return;
+                }
+                sleep_until(at).await;
+            }
+            if let Some(member) = member.upgrade() {
+                member.leave(self.frame.clone());
+            }
+        }
+    }
+}
+
+impl IntoFuture for Drain {
+    type Output = Drained;
+    type IntoFuture = Pin<Box<dyn Future<Output = Drained> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("deadline", &self.deadline)
+            .field("spread", &self.spread)
+            .field("code", &self.frame.code)
+            .finish_non_exhaustive()
     }
 }
 
@@ -148,6 +262,12 @@ impl Drained {
     /// Connections that were dropped at the deadline.
     pub fn forced(&self) -> usize {
         self.forced
+    }
+
+    /// Of the [`forced`](Self::forced) ones, those that had still not ended a second later:
+    /// their application blocks its thread, so nothing can be done for them.
+    pub fn remaining(&self) -> usize {
+        self.remaining
     }
 }
 
@@ -196,11 +316,13 @@ mod tests {
     struct Peer {
         left: AtomicUsize,
         aborted: AtomicUsize,
+        told: Mutex<Option<(Instant, CloseCode)>>,
     }
 
-    impl Drain for Peer {
-        fn leave(&self, _: CloseFrame) {
+    impl Member for Peer {
+        fn leave(&self, frame: CloseFrame) {
             self.left.fetch_add(1, Ordering::Relaxed);
+            *self.told.lock().unwrap() = Some((Instant::now(), frame.code));
         }
         fn abort(&self) {
             self.aborted.fetch_add(1, Ordering::Relaxed);
@@ -208,7 +330,7 @@ mod tests {
     }
 
     fn track(shutdown: &Shutdown, peer: &Arc<Peer>) -> Option<Tracked> {
-        let peer: Arc<dyn Drain> = peer.clone();
+        let peer: Arc<dyn Member> = peer.clone();
         shutdown.track(Arc::downgrade(&peer))
     }
 
@@ -221,7 +343,7 @@ mod tests {
         assert_eq!(shutdown.connections(), 2);
         drop(quick_tracked);
         let drained = shutdown.drain(Duration::from_secs(1)).await;
-        assert_eq!(drained.forced(), 1);
+        assert_eq!((drained.forced(), drained.remaining()), (1, 1));
         assert_eq!(slow.left.load(Ordering::Relaxed), 1);
         assert_eq!(slow.aborted.load(Ordering::Relaxed), 1);
         assert_eq!(quick.aborted.load(Ordering::Relaxed), 0);
@@ -249,5 +371,56 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(tracked);
         assert_eq!(waiting.await.unwrap().closed(), 1);
+    }
+
+    /// When each of 200 connections is told to leave, in seconds.
+    async fn told(drain: impl FnOnce(&Shutdown) -> Drain) -> Vec<(f64, CloseCode)> {
+        let shutdown = Shutdown::new();
+        let peers: Vec<_> = (0..200).map(|_| Arc::<Peer>::default()).collect();
+        let tracked: Vec<_> = peers.iter().map(|peer| track(&shutdown, peer)).collect();
+        let began = Instant::now();
+        assert_eq!(drain(&shutdown).await.forced(), 200);
+        drop(tracked);
+        let told = peers.iter().map(|peer| {
+            let (at, code) = peer.told.lock().unwrap().unwrap();
+            ((at - began).as_secs_f64(), code)
+        });
+        told.collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r8_connections_are_told_to_leave_evenly_over_the_window_and_out_of_order() {
+        let drain = |shutdown: &Shutdown| {
+            let drain = shutdown.drain(Duration::from_secs(60)).restarting();
+            drain.spread(Duration::from_secs(20))
+        };
+        let told = told(drain).await;
+        assert!(told.iter().all(|(_, code)| *code == CloseCode::RESTART));
+        for quarter in 0..4 {
+            let from = f64::from(quarter) * 5.0;
+            let here = told
+                .iter()
+                .filter(|(at, _)| (from..from + 5.0).contains(at));
+            assert!((45..=55).contains(&here.count()), "{told:?}");
+        }
+        assert!(!told.is_sorted_by(|a, b| a.0 <= b.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r8_by_default_a_connection_has_a_millisecond_and_all_a_quarter_of_the_deadline() {
+        let last = |told: Vec<(f64, CloseCode)>| told.iter().fold(0.0, |a: f64, b| a.max(b.0));
+        let many = last(told(|shutdown| shutdown.drain(Duration::from_secs(60))).await);
+        assert!((0.15..=0.21).contains(&many), "{many}");
+        let short = last(told(|shutdown| shutdown.drain(Duration::from_millis(400))).await);
+        assert!((0.05..=0.11).contains(&short), "{short}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a15_a_spread_beyond_the_deadline_is_cut_off() {
+        let spread = Duration::from_secs(3600);
+        let began = Instant::now();
+        let drained = told(|shutdown| shutdown.drain(Duration::from_secs(1)).spread(spread));
+        assert_eq!(drained.await.len(), 200);
+        assert!(began.elapsed() <= Duration::from_secs(2));
     }
 }

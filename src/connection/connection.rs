@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -42,6 +42,8 @@ pub(crate) struct Info {
     pub(crate) rest: Box<str>,
     pub(crate) protocol: Option<Box<str>>,
     pub(crate) peer: Option<SocketAddr>,
+    /// The same, or who is behind a trusted proxy.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Connection {
@@ -151,6 +153,12 @@ impl Connection {
     /// The peer's address, if the layer knows [how to find it](crate::WebSocketLayer::peer_addr).
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.shared.info.peer
+    }
+
+    /// The client's address: of the peer, or, if that is one of the layer's
+    /// [trusted proxies](crate::WebSocketLayer::trusted_proxies), what the proxy says.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.shared.info.client
     }
 
     /// Its name in logs, and a key for maps.

@@ -17,7 +17,7 @@ use crate::config::{Config, MESSAGE_OVERHEAD, READ_AHEAD};
 use crate::error::{Error, SendError, TrySendError};
 use crate::message::{CloseFrame, Message};
 use crate::protocol::{Agreed, Batch, Outbound, Session, Writer};
-use crate::shutdown::Drain;
+use crate::shutdown::Member;
 
 /// Something was queued.
 pub(crate) const OUTPUT: u32 = 1;
@@ -410,7 +410,7 @@ impl Future for Sending<'_> {
     }
 }
 
-impl Drain for Shared {
+impl Member for Shared {
     fn leave(&self, frame: CloseFrame) {
         self.queue().asked().leave = Some(frame);
         self.signal(ASKED);

@@ -10,9 +10,10 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use crate::config::{BUDGET, Config, SCRATCH};
+use crate::config::{BUDGET, Config, FORCED, SCRATCH};
 use crate::connection::{ABORT, ASKED, Connection, OUTPUT, Shared};
 use crate::error::Error;
+use crate::jitter;
 use crate::message::{CloseFrame, Message};
 use crate::protocol::{Batch, Event, Initiator, Moment, Outcome, Phase, SLICES, Session};
 
@@ -34,6 +35,8 @@ pub(crate) struct Wire<IO> {
     armed: Option<Moment>,
     /// Until when the application may run after the end.
     grace: Option<Moment>,
+    /// Until when all of it may, once a shutdown has come to its deadline.
+    forced: Option<Moment>,
     started: Instant,
     now: Moment,
     /// `now` is from before a sleep. In between the clock is read only where it matters:
@@ -74,6 +77,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         if let Some(agreed) = shared.agreed() {
             session.set_deflate(agreed);
         }
+        if let Some(most) = config.max_lifetime {
+            // Connections that opened together do not all come back together.
+            let age = most.saturating_sub(jitter::up_to(most / 10));
+            session.live_until(Moment::new(age));
+        }
         Self {
             io,
             shared,
@@ -85,6 +93,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             sleep: Box::pin(tokio::time::sleep_until(started)),
             armed: None,
             grace: None,
+            forced: None,
             started: started.into_std(),
             now: Moment::START,
             stale: false,
@@ -147,8 +156,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         loop {
             self.take_signals();
             if self.session.is_over() {
-                let until = self.now + self.config.close_timeout;
+                let until = match self.forced {
+                    // It had until the deadline of the shutdown.
+                    Some(_) => self.now,
+                    None => self.now + self.config.close_timeout,
+                };
                 self.grace.get_or_insert(until);
+                self.grace = self.grace.min(self.forced.or(self.grace));
             }
             if self.grace.is_some_and(|grace| grace <= self.now) {
                 return Poll::Ready(Beside::Abandon);
@@ -216,7 +230,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
         self.look_at_clock();
-        self.grace = Some(self.now + self.config.close_timeout);
+        let until = self.now + self.config.close_timeout;
+        self.grace = Some(self.forced.map_or(until, |forced| forced.min(until)));
     }
 
     pub(crate) fn take_error(&mut self) -> Option<Error> {
@@ -463,11 +478,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                 self.close(frame);
             }
             if let Some(frame) = asked.leave {
-                self.session.leave(frame);
+                self.session.leave(frame, Initiator::Shutdown);
             }
         }
         if signals & ABORT != 0 {
             self.session.abort();
+            self.forced.get_or_insert(self.now + FORCED / 2);
         }
     }
 

@@ -1,11 +1,13 @@
 //! The handshake of a server, without I/O: a request in, a decision out. RFC 6455 §4.2 over
 //! HTTP/1.1, RFC 8441 over HTTP/2. Knows no socket, no task, no clock.
 
+mod client;
 mod handshake;
 mod headers;
 mod origin;
 mod rejection;
 
+pub use client::TrustedProxies;
 pub(crate) use handshake::{Decision, Offer, Policy, accept_response, examine, plain_refusal};
 #[cfg(all(test, feature = "deflate"))]
 pub(crate) use headers::extensions;

@@ -37,6 +37,8 @@ pub(crate) enum Due {
     NotReading,
     /// No message came or went.
     Idle,
+    /// It has lived long enough.
+    Lifetime,
     /// The time of the closing handshake, or of the drain, is over.
     Over,
 }
@@ -149,10 +151,12 @@ impl Liveness {
         }
     }
 
-    /// The driver reads again.
+    /// The driver reads again; since when it did not.
     #[inline]
-    pub(crate) fn resume(&mut self, now: Moment, config: &Config) {
+    pub(crate) fn resume(&mut self, now: Moment, config: &Config) -> Option<Moment> {
+        let mut paused = None;
         if let Some((since, pong)) = self.paused.take() {
+            paused = Some(since);
             let pause = now.since(since);
             if let Some(at) = pong {
                 self.timers.set(Timer::Pong, at + pause);
@@ -164,14 +168,26 @@ impl Liveness {
             }
             self.last_received = self.last_received + pause;
         }
+        paused
     }
 
     /// No more of what arrives is looked at.
     pub(crate) fn stop_receiving(&mut self) {
         self.reading = None;
-        for timer in [Timer::Receive, Timer::Pong, Timer::Heartbeat, Timer::Idle] {
+        for timer in [
+            Timer::Receive,
+            Timer::Pong,
+            Timer::Heartbeat,
+            Timer::Idle,
+            Timer::Lifetime,
+        ] {
             self.timers.stop(timer);
         }
+    }
+
+    /// It shall not live longer than to `at`.
+    pub(crate) fn live_until(&mut self, at: Moment) {
+        self.timers.set(Timer::Lifetime, at);
     }
 
     /// There is an end to this at `at`.
@@ -210,6 +226,7 @@ impl Liveness {
                     let deadline = config.idle_timeout.map(|idle| self.last_message + idle);
                     self.unless_later(timer, deadline, now, Due::Idle)
                 }
+                Timer::Lifetime => Some(Due::Lifetime),
                 Timer::Close => Some(Due::Over),
             };
             if due.is_some() {

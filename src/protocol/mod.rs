@@ -2,6 +2,7 @@
 //! moments in, events, bytes and deadlines out. Knows no socket, no task, no clock.
 
 mod assembler;
+mod bucket;
 mod deflate;
 mod ending;
 mod frame;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use bytes::buf::Limit;
 
 use super::assembler::{Assembler, Limits, Received, Violation};
+use super::bucket::Bucket;
 use super::deflate::Agreed;
 use super::ending::{Ending, Initiator, Outcome, Reply};
 use super::frame::OpCode;
@@ -57,9 +58,11 @@ pub(crate) struct Session {
     assembler: Assembler,
     lane: Lane,
     live: Liveness,
+    /// If there is a limit. Boxed: most have none.
+    rates: Option<Box<Rates>>,
     phase: Phase,
-    /// Leave with this at the end of the message that is arriving.
-    leaving: Option<Box<CloseFrame>>,
+    /// Leave thus at the end of the message that is arriving.
+    leaving: Option<Box<Ending>>,
     /// How it ends, once that is decided.
     ending: Option<Box<Ending>>,
     /// Our Close has been handed to the driver, or there will be none.
@@ -71,6 +74,34 @@ pub(crate) struct Session {
     input_over: bool,
 }
 
+/// What a peer may send in a second.
+#[derive(Debug)]
+struct Rates {
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+}
+
+impl Rates {
+    fn new(config: &Config) -> Option<Box<Self>> {
+        if config.max_message_rate.is_none() && config.max_byte_rate.is_none() {
+            return None;
+        }
+        let messages = config.max_message_rate.map(u64::from);
+        // A message that is not too large must not be too fast either, nor a read of it.
+        let whole = (config.max_message + SCRATCH) as u64;
+        Some(Box::new(Self {
+            messages: messages.map(|rate| Bucket::new(rate, rate)),
+            bytes: config.max_byte_rate.map(|rate| Bucket::new(rate, whole)),
+        }))
+    }
+
+    fn excuse(&mut self, since: Moment, now: Moment) {
+        for bucket in [&mut self.messages, &mut self.bytes].into_iter().flatten() {
+            bucket.excuse(since, now);
+        }
+    }
+}
+
 impl Session {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let limits = Limits {
@@ -80,6 +111,7 @@ impl Session {
         };
         Self {
             live: Liveness::new(&config),
+            rates: Rates::new(&config),
             config,
             assembler: Assembler::new(limits),
             lane: Lane::new(),
@@ -98,12 +130,21 @@ impl Session {
         self.assembler.set_deflate(agreed);
     }
 
+    /// The connection shall end in good order at `at`.
+    pub(crate) fn live_until(&mut self, at: Moment) {
+        self.live.live_until(at);
+    }
+
     // ---- bytes in
 
     /// Bytes arrived from the peer, whatever they are.
     #[inline]
     pub(crate) fn arrived(&mut self, n: usize, now: Moment) {
         self.live.arrived(n, now);
+        let bytes = self.rates.as_mut().and_then(|rates| rates.bytes.as_mut());
+        if bytes.is_some_and(|bytes| !bytes.take(n as u64, now)) {
+            self.too_fast("more bytes in a second than this server takes", now);
+        }
     }
 
     /// Takes from `input` at `at`, and returns the first event in it. `None`: all that has a
@@ -234,9 +275,9 @@ impl Session {
 
     /// The server goes down: finish the message that is arriving, let the application
     /// finish with what it has, then close.
-    pub(crate) fn leave(&mut self, frame: CloseFrame) {
+    pub(crate) fn leave(&mut self, frame: CloseFrame, initiator: Initiator) {
         if self.phase == Phase::Open {
-            self.leaving = Some(Box::new(frame));
+            self.leaving = Some(Box::new(Ending::new(frame, initiator)));
             self.stop_reading();
         }
     }
@@ -272,7 +313,10 @@ impl Session {
     /// The driver reads again.
     #[inline]
     pub(crate) fn resume(&mut self, now: Moment) {
-        self.live.resume(now, &self.config);
+        let paused = self.live.resume(now, &self.config);
+        if let (Some(since), Some(rates)) = (paused, &mut self.rates) {
+            rates.excuse(since, now);
+        }
     }
 
     /// When to call [`expire`](Self::expire).
@@ -307,6 +351,11 @@ impl Session {
                 Due::Idle => {
                     let frame = CloseFrame::known(CloseCode::GOING_AWAY, "idle for too long");
                     self.close(frame, Initiator::Timeout, now);
+                }
+                Due::Lifetime => {
+                    let reason = "this connection has lived as long as it may";
+                    let frame = CloseFrame::known(CloseCode::GOING_AWAY, reason);
+                    self.leave(frame, Initiator::Timeout);
                 }
                 Due::Over => self.die(),
             }
@@ -382,6 +431,12 @@ impl Session {
             Ok(Some(Received::Message(message))) => {
                 self.live.received();
                 self.live.message(now);
+                let rates = self.rates.as_mut();
+                let messages = rates.and_then(|rates| rates.messages.as_mut());
+                if messages.is_some_and(|messages| !messages.take(1, now)) {
+                    self.too_fast("more messages in a second than this server takes", now);
+                    return None;
+                }
                 // Whatever comes after our decision to close is not delivered (row F29).
                 (self.phase == Phase::Open).then_some(Event::Message(message))
             }
@@ -434,6 +489,14 @@ impl Session {
     }
 
     #[cold]
+    fn too_fast(&mut self, reason: &'static str, now: Moment) {
+        // What comes behind our own Close frame is thrown away as it is.
+        if self.phase == Phase::Open {
+            self.violated(CloseCode::POLICY, reason.into(), now);
+        }
+    }
+
+    #[cold]
     fn violated(&mut self, code: CloseCode, reason: Cow<'static, str>, now: Moment) {
         let frame = CloseFrame::known(code, reason.as_ref());
         let error = Error::new(Kind::Violation { code, reason });
@@ -468,9 +531,9 @@ impl Session {
     #[inline]
     fn stop_reading(&mut self) -> bool {
         if self.leaving.is_some() && self.phase == Phase::Open && self.assembler.is_idle() {
-            if let Some(frame) = self.leaving.take() {
+            if let Some(ending) = self.leaving.take() {
                 self.await_peer = true;
-                self.finish(Ending::new(*frame, Initiator::Shutdown));
+                self.finish(*ending);
             }
         }
         self.input_over || !matches!(self.phase, Phase::Open | Phase::Closing | Phase::Awaiting)
@@ -492,7 +555,8 @@ impl Session {
         self.live.stop_receiving();
         // Who broke the rules gets no more of our time to read what was queued.
         let initiator = self.ending.as_ref().map(|ending| ending.outcome.initiator);
-        if matches!(initiator, Some(Initiator::Protocol | Initiator::Timeout)) {
+        let broken = matches!(initiator, Some(Initiator::Protocol | Initiator::Timeout));
+        if broken && !self.await_peer {
             self.live.end_at(now + self.config.close_timeout);
         }
     }
@@ -703,12 +767,92 @@ mod tests {
         assert_eq!(peer.ended(), (1008, Initiator::Protocol, false));
     }
 
+    fn limited(change: impl FnOnce(&mut Config)) -> Peer {
+        let mut config = Config::default();
+        change(&mut config);
+        Peer {
+            session: Session::new(Arc::new(config)),
+            ..Peer::new()
+        }
+    }
+
+    #[test]
+    fn more_messages_in_a_second_than_the_limit_end_with_1008_and_are_not_delivered() {
+        let mut peer = limited(|config| config.max_message_rate = Some(5));
+        for _ in 0..5 {
+            assert_eq!(peer.feed(&frame(0x81, b"a")).len(), 1);
+        }
+        peer.after(1);
+        let six = frame(0x81, b"a").repeat(6);
+        assert_eq!(peer.feed(&six).len(), 5);
+        assert_eq!(peer.ended(), (1008, Initiator::Protocol, false));
+    }
+
+    #[test]
+    fn more_bytes_in_a_second_than_the_limit_end_with_1008_whatever_they_are() {
+        let change = |config: &mut Config| {
+            config.max_message = 100;
+            config.max_byte_rate = Some(1000);
+        };
+        let mut peer = limited(change);
+        // The bucket holds a message and a read of 64 KiB.
+        let mut fed = 0;
+        while !peer.session.is_over() {
+            fed += 56;
+            peer.feed(&frame(0x82, &[0; 50]));
+            assert!(fed < 70_000);
+        }
+        assert!(fed > SCRATCH);
+        assert_eq!(peer.ended(), (1008, Initiator::Protocol, false));
+        let mut peer = limited(change);
+        for _ in 0..500 {
+            peer.feed(&frame(0x82, &[0; 90]).repeat(9));
+            peer.after(1);
+        }
+        assert_eq!(peer.session.phase(), Phase::Open);
+    }
+
+    #[test]
+    fn a3_what_waited_while_nobody_read_is_not_too_fast() {
+        let mut peer = limited(|config| config.max_message_rate = Some(5));
+        peer.session.pause(peer.now);
+        peer.after(10);
+        peer.session.resume(peer.now);
+        assert_eq!(peer.feed(&frame(0x81, b"a").repeat(50)).len(), 50);
+        assert_eq!(peer.feed(&frame(0x81, b"a").repeat(6)).len(), 5);
+        assert_eq!(peer.ended().0, 1008);
+    }
+
+    #[test]
+    fn a_lifetime_ends_behind_the_message_that_is_arriving_and_all_that_was_sent() {
+        let mut peer = Peer::new();
+        peer.session
+            .live_until(Moment::new(Duration::from_secs(10)));
+        peer.feed(&frame(0x01, b"a"));
+        peer.after(10);
+        assert_eq!(peer.session.phase(), Phase::Open);
+        let whole = peer.feed(&frame(0x80, b"b"));
+        assert_eq!(whole, [Event::Message(Message::from("ab"))]);
+        peer.queue.push(Message::from("c"));
+        peer.session.finished(peer.now);
+        // A peer that reads slowly has done no wrong: it has the usual time.
+        peer.session.blocked(peer.now);
+        peer.after(10);
+        let written = peer.written();
+        assert!(written.starts_with(b"\x81\x01c\x88") && written[5..7] == [0x03, 0xE9]);
+        assert_eq!(peer.session.phase(), Phase::Awaiting);
+        peer.feed(&frame(0x88, b"\x03\xE9"));
+        assert_eq!(peer.ended(), (1001, Initiator::Timeout, true));
+    }
+
     #[test]
     fn a12_a_leaving_server_takes_the_message_that_is_arriving() {
         let mut peer = Peer::new();
         peer.feed(&frame(0x01, b"a"));
-        peer.session
-            .leave(CloseFrame::known(CloseCode::GOING_AWAY, ""));
+        peer.session.leave(
+            CloseFrame::known(CloseCode::GOING_AWAY, ""),
+            Initiator::Shutdown,
+        );
         assert_eq!(peer.session.phase(), Phase::Open);
         let mut rest = frame(0x80, b"b");
         rest.extend(frame(0x81, b"one more"));

@@ -58,17 +58,20 @@ pub(crate) enum Timer {
     Send,
     /// No message for too long.
     Idle,
+    /// It has lived long enough.
+    Lifetime,
     /// The closing handshake, then the drain of the socket.
     Close,
 }
 
 impl Timer {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Heartbeat,
         Self::Pong,
         Self::Receive,
         Self::Send,
         Self::Idle,
+        Self::Lifetime,
         Self::Close,
     ];
 }

@@ -9,17 +9,17 @@ use std::time::Duration;
 use http::request::Parts;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tower::Layer;
 
+use super::gate::Gate;
 use super::mount::Mount;
 use super::service::{NotFound, WebSocketService};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::driver::StreamFn;
 use crate::handler::{FnHandler, Result};
-use crate::handshake::{OriginPolicy, Policy};
+use crate::handshake::{OriginPolicy, Policy, TrustedProxies};
 use crate::protocol::Deflate;
 use crate::shutdown::Shutdown;
 
@@ -59,10 +59,11 @@ pub(super) struct Options {
     pub(super) policy: Policy,
     pub(super) config: Arc<Config>,
     pub(super) shutdown: Shutdown,
-    pub(super) permits: Option<Arc<Semaphore>>,
+    pub(super) gate: Gate,
     /// Compress messages with clients that offer it; off by default: it costs memory and time.
     pub(super) deflate: Option<Deflate>,
     pub(super) peer: Option<fn(&Parts) -> Option<SocketAddr>>,
+    pub(super) proxies: Option<TrustedProxies>,
 }
 
 impl<H: crate::WebSocketHandler> WebSocketLayer<H> {
@@ -137,9 +138,10 @@ impl<E> WebSocketLayer<E> {
                 policy: Policy::default(),
                 config: Arc::default(),
                 shutdown: Shutdown::new(),
-                permits: None,
+                gate: Gate::default(),
                 deflate: None,
                 peer: None,
+                proxies: None,
             }),
         }
     }
@@ -216,12 +218,89 @@ impl<E> WebSocketLayer<E> {
         self.options(|options| options.shutdown = shutdown)
     }
 
-    /// Silence after which a ping is sent; the peer has 20 s to answer it. Default 20 s,
-    /// since proxies drop connections that are silent for 30 to 60 s. `None` sends none.
+    /// Control frames (pings, pongs) that a peer may send in one second. Default 50: a heartbeat
+    /// needs one in many seconds. One more closes the connection with 1008.
+    #[must_use]
+    pub fn max_control_frames_per_second(self, frames: u32) -> Self {
+        self.config(|config| config.max_control_rate = frames)
+    }
+
+    /// Messages that a peer may send in one second, and as many at once after a silence. Default
+    /// no limit: a chat and a game differ by a thousand. One more closes the connection with
+    /// 1008.
+    ///
+    /// A token bucket: in t seconds pass `messages` · (1 + t). What waits in the socket while
+    /// the application is busy is not held against the peer.
+    #[must_use]
+    pub fn max_messages_per_second(self, messages: u32) -> Self {
+        self.config(|config| config.max_message_rate = Some(messages))
+    }
+
+    /// Bytes that a peer may send in one second, with all that belongs to them: headers, control
+    /// frames, compressed messages as they come. Default no limit. More closes the connection
+    /// with 1008.
+    ///
+    /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). It holds
+    /// at least one message of the largest size and 64 KiB, so that no message is too fast by
+    /// itself.
+    #[must_use]
+    pub fn max_bytes_per_second(self, bytes: u64) -> Self {
+        self.config(|config| config.max_byte_rate = Some(bytes))
+    }
+
+    /// When the queue of outgoing messages is full: at that many messages, or at that many bytes
+    /// of payload. Default 128 and 1 MiB. `send` waits then, `try_send` gives the message back.
+    ///
+    /// A message that is larger than the queue still gets its turn, so a peer that does not read
+    /// costs `bytes` and one message.
+    #[must_use]
+    pub fn max_queue(self, messages: usize, bytes: usize) -> Self {
+        self.config(|config| {
+            // With room for none, nothing could ever be sent.
+            config.queue_messages = messages.max(1);
+            config.queue_bytes = bytes.max(1);
+        })
+    }
+
+    /// How long `on_upgrade` may take to decide, and then the server to hand over the
+    /// connection. Default 10 s. `on_upgrade` that takes longer is answered for with 503.
+    #[must_use]
+    pub fn upgrade_timeout(self, timeout: Duration) -> Self {
+        self.config(|config| config.upgrade_timeout = timeout)
+    }
+
+    /// How long a message may take to arrive once its first byte has, and a write to be taken
+    /// by the peer; each KiB that moves earns one second more. Default 30 s: a slow phone may
+    /// finish, a peer that sends or reads a byte a second may not. Ends with 1008, or with 1006
+    /// where the peer does not read.
+    #[must_use]
+    pub fn progress_timeout(self, timeout: Duration) -> Self {
+        self.config(|config| config.progress_timeout = timeout)
+    }
+
+    /// Closes connections with 1001 when they are this old, less a random tenth of it, so that
+    /// those who came together do not come back together; what is under way is finished first.
+    /// Default none. For load balancers that should spread connections anew, and tokens that
+    /// expire.
+    #[must_use]
+    pub fn max_lifetime(self, age: impl Into<Option<Duration>>) -> Self {
+        let age = age.into();
+        self.config(|config| config.max_lifetime = age)
+    }
+
+    /// Silence after which a ping is sent. Default 20 s, since proxies drop connections that
+    /// are silent for 30 to 60 s. `None` sends none.
     #[must_use]
     pub fn heartbeat(self, silence: impl Into<Option<Duration>>) -> Self {
         let silence = silence.into();
         self.config(|config| config.heartbeat = silence)
+    }
+
+    /// How long the peer has to answer a heartbeat's ping. Default 20 s: a dead peer is found in
+    /// 40 s, and a phone that changes networks is not taken for one. Ends with 1006.
+    #[must_use]
+    pub fn pong_timeout(self, timeout: Duration) -> Self {
+        self.config(|config| config.pong_timeout = timeout)
     }
 
     /// Closes connections with 1001 on which no message came or went for this long. Default
@@ -243,12 +322,49 @@ impl<E> WebSocketLayer<E> {
     /// `Retry-After`. Default no limit: how many a machine bears, only its owner knows.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
-        let permits = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
-        self.options(|options| options.permits = Some(permits))
+        self.options(|options| {
+            options.gate = Gate::new(Some(connections), options.gate.most_per_ip());
+        })
     }
 
-    /// How to find the peer's address in a request, for the log and
-    /// [`Connection::peer_addr`]. With axum's `ConnectInfo`:
+    /// Connections at a time of one client, over all clones of this layer; more are answered
+    /// with 429 and `Retry-After`. Default no limit: many may share an address.
+    ///
+    /// A client is an IPv4 address, or an IPv6 network of 64 bits. Needs
+    /// [`peer_addr`](Self::peer_addr), and behind proxies
+    /// [`trusted_proxies`](Self::trusted_proxies); clients whose address nobody knows count as
+    /// one, and the log says so.
+    ///
+    /// ```
+    /// # use axum::extract::ConnectInfo;
+    /// # use std::net::SocketAddr;
+    /// # use tower_websocket::{TrustedProxies, WebSocketHandler, WebSocketLayer};
+    /// # #[derive(Clone)] struct Chat;
+    /// # impl WebSocketHandler for Chat {}
+    /// let layer = WebSocketLayer::new("/chat", Chat)
+    ///     .peer_addr(|request| Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0))
+    ///     .trusted_proxies(TrustedProxies::x_forwarded_for(["10.0.0.0/8"]))
+    ///     .max_connections_per_ip(20)
+    ///     .max_connections(10_000);
+    /// # drop(layer);
+    /// ```
+    #[must_use]
+    pub fn max_connections_per_ip(self, connections: usize) -> Self {
+        self.options(|options| {
+            options.gate = Gate::new(options.gate.most(), Some(connections));
+        })
+    }
+
+    /// Whom to believe about where a request comes from; default nobody. Needs
+    /// [`peer_addr`](Self::peer_addr), to know who says it.
+    #[must_use]
+    pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        self.options(|options| options.proxies = Some(proxies))
+    }
+
+    /// How to find the peer's address in a request, for the log,
+    /// [`Connection::peer_addr`], and the [limit](Self::max_connections_per_ip) of each address.
+    /// With axum's `ConnectInfo`:
     ///
     /// ```
     /// # use axum::extract::ConnectInfo;
@@ -258,6 +374,29 @@ impl<E> WebSocketLayer<E> {
     /// # impl WebSocketHandler for Chat {}
     /// let layer = WebSocketLayer::new("/chat", Chat)
     ///     .peer_addr(|request| Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0));
+    /// # drop(layer);
+    /// ```
+    ///
+    /// In an accept loop of hyper's, where the address is at hand:
+    ///
+    /// ```
+    /// # use std::{convert::Infallible, net::SocketAddr};
+    /// # use http::{Request, Response};
+    /// # use tower::{Service, ServiceExt};
+    /// # use tower_websocket::{WebSocketHandler, WebSocketLayer};
+    /// # #[derive(Clone)] struct Chat;
+    /// # impl WebSocketHandler for Chat {}
+    /// # fn accepted<S: Service<Request<()>>>(service: S, peer: SocketAddr) -> impl Service<Request<()>> {
+    /// // let (socket, peer) = listener.accept().await?;
+    /// let service = service.map_request(move |mut request: Request<()>| {
+    ///     request.extensions_mut().insert(peer);
+    ///     request
+    /// });
+    /// # service
+    /// # }
+    ///
+    /// let layer = WebSocketLayer::new("/chat", Chat)
+    ///     .peer_addr(|request| request.extensions.get::<SocketAddr>().copied());
     /// # drop(layer);
     /// ```
     #[must_use]

@@ -2,6 +2,7 @@
 
 mod body;
 mod future;
+mod gate;
 mod layer;
 mod mount;
 mod service;

@@ -2,10 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, Ready, ready};
+use std::future::{Future, Ready, poll_fn, ready};
 use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
@@ -13,19 +16,20 @@ use http_body_util::Empty;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use tokio::runtime;
-use tokio::sync::OwnedSemaphorePermit;
 use tower::Service;
 use tracing::{Instrument, Span};
 
 use super::future::{Accepted, ResponseFuture};
+use super::gate::{Full, Permit};
 use super::layer::{Options, WebSocketLayer};
 use crate::config::Config;
 use crate::connection::{ConnectionId, Info, Kept, Shared};
 use crate::driver::{Endpoint, Pending, Seat, caught};
 use crate::handler::Handshake;
 use crate::handshake::{self, Decision, Offer, Rejection};
+use crate::jitter;
 use crate::protocol::negotiate;
-use crate::shutdown::{Drain, Tracked};
+use crate::shutdown::{Member, Tracked};
 
 /// Middleware made by [`WebSocketLayer`].
 pub struct WebSocketService<S, E> {
@@ -100,7 +104,9 @@ struct Admission {
     rest: usize,
     on_upgrade: OnUpgrade,
     runtime: runtime::Handle,
-    permit: Option<OwnedSemaphorePermit>,
+    peer: Option<SocketAddr>,
+    client: Option<IpAddr>,
+    permit: Option<Permit>,
 }
 
 impl Admission {
@@ -108,16 +114,24 @@ impl Admission {
         if options.shutdown.is_draining() {
             return Err(draining(parts.version));
         }
-        let permit = match &options.permits {
-            Some(permits) => Some(permits.clone().try_acquire_owned().map_err(|_| {
-                Rejection::new(
+        let peer = options.peer.and_then(|find| find(&parts));
+        let client = peer.map(|peer| match &options.proxies {
+            Some(proxies) => proxies.client(peer.ip(), &parts.headers),
+            None => peer.ip().to_canonical(),
+        });
+        let permit = options.gate.enter(client).map_err(|full| {
+            let (status, text) = match full {
+                Full::InAll => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     "too many WebSocket connections, try again later",
-                )
-                .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"))
-            })?),
-            None => None,
-        };
+                ),
+                Full::OfThisClient => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many WebSocket connections from your address",
+                ),
+            };
+            try_later(Rejection::new(status, text))
+        })?;
         let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
             tracing::error!(
                 "a WebSocket handshake came without hyper's OnUpgrade: the server is not hyper, \
@@ -140,6 +154,8 @@ impl Admission {
             rest,
             on_upgrade,
             runtime,
+            peer,
+            client,
             permit,
         })
     }
@@ -157,9 +173,10 @@ async fn upgrade<E: Endpoint>(
         rest,
         on_upgrade,
         runtime,
+        peer,
+        client,
         permit,
     } = admission;
-    let peer = options.peer.and_then(|find| find(&parts));
     let mut handshake = Handshake {
         request: parts,
         mount: options.mount.as_str().clone(),
@@ -221,6 +238,7 @@ async fn upgrade<E: Endpoint>(
         path = request.uri.path(),
         peer = peer.map(tracing::field::display),
         http = ?request.version,
+        client = client.filter(|_| options.proxies.is_some()).map(tracing::field::display),
         protocol = offer.selected.as_deref(),
     );
     span.follows_from(Span::current());
@@ -236,14 +254,15 @@ async fn upgrade<E: Endpoint>(
         mount: options.mount.as_str().clone(),
         protocol: offer.selected.map(String::into_boxed_str),
         peer,
+        client,
     };
     let config = options.config.clone();
     let shared = Arc::new(Shared::new(config.clone(), info, agreed));
     // Before the task exists, so that a drain at this moment finds it.
-    let drain: Arc<dyn Drain> = shared.clone();
+    let member: Arc<dyn Member> = shared.clone();
     let tracked = options
         .shutdown
-        .track(Arc::downgrade(&drain))
+        .track(Arc::downgrade(&member))
         .ok_or_else(|| draining(version))?;
     let running = run(endpoint, pending, shared, config, Held { tracked, permit });
     // A span that nobody reads would be entered twice for every message.
@@ -260,7 +279,7 @@ struct Held {
     #[expect(dead_code, reason = "dropping it is what counts")]
     tracked: Tracked,
     #[expect(dead_code, reason = "dropping it is what counts")]
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
 }
 
 #[expect(
@@ -275,9 +294,16 @@ fn run<E: Endpoint>(
     held: Held,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let Some(io) = pending.open(config.upgrade_timeout).await else {
-            return;
+        let io = {
+            let mut opening = pin!(pending.open(config.upgrade_timeout));
+            let mut aborted = pin!(shared.aborted());
+            poll_fn(|cx| match aborted.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => opening.as_mut().poll(cx),
+            })
+            .await
         };
+        let Some(io) = io else { return };
         endpoint.serve(Seat { shared, config }, io).await;
         drop(held);
     }
@@ -297,9 +323,17 @@ fn hint(parts: &Parts) {
     }
 }
 
+/// In 5 to 10 s, so that those who are refused together do not come back together.
+fn try_later(rejection: Rejection) -> Rejection {
+    let seconds = 5 + jitter::up_to(Duration::from_secs(5)).as_secs();
+    rejection.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+}
+
 fn draining(version: Version) -> Rejection {
-    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "the server is going down")
-        .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    let rejection = try_later(Rejection::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the server is going down",
+    ));
     if version <= Version::HTTP_11 {
         rejection.with_header(header::CONNECTION, HeaderValue::from_static("close"))
     } else {

@@ -11,6 +11,7 @@ mod handler;
 mod handshake;
 mod http2;
 mod http2_raw;
+mod limits;
 mod network;
 mod stack;
 mod support;

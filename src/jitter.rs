@@ -1,0 +1,31 @@
+//! A little chance, so that what happens to many connections does not happen at once.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+/// A time from nothing up to `most`, every one as likely as the others.
+///
+/// No secret hangs on it: the keys that std draws for its hash maps are random enough.
+pub(crate) fn up_to(most: Duration) -> Duration {
+    let parts = RandomState::new().build_hasher().finish() >> 32;
+    most.mul_f64(parts as f64 / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_stays_in_its_bounds_and_reaches_all_quarters_of_them() {
+        let most = Duration::from_secs(4);
+        let mut quarters = [0; 4];
+        for _ in 0..1000 {
+            let chance = up_to(most);
+            assert!(chance <= most);
+            quarters[(chance.as_secs() as usize).min(3)] += 1;
+        }
+        assert!(quarters.iter().all(|n| *n > 100), "{quarters:?}");
+        assert_eq!(up_to(Duration::ZERO), Duration::ZERO);
+    }
+}

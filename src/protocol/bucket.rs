@@ -1,0 +1,130 @@
+//! [`Bucket`]: how much a peer may send in a second, by the cell rate algorithm: a token bucket
+//! that keeps one moment in place of a count.
+
+use std::time::Duration;
+
+use super::timers::Moment;
+
+/// Fills at `rate` a second, and holds so much that `burst` may come at once.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    rate: u64,
+    /// The time in which what it holds flows in.
+    depth: Duration,
+    /// When it is full again.
+    full_at: Moment,
+    /// What was not read yesterday may be read today; see [`Bucket::excuse`].
+    excused: Option<Excuse>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Excuse {
+    /// Since when the peer may have sent what is read now.
+    since: Moment,
+    /// From here on it has no meaning.
+    until: Moment,
+}
+
+/// How long after a pause what piled up during it may take to be read. 1 s: sockets hold some
+/// MiB at most, and reading those takes milliseconds.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+impl Bucket {
+    /// Of a connection that opens now: full. A rate of 0 is taken for 1.
+    pub(crate) fn new(rate: u64, burst: u64) -> Self {
+        let rate = rate.max(1);
+        Self {
+            rate,
+            depth: time(burst.max(rate), rate),
+            full_at: Moment::START,
+            excused: None,
+        }
+    }
+
+    /// Takes `n`. `false`: that is more than there is.
+    #[inline]
+    pub(crate) fn take(&mut self, n: u64, now: Moment) -> bool {
+        let from = match self.excused {
+            Some(excuse) if now <= excuse.until => excuse.since,
+            _ => now,
+        };
+        self.full_at = self.full_at.max(from) + time(n, self.rate);
+        self.full_at.since(now) <= self.depth
+    }
+
+    /// Nothing was read from `since` until `now`: what the peer has sent meanwhile comes in one
+    /// go, and that is not its haste.
+    pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
+        self.excused = Some(Excuse {
+            since,
+            until: now + CATCH_UP,
+        });
+    }
+}
+
+/// The time in which `n` flow in.
+fn time(n: u64, rate: u64) -> Duration {
+    let nanos = u128::from(n) * 1_000_000_000 / u128::from(rate);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::new(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_burst_passes_and_one_more_does_not() {
+        let mut bucket = Bucket::new(10, 10);
+        assert!((0..10).all(|_| bucket.take(1, at(5000))));
+        assert!(!bucket.take(1, at(5000)));
+    }
+
+    #[test]
+    fn the_rate_passes_for_ever_and_a_tenth_more_does_not() {
+        let mut bucket = Bucket::new(10, 10);
+        assert!((0..1000).all(|i| bucket.take(1, at(i * 100))));
+        let mut bucket = Bucket::new(10, 10);
+        let refused = (0..1000).find(|i| !bucket.take(1, at(i * 90)));
+        // 10 at once, and then one in ten is too many.
+        assert!(matches!(refused, Some(90..110)), "{refused:?}");
+    }
+
+    #[test]
+    fn silence_saves_no_more_than_the_burst() {
+        let mut bucket = Bucket::new(1000, 4000);
+        assert!(bucket.take(4000, at(60_000)));
+        assert!(!bucket.take(10, at(60_000)));
+        let mut bucket = Bucket::new(1000, 4000);
+        assert!(bucket.take(4000, at(0)));
+        assert!(bucket.take(1000, at(1000)));
+    }
+
+    #[test]
+    fn what_piled_up_while_nobody_read_is_not_the_peers_haste() {
+        let mut bucket = Bucket::new(10, 10);
+        // 10 s of messages at the full rate, read within a moment.
+        bucket.excuse(at(1000), at(11_000));
+        assert!((0..100).all(|_| bucket.take(1, at(11_000))));
+        // The burst on top, and no more.
+        assert!((0..10).all(|_| bucket.take(1, at(11_000))));
+        assert!(!bucket.take(1, at(11_000)));
+        // An excuse that was not needed is void soon.
+        let mut bucket = Bucket::new(10, 10);
+        bucket.excuse(at(1000), at(11_000));
+        assert!((0..10).all(|_| bucket.take(1, at(12_001))));
+        assert!(!bucket.take(1, at(12_001)));
+    }
+
+    #[test]
+    fn any_numbers_will_do() {
+        let mut bucket = Bucket::new(0, 0);
+        assert!(bucket.take(1, at(0)));
+        assert!(!bucket.take(u64::MAX, at(0)));
+        let mut bucket = Bucket::new(u64::MAX, u64::MAX);
+        assert!(bucket.take(u64::MAX, at(0)));
+    }
+}

@@ -1,0 +1,213 @@
+//! [`Gate`]: how many connections may be open, in all and of one client.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// See the module docs. Clones count together.
+#[derive(Clone, Default)]
+pub(super) struct Gate {
+    /// In all.
+    most: Option<usize>,
+    most_per_ip: Option<usize>,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    count: usize,
+    /// Only where that is limited; who has none open is not in it.
+    by_client: HashMap<Client, usize>,
+    /// The log has been told that addresses are not known: once, and not by every client.
+    told: bool,
+}
+
+/// Who counts as one client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Client {
+    V4([u8; 4]),
+    /// The first half of an address: who has one, has all 2^64 with the same.
+    V6([u8; 8]),
+    /// All whose address nobody knows.
+    Unknown,
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    InAll,
+    OfThisClient,
+}
+
+/// A place behind the gate, for as long as it is held.
+pub(super) struct Permit {
+    open: Arc<Mutex<Open>>,
+    client: Option<Client>,
+}
+
+impl Gate {
+    /// With nobody behind it yet.
+    pub(super) fn new(most: Option<usize>, most_per_ip: Option<usize>) -> Self {
+        Self {
+            most,
+            most_per_ip,
+            open: Arc::default(),
+        }
+    }
+
+    pub(super) fn most(&self) -> Option<usize> {
+        self.most
+    }
+
+    pub(super) fn most_per_ip(&self) -> Option<usize> {
+        self.most_per_ip
+    }
+
+    /// Lets a connection of `client` in; `None` without an error: nobody is counted.
+    pub(super) fn enter(&self, client: Option<IpAddr>) -> Result<Option<Permit>, Full> {
+        if self.most.is_none() && self.most_per_ip.is_none() {
+            return Ok(None);
+        }
+        let mut open = lock(&self.open);
+        if self.most.is_some_and(|most| open.count >= most) {
+            return Err(Full::InAll);
+        }
+        if client.is_none() && self.most_per_ip.is_some() && !open.told {
+            open.told = true;
+            tracing::error!(
+                "connections are limited per address, and an address is not known: set \
+                 `peer_addr` on the layer (with axum, also serve \
+                 `into_make_service_with_connect_info`); all such clients count as one"
+            );
+        }
+        let client = self.most_per_ip.map(|most| (Client::from(client), most));
+        if let Some((client, most)) = client {
+            match open.by_client.entry(client) {
+                Entry::Occupied(count) if *count.get() >= most => return Err(Full::OfThisClient),
+                Entry::Vacant(_) if most == 0 => return Err(Full::OfThisClient),
+                entry => *entry.or_insert(0) += 1,
+            }
+        }
+        open.count += 1;
+        Ok(Some(Permit {
+            open: self.open.clone(),
+            client: client.map(|(client, _)| client),
+        }))
+    }
+}
+
+impl From<Option<IpAddr>> for Client {
+    fn from(address: Option<IpAddr>) -> Self {
+        match address.map(|address| address.to_canonical()) {
+            None => Self::Unknown,
+            Some(IpAddr::V4(v4)) => Self::V4(v4.octets()),
+            Some(IpAddr::V6(v6)) => {
+                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = lock(&self.open);
+        open.count = open.count.saturating_sub(1);
+        let Some(client) = self.client else { return };
+        if let Entry::Occupied(mut count) = open.by_client.entry(client) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if open.by_client.is_empty() {
+            // Memory of a busy day is not kept through the night.
+            open.by_client = HashMap::new();
+        }
+    }
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("most", &self.most)
+            .field("most_per_ip", &self.most_per_ip)
+            .field("open", &lock(&self.open).count)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    fn full(gate: &Gate, client: Option<IpAddr>) -> Option<Full> {
+        gate.enter(client).err()
+    }
+
+    #[test]
+    fn r1_without_a_limit_nobody_is_counted() {
+        assert!(Gate::new(None, None).enter(None).unwrap().is_none());
+    }
+
+    #[test]
+    fn r1_the_limit_in_all_counts_clones_together_and_frees_what_is_dropped() {
+        let gate = Gate::new(Some(2), None);
+        let first = gate.enter(None).unwrap();
+        let _second = gate.clone().enter(ip("10.0.0.1")).unwrap();
+        assert_eq!(full(&gate, None), Some(Full::InAll));
+        drop(first);
+        assert_eq!(full(&gate, None), None);
+    }
+
+    #[test]
+    fn r1_each_address_has_its_own_count_and_an_ipv6_network_has_one() {
+        let gate = Gate::new(None, Some(1));
+        let held = gate.enter(ip("192.0.2.1")).unwrap();
+        assert_eq!(full(&gate, ip("192.0.2.1")), Some(Full::OfThisClient));
+        assert_eq!(
+            full(&gate, ip("::ffff:192.0.2.1")),
+            Some(Full::OfThisClient)
+        );
+        let _other = gate.enter(ip("192.0.2.2")).unwrap();
+        let _v6 = gate.enter(ip("2001:db8:1:2:3::1")).unwrap();
+        assert_eq!(
+            full(&gate, ip("2001:db8:1:2:ffff::9")),
+            Some(Full::OfThisClient)
+        );
+        assert_eq!(full(&gate, ip("2001:db8:1:3::1")), None);
+        drop(held);
+        assert_eq!(full(&gate, ip("192.0.2.1")), None);
+    }
+
+    #[test]
+    fn r1_clients_whose_address_nobody_knows_count_as_one() {
+        let gate = Gate::new(None, Some(1));
+        let _held = gate.enter(None).unwrap();
+        assert_eq!(full(&gate, None), Some(Full::OfThisClient));
+    }
+
+    #[test]
+    fn r1_who_is_refused_leaves_no_trace() {
+        let both = Gate::new(Some(1), Some(1));
+        let held = both.enter(ip("10.0.0.1")).unwrap();
+        assert_eq!(full(&both, ip("10.0.0.2")), Some(Full::InAll));
+        assert_eq!(lock(&both.open).by_client.len(), 1);
+        drop(held);
+        assert_eq!(lock(&both.open).by_client.len(), 0);
+        assert_eq!(lock(&both.open).count, 0);
+        let none = Gate::new(None, Some(0));
+        assert_eq!(full(&none, ip("10.0.0.1")), Some(Full::OfThisClient));
+        assert_eq!(lock(&none.open).by_client.len(), 0);
+    }
+}

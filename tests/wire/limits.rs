@@ -1,0 +1,240 @@
+//! Limits on connections and on what a peer may send: who is refused, who is closed, with what.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use tower::Layer;
+use tower::util::MapRequestLayer;
+use tower_websocket::{Connection, TrustedProxies, WebSocketLayer};
+
+use crate::support::*;
+
+/// A connection to `layer` that comes from `peer`, and says that it speaks for `forwarded`.
+async fn from(layer: &WebSocketLayer<Recorder>, peer: &str, forwarded: &str) -> (Client, Head) {
+    let peer: SocketAddr = peer.parse().unwrap();
+    let tell = MapRequestLayer::new(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
+    let mut client = http1(tell.layer(layer.layer(plain())));
+    let line = format!("X-Forwarded-For: {forwarded}\r\nHost: ");
+    client
+        .send(HANDSHAKE.replace("Host: ", &line).as_bytes())
+        .await;
+    let head = client.head().await;
+    (client, head)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r1_more_connections_of_one_address_than_the_limit_are_429() {
+    let (stack, recorder) = Stack::recorded();
+    let stack = stack.with(|layer| {
+        layer
+            .peer_addr(|request| request.extensions.get::<SocketAddr>().copied())
+            .max_connections_per_ip(2)
+    });
+    let layer = &stack.layer;
+    let (first, head) = from(layer, "192.0.2.1:1", "1.1.1.1").await;
+    assert_eq!(head.status, 101);
+    let (_second, head) = from(layer, "192.0.2.1:2", "2.2.2.2").await;
+    assert_eq!(head.status, 101);
+    // Nobody has listed it as a proxy, so what it says does not count.
+    let (_, head) = from(layer, "192.0.2.1:3", "3.3.3.3").await;
+    assert_eq!(head.status, 429);
+    let wait: u64 = head.header("retry-after").unwrap().parse().unwrap();
+    assert!((5..=10).contains(&wait));
+    let (_other, head) = from(layer, "192.0.2.2:1", "1.1.1.1").await;
+    assert_eq!(head.status, 101);
+    drop(first);
+    recorder.closed().await;
+    within(async {
+        while stack.shutdown.connections() > 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(from(layer, "192.0.2.1:4", "").await.1.status, 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r1_behind_a_trusted_proxy_each_client_has_its_own_limit() {
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| {
+        layer
+            .peer_addr(|request| request.extensions.get::<SocketAddr>().copied())
+            .trusted_proxies(TrustedProxies::x_forwarded_for(["10.0.0.0/8"]))
+            .max_connections_per_ip(1)
+    });
+    let mut held = Vec::new();
+    for (forwarded, status) in [
+        ("1.1.1.1", 101),
+        ("2.2.2.2", 101),
+        ("1.1.1.1", 429),
+        ("6.6.6.6, 1.1.1.1", 429),
+        ("2.2.2.2, 3.3.3.3", 101),
+    ] {
+        let (client, head) = from(&stack.layer, "10.0.0.1:80", forwarded).await;
+        assert_eq!(head.status, status, "{forwarded}");
+        held.push(client);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r1_the_application_is_told_who_the_client_is() {
+    let layer = WebSocketLayer::from_fn("/ws", |conn: Connection| async move {
+        let (peer, client) = (conn.peer_addr().unwrap(), conn.client_ip().unwrap());
+        conn.send(format!("{client} by {peer}")).await?;
+        Ok(())
+    })
+    .peer_addr(|_| Some(([10, 0, 0, 1], 80).into()))
+    .trusted_proxies(TrustedProxies::x_forwarded_for(["10.0.0.1"]));
+    let mut client = http1(layer.layer(plain()));
+    let request = HANDSHAKE.replace("Host: ", "X-Forwarded-For: 1.2.3.4\r\nHost: ");
+    client.send(request.as_bytes()).await;
+    assert_eq!(client.head().await.status, 101);
+    client.expect(0x81, b"1.2.3.4 by 10.0.0.1:80").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_faster_than_the_limit_is_closed_with_1008() {
+    let (stack, recorder) = Stack::recorded();
+    let stack = stack.with(|layer| layer.max_messages_per_second(10));
+    let mut client = stack.open().await;
+    for i in 0..30 {
+        client.send(&text("a")).await;
+        client.expect(0x81, b"a").await;
+        if i >= 9 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    client.send(&text("a").repeat(20)).await;
+    while let Some(frame) = client.frame().await {
+        if frame.first == 0x88 {
+            assert_eq!(frame.payload[..2], 1008u16.to_be_bytes());
+        }
+    }
+    drop(client);
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1008 Protocol unclean"
+    );
+    stack.is_clean().await;
+
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| layer.max_message_size(1000).max_bytes_per_second(1000));
+    let mut client = stack.open().await;
+    for _ in 0..100 {
+        client.send(&frame(0x82, &[0; 900])).await;
+        client.expect(0x82, &[0; 900]).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let flood = tokio::spawn(async move {
+        for _ in 0..100 {
+            client.try_send(&frame(0x82, &[0; 900])).await;
+            if let Ok(Some(Frame {
+                first: 0x88,
+                payload,
+            })) = tokio::time::timeout(Duration::from_millis(1), client.frame()).await
+            {
+                return payload;
+            }
+        }
+        panic!("100 messages at once passed");
+    });
+    assert_eq!(within(flood).await.unwrap()[..2], 1008u16.to_be_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f22_the_limit_on_control_frames_can_be_set() {
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| layer.max_control_frames_per_second(3));
+    let mut client = stack.open().await;
+    client.send(&frame(0x8A, b"").repeat(3)).await;
+    client.send(&text("a")).await;
+    client.expect(0x81, b"a").await;
+    client.send(&frame(0x8A, b"")).await;
+    client.expect_close(Some(1008)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_lived_long_enough_is_closed_with_1001_and_not_all_at_once() {
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| layer.max_lifetime(Duration::from_secs(100)).heartbeat(None));
+    let began = tokio::time::Instant::now();
+    let mut ages = Vec::new();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(stack.open().await);
+    }
+    for mut client in clients {
+        ages.push(tokio::spawn(async move {
+            let close = client.frame().await.unwrap();
+            assert_eq!(
+                (close.first, &close.payload[..2]),
+                (0x88, &[0x03, 0xE9][..])
+            );
+            let age = began.elapsed();
+            client.send(&frame(0x88, &close.payload[..2])).await;
+            client.end().await;
+            age
+        }));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for age in ages {
+        let age = age.await.unwrap();
+        assert!((90..=101).contains(&age.as_secs()), "{age:?}");
+        seen.insert(age.as_secs());
+    }
+    assert!(seen.len() > 3, "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_timeout_can_be_set() {
+    let (stack, recorder) = Stack::recorded();
+    let stack = stack.with(|layer| {
+        layer
+            .heartbeat(Duration::from_secs(2))
+            .pong_timeout(Duration::from_secs(1))
+    });
+    let mut client = stack.open().await;
+    let began = tokio::time::Instant::now();
+    client.end().await;
+    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1006 Timeout unclean"
+    );
+
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| {
+        layer
+            .progress_timeout(Duration::from_secs(1))
+            .heartbeat(None)
+    });
+    let mut client = stack.open().await;
+    let began = tokio::time::Instant::now();
+    client.send(&text("begun")[..4]).await;
+    let close = client.frame().await.unwrap();
+    assert_eq!((close.first, began.elapsed().as_secs()), (0x88, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn n4_the_queue_is_as_long_as_it_was_set() {
+    let layer = WebSocketLayer::from_fn("/ws", |conn: Connection| async move {
+        let mut accepted = 0;
+        while conn.try_send(vec![0; 100]).is_ok() {
+            accepted += 1;
+        }
+        assert_eq!(accepted, 3);
+        Ok(())
+    })
+    .max_queue(3, 1_000_000);
+    let mut client = http1(layer.layer(plain()));
+    client.handshake().await;
+    for _ in 0..3 {
+        client.expect(0x82, &[0; 100]).await;
+    }
+    client.expect_close(Some(1000)).await;
+}
