@@ -35,8 +35,10 @@ pub(crate) struct Wire<IO> {
     armed: Option<Moment>,
     /// Until when the application may run after the end.
     grace: Option<Moment>,
-    /// Until when all of it may, once a shutdown has come to its deadline.
+    /// Until when `on_error` and `on_close` may, once a shutdown has come to its deadline.
     forced: Option<Moment>,
+    /// Only those two are left to be called.
+    limited: bool,
     started: Instant,
     now: Moment,
     /// `now` is from before a sleep. In between the clock is read only where it matters:
@@ -94,6 +96,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             armed: None,
             grace: None,
             forced: None,
+            limited: false,
             started: started.into_std(),
             now: Moment::START,
             stale: false,
@@ -156,13 +159,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         loop {
             self.take_signals();
             if self.session.is_over() {
-                let until = match self.forced {
-                    // It had until the deadline of the shutdown.
-                    Some(_) => self.now,
-                    None => self.now + self.config.close_timeout,
-                };
+                let until = self.now + self.config.close_timeout;
                 self.grace.get_or_insert(until);
-                self.grace = self.grace.min(self.forced.or(self.grace));
             }
             if self.grace.is_some_and(|grace| grace <= self.now) {
                 return Poll::Ready(Beside::Abandon);
@@ -230,6 +228,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
         self.look_at_clock();
+        self.limited = true;
         let until = self.now + self.config.close_timeout;
         self.grace = Some(self.forced.map_or(until, |forced| forced.min(until)));
     }
@@ -483,7 +482,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         }
         if signals & ABORT != 0 {
             self.session.abort();
-            self.forced.get_or_insert(self.now + FORCED / 2);
+            let forced = *self.forced.get_or_insert(self.now + FORCED / 2);
+            // Another callback had until the deadline of the shutdown.
+            let until = if self.limited { forced } else { self.now };
+            self.grace = Some(self.grace.map_or(until, |grace| grace.min(until)));
         }
     }
 

@@ -6,6 +6,7 @@
 mod axum;
 mod conversation;
 mod deflate;
+mod drain;
 mod framing;
 mod handler;
 mod handshake;
