@@ -11,6 +11,7 @@ mod message;
 mod protocol;
 mod service;
 mod shutdown;
+mod sync;
 
 pub use connection::{CloseEvent, Connection, ConnectionId, Sender};
 pub use error::{BoxError, Error, SendError, TrySendError};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::config::FORCED;
 use crate::jitter;
 use crate::message::{CloseCode, CloseFrame};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Ends WebSocket connections in good order when a server stops.
 ///

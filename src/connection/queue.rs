@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::error::{Error, SendError, TrySendError};
 use crate::message::{CloseFrame, Message};
 use crate::protocol::{Agreed, Batch, Outbound, Session, Writer};
 use crate::shutdown::Member;
+use crate::sync::{AtomicU32, Mutex, MutexGuard};
 
 /// Something was queued.
 pub(crate) const OUTPUT: u32 = 1;

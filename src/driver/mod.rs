@@ -3,6 +3,8 @@
 
 mod driver;
 mod endpoint;
+#[cfg(all(test, shuttle))]
+mod models;
 mod upgraded;
 mod wire;
 

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use zlib_rs::{Deflate as Compress, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
@@ -11,6 +11,7 @@ use zlib_rs::{Deflate as Compress, DeflateConfig, DeflateFlush, Inflate, Inflate
 use super::negotiate::Agreed;
 use crate::message::CloseCode;
 use crate::protocol::assembler::Violation;
+use crate::sync::Mutex;
 
 /// What a sender cuts off the end of a message and a receiver puts back (RFC 7692 §7.2).
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
