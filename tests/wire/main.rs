@@ -14,5 +14,6 @@ mod http2;
 mod http2_raw;
 mod limits;
 mod network;
+mod offers;
 mod stack;
 mod support;

@@ -191,7 +191,7 @@ async fn n7_n12_a_silent_peer_is_pinged_after_20_s_and_given_up_after_40() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a4_on_upgrade_refuses_before_the_101() {
+async fn a4_h22_on_upgrade_refuses_before_the_101_and_plain_http_goes_on() {
     #[derive(Clone)]
     struct Members;
     impl WebSocketHandler for Members {
