@@ -17,3 +17,4 @@ mod network;
 mod offers;
 mod stack;
 mod support;
+mod tls;
