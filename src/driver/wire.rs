@@ -158,13 +158,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     pub(crate) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Beside> {
         loop {
             self.take_signals();
-            if self.session.is_over() {
-                let until = self.now + self.config.close_timeout;
-                self.grace.get_or_insert(until);
-            }
-            if self.grace.is_some_and(|grace| grace <= self.now) {
-                return Poll::Ready(Beside::Abandon);
-            }
             let mut again = false;
             loop {
                 self.full = self.shared.is_inbox_full();
@@ -178,6 +171,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                 if let Some(waker) = self.shared.deliver(message) {
                     again |= self.tell(&waker, cx);
                 }
+            }
+            // Behind what was decoded: a Close frame in it brings no other wake-up.
+            if self.session.is_over() {
+                let until = self.now + self.config.close_timeout;
+                self.grace.get_or_insert(until);
+            }
+            if self.grace.is_some_and(|grace| grace <= self.now) {
+                return Poll::Ready(Beside::Abandon);
             }
             again |= self.tell_end(cx);
             if again {

@@ -13,6 +13,7 @@ mod handshake;
 mod http2;
 mod http2_raw;
 mod limits;
+mod lifecycle;
 mod network;
 mod offers;
 mod stack;
