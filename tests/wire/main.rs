@@ -16,6 +16,7 @@ mod limits;
 mod lifecycle;
 mod network;
 mod offers;
+mod resources;
 mod stack;
 mod support;
 mod tls;
