@@ -89,6 +89,14 @@ struct Frame {
     remaining: usize,
 }
 
+impl Frame {
+    /// How many bytes of its message may still come where the limit leaves `room`: behind a
+    /// frame that is not the last, as many as there is room for.
+    fn expected(&self, room: usize) -> usize {
+        if self.fin { self.remaining } else { room }
+    }
+}
+
 #[derive(Debug)]
 struct Partial {
     fragments: u32,
@@ -116,27 +124,26 @@ impl Partial {
         }
     }
 
-    fn len(&self) -> usize {
-        match &self.data {
-            Data::Text(text) => text.len(),
-            Data::Binary(bytes) => bytes.len(),
-        }
-    }
-
-    fn push(&mut self, payload: &[u8], expected: usize) -> Result<(), Violation> {
+    /// `expected` is how many bytes may still come, these included; `room` is what the limit
+    /// leaves, for how much a compressed message will be nobody has said.
+    fn push(&mut self, payload: &[u8], expected: usize, room: usize) -> Result<(), Violation> {
         match &mut self.inflater {
             None => Ok(self.data.push(payload, expected)?),
-            // How much it will be is not known: the buffer doubles.
-            Some(inflater) => inflater.push(payload, |piece| {
-                Ok(self.data.push(piece, usize::MAX / 4)?)
-            }),
+            Some(inflater) => {
+                let most = self.data.len() + room;
+                inflater.push(payload, |piece| self.data.push_inflated(piece, most))
+            }
         }
     }
 
     /// The last frame is whole.
-    fn complete(&mut self, deflate: &mut Option<Box<Inbound>>) -> Result<(), Violation> {
+    fn complete(
+        &mut self,
+        deflate: &mut Option<Box<Inbound>>,
+        most: usize,
+    ) -> Result<(), Violation> {
         if let (Some(mut inflater), Some(deflate)) = (self.inflater.take(), deflate) {
-            inflater.finish(|piece| Ok(self.data.push(piece, piece.len())?))?;
+            inflater.finish(|piece| self.data.push_inflated(piece, most))?;
             deflate.end(inflater);
         }
         Ok(())
@@ -155,6 +162,19 @@ impl Partial {
 }
 
 impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// A piece of a message that inflates to `most` bytes at most; the inflater sees to that.
+    fn push_inflated(&mut self, piece: &[u8], most: usize) -> Result<(), Violation> {
+        let expected = most.saturating_sub(self.len());
+        Ok(self.push(piece, expected)?)
+    }
+
     fn push(&mut self, payload: &[u8], expected: usize) -> Result<(), InvalidUtf8> {
         match self {
             Self::Text(text) => text.push(payload, expected),
@@ -260,11 +280,12 @@ impl Assembler {
             return None;
         }
         let message = self.message.as_mut()?;
+        let expected = frame.expected(self.limits.max_message - message.data.len());
         let (Data::Binary(bytes), None) = (&mut message.data, &message.inflater) else {
             return None;
         };
         if bytes.len() == bytes.capacity() {
-            reserve(bytes, 1, frame.remaining);
+            reserve(bytes, 1, expected);
         }
         let space = (bytes.capacity() - bytes.len()).min(frame.remaining);
         Some(bytes.limit(space))
@@ -313,7 +334,10 @@ impl Assembler {
     #[inline]
     fn header(&mut self, rest: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let fragmented = self.message.is_some();
-        let so_far = self.message.as_ref().map_or(0, Partial::len);
+        let so_far = self
+            .message
+            .as_ref()
+            .map_or(0, |message| message.data.len());
         let room = self.limits.max_frame.min(self.limits.max_message - so_far);
         let compression = self.deflate.is_some();
         if self.head_len == 0 {
@@ -374,7 +398,8 @@ impl Assembler {
         if frame.opcode.is_control() {
             self.control.extend_from_slice(piece);
         } else if let Some(message) = &mut self.message {
-            message.push(piece, frame.remaining)?;
+            let room = self.limits.max_message - message.data.len();
+            message.push(piece, frame.expected(room), room)?;
         }
         frame.remaining -= n;
         *at += n;
@@ -396,7 +421,7 @@ impl Assembler {
             OpCode::Close => Some(Received::Close(close(&std::mem::take(&mut self.control))?)),
             _ if frame.fin => match self.message.take() {
                 Some(mut message) => {
-                    message.complete(&mut self.deflate)?;
+                    message.complete(&mut self.deflate, self.limits.max_message)?;
                     Some(Received::Message(message.finish()?))
                 }
                 None => None,
@@ -667,6 +692,34 @@ mod tests {
         };
         assert_eq!(data.len(), 3);
         assert!(data.capacity() < 100);
+    }
+
+    #[test]
+    fn r2_the_buffer_of_many_fragments_grows_in_few_steps_and_not_beyond_the_limit() {
+        let limits = Limits {
+            max_message: 1 << 20,
+            max_frame: 1 << 20,
+            max_fragments: 1 << 20,
+        };
+        let mut assembler = Assembler::new(limits);
+        let mut steps = Vec::new();
+        for i in 0..1 << 14 {
+            let mut bytes = frame(if i == 0 { 0x02 } else { 0x00 }, &[7; 64]);
+            assert_eq!(assembler.take(&mut bytes, &mut 0), Ok(None));
+            let Some(Partial {
+                data: Data::Binary(data),
+                ..
+            }) = &assembler.message
+            else {
+                panic!("a binary message has begun");
+            };
+            if steps.last() != Some(&data.capacity()) {
+                steps.push(data.capacity());
+            }
+            assert!(data.capacity() <= 4 * data.len());
+        }
+        assert!(steps.len() < 16, "{steps:?}");
+        assert_eq!(steps.last(), Some(&limits.max_message));
     }
 
     #[test]

@@ -90,10 +90,18 @@ fn unfinished(bytes: &[u8]) -> usize {
     0
 }
 
-/// The next capacity of a buffer that must hold `needed`: twice the last one, so that
-/// growing costs little, but never more than `most`, which is all that can come.
+/// The next capacity of a buffer that must hold `needed`: twice the last one, so that growing
+/// costs little, but never more than `most`, which is all that can come.
+///
+/// The step that passes half of `most` is the last. So a buffer that moves while it grows takes
+/// no more than 1.5 times `most` with its old self, and is never copied for a little rest.
 pub(crate) fn grown(capacity: usize, needed: usize, most: usize) -> usize {
-    needed.max(capacity.saturating_mul(2).min(most))
+    let twice = needed.max(capacity.saturating_mul(2));
+    if twice > most / 2 {
+        needed.max(most)
+    } else {
+        twice
+    }
 }
 
 #[cfg(test)]
@@ -189,5 +197,21 @@ mod tests {
         assert_eq!(grown(64, 65, 1 << 20), 128);
         assert_eq!(grown(64, 65, 100), 100);
         assert_eq!(grown(0, 10, 10), 10);
+    }
+
+    #[test]
+    fn r2_a_buffer_and_its_successor_are_never_more_than_one_and_a_half_messages() {
+        const MOST: usize = 1 << 20;
+        for first in [1, 1000, 4082, 65_535, MOST / 2 - 1, MOST / 2, MOST / 2 + 1] {
+            let (mut capacity, mut peak) = (first, 0);
+            while capacity < MOST {
+                let next = grown(capacity, capacity + 1, MOST);
+                peak = peak.max(capacity + next);
+                capacity = next;
+            }
+            assert_eq!(capacity, MOST);
+            // What came at once is more only by its own size.
+            assert!(peak <= MOST + first.max(MOST / 2), "{first}: {peak}");
+        }
     }
 }
