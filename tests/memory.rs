@@ -1,0 +1,452 @@
+//! What a connection costs in bytes, counted by the allocator (rows R2, R3, R4).
+//!
+//! A process of its own, where one test runs at a time. Two figures are taken of each attack:
+//! what is *held* whenever the server has done all it can, and the *peak*. The allocator here
+//! moves a buffer that grows, always; so the peak has the old and the new one, which is the
+//! worst that any allocator does.
+//!
+//! `cargo test --test memory -- --nocapture` prints them.
+
+#![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
+
+#[allow(dead_code)]
+#[path = "wire/support.rs"]
+mod support;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use peak_alloc::PeakAlloc;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+use tower_websocket::{Connection, Deflate, Message, Result, WebSocketHandler};
+
+use crate::support::*;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+const KIB: usize = 1024;
+/// The default limit on messages.
+const MAX_MESSAGE: usize = 1024 * KIB;
+/// What else there may be: hyper's and the pipe's buffers, the thread's scratch buffer of 64 KiB
+/// and a batch of output of as much, 64 KiB that are read ahead.
+const AROUND: usize = 256 * KIB;
+/// While a buffer grows from half of a message to all of it, both are there.
+const MOVING: usize = MAX_MESSAGE / 2;
+/// A message that turned out smaller than its buffer moves to one of its own size.
+const SHRINKING: usize = MAX_MESSAGE;
+
+/// Runs a test while no other test of this process runs; time is paused. On a thread of its own,
+/// so that what a thread keeps is given back before the next begins.
+fn alone(test: impl AsyncFnOnce() + Send + 'static) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = std::thread::spawn(|| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(test());
+    });
+    running.join().unwrap();
+}
+
+/// Counts from its beginning.
+struct Gauge {
+    before: usize,
+    held: usize,
+}
+
+impl Gauge {
+    fn begin() -> Self {
+        ALLOCATOR.reset_peak_usage();
+        Self {
+            before: ALLOCATOR.current_usage(),
+            held: 0,
+        }
+    }
+
+    /// Lets the server do all it can, and looks.
+    async fn look(&mut self) -> usize {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = ALLOCATOR.current_usage().saturating_sub(self.before);
+        self.held = self.held.max(now);
+        now
+    }
+
+    fn end(&self, what: &str, held: usize, peak: usize) {
+        let (was, most) = (self.held, ALLOCATOR.peak_usage() - self.before);
+        println!(
+            "{what}: held {} KiB of {}, peak {} KiB of {}",
+            was / KIB,
+            held / KIB,
+            most / KIB,
+            peak / KIB
+        );
+        assert!(was <= held, "{what} holds {was} bytes, {held} are allowed");
+        assert!(
+            most <= peak,
+            "{what} peaks at {most} bytes, {peak} are allowed"
+        );
+    }
+}
+
+/// Sends as much as the server takes, and looks at every 4 KiB. Tells whether it took all.
+async fn flood(client: &mut Client, bytes: &[u8], gauge: &mut Gauge) -> bool {
+    for piece in bytes.chunks(4 * KIB) {
+        let writing = tokio::time::timeout(Duration::from_secs(1), client.io.write_all(piece));
+        if !matches!(writing.await, Ok(Ok(()))) {
+            gauge.look().await;
+            return false;
+        }
+        gauge.look().await;
+    }
+    true
+}
+
+/// Takes messages, and drops them.
+#[derive(Clone)]
+struct Quiet;
+
+impl WebSocketHandler for Quiet {}
+
+/// Does not return from `on_message`, nor let go of the message, until the semaphore is closed.
+#[derive(Clone)]
+struct Hanging(Arc<Semaphore>);
+
+impl WebSocketHandler for Hanging {
+    async fn on_message(&mut self, _: &mut Connection, message: Message) -> Result {
+        assert!(self.0.acquire().await.is_err());
+        drop(message);
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Echo;
+
+impl WebSocketHandler for Echo {
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        conn.send(message).await?;
+        Ok(())
+    }
+}
+
+/// Keeps all messages.
+#[derive(Clone)]
+struct Keeper(Arc<Mutex<Vec<Message>>>);
+
+impl WebSocketHandler for Keeper {
+    async fn on_message(&mut self, _: &mut Connection, message: Message) -> Result {
+        self.0.lock().unwrap().push(message);
+        Ok(())
+    }
+}
+
+/// Sends `bytes` to a connection of its own, and reads nothing.
+async fn attack<H: WebSocketHandler>(what: &str, stack: &Stack<H>, bytes: &[u8]) {
+    let mut gauge = Gauge::begin();
+    let mut client = stack.open().await;
+    flood(&mut client, bytes, &mut gauge).await;
+    gauge.end(what, MAX_MESSAGE + AROUND, MAX_MESSAGE + MOVING + AROUND);
+    leave(client, stack).await;
+}
+
+/// Waits until nothing is left of the last connection, so that the next is counted from there.
+async fn leave<H>(client: Client, stack: &Stack<H>) {
+    drop(client);
+    within(async {
+        while stack.shutdown.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    // hyper's task, and the pipe.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[test]
+fn r2_a_flood_of_pings_whose_answers_nobody_reads() {
+    alone(async || {
+        let stack = Stack::new(Quiet);
+        let pings: Vec<u8> = (0..20_000u32)
+            .flat_map(|i| frame(0x89, &i.to_be_bytes().repeat(31)))
+            .collect();
+        attack("pings at once", &stack, &pings).await;
+
+        // As many in a second as are allowed, for as long as it lasts.
+        let mut gauge = Gauge::begin();
+        let mut client = stack.open().await;
+        for second in pings.chunks(50 * 130).take(120) {
+            if !flood(&mut client, second, &mut gauge).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        gauge.end("pings, 50 a second", AROUND, AROUND);
+        leave(client, &stack).await;
+    });
+}
+
+#[test]
+fn r2_lengths_that_are_declared_and_nothing_comes() {
+    alone(async || {
+        let stack = Stack::new(Quiet);
+        for first in [0x81, 0x82, 0x01, 0x02] {
+            let whole = frame(first, &vec![b'a'; MAX_MESSAGE - 1]);
+            let mut gauge = Gauge::begin();
+            let mut client = stack.open().await;
+            flood(&mut client, &whole[..100], &mut gauge).await;
+            gauge.end("a declared length", AROUND, AROUND);
+            leave(client, &stack).await;
+        }
+    });
+}
+
+#[test]
+fn r2_many_fragments() {
+    alone(async || {
+        let stack = Stack::new(Quiet);
+        for opcode in [1, 2] {
+            for size in [1, KIB] {
+                let pieces = (0..1024).flat_map(|i| {
+                    let first = if i == 0 { opcode } else { 0 };
+                    let last = if i == 1023 { 0x80 } else { 0 };
+                    frame(first | last, &vec![b'a'; size])
+                });
+                let bytes: Vec<u8> = pieces.collect();
+                attack(&format!("fragments of {size}"), &stack, &bytes).await;
+            }
+        }
+    });
+}
+
+/// Blocks of a compressed message, stored as they are.
+fn stored(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in payload.chunks(0xFFFF) {
+        let len = block.len() as u16;
+        out.push(0);
+        out.extend(len.to_le_bytes());
+        out.extend((!len).to_le_bytes());
+        out.extend(block);
+    }
+    // An empty block, without the four bytes that a sender cuts off (RFC 7692 §7.2.1).
+    out.push(0);
+    out
+}
+
+/// One character `1 + 258 * times` times, by fixed codes: a literal, then lengths of 258 at
+/// distance 1.
+fn repeated(times: usize) -> Vec<u8> {
+    let mut bits = vec![false, true, false];
+    // 'a' is 10010001.
+    bits.extend([true, false, false, true, false, false, false, true]);
+    for _ in 0..times {
+        // Length 285 is 11000101, distance 0 is 00000.
+        bits.extend([true, true, false, false, false, true, false, true]);
+        bits.extend([false; 5]);
+    }
+    // The end of the block, and the beginning of an empty one.
+    bits.extend([false; 7]);
+    bits.extend([false; 3]);
+    bits.chunks(8)
+        .map(|byte| {
+            let ones = byte.iter().enumerate().filter(|(_, bit)| **bit);
+            ones.fold(0, |byte, (i, _)| byte | 1 << i)
+        })
+        .collect()
+}
+
+#[test]
+fn r2_compressed_messages_that_inflate_to_the_limit() {
+    alone(async || {
+        let times = (MAX_MESSAGE - 1) / 258;
+        for takeover in [false, true] {
+            let kept = Arc::<Mutex<Vec<Message>>>::default();
+            let deflate = Deflate::new()
+                .server_context_takeover(takeover)
+                .client_context_takeover(takeover);
+            let stack = Stack::new(Keeper(kept.clone())).with(|layer| layer.deflate(deflate));
+            let offer = "Upgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate";
+            let handshake = HANDSHAKE.replace("Upgrade: websocket", offer);
+            for first in [0xC1, 0xC2] {
+                for (what, payload) in [
+                    ("a bomb", repeated(times)),
+                    ("stored", stored(&vec![b'a'; MAX_MESSAGE - KIB])),
+                    ("stored, not a power of two", stored(&vec![b'a'; 600 * KIB])),
+                ] {
+                    let bytes = frame(first, &payload);
+                    let mut gauge = Gauge::begin();
+                    let mut client = stack.connect();
+                    client.send(handshake.as_bytes()).await;
+                    let head = client.head().await;
+                    assert!(head.header("sec-websocket-extensions").is_some());
+                    assert!(flood(&mut client, &bytes, &mut gauge).await);
+                    let what = format!("{what}, takeover {takeover}");
+                    gauge.end(
+                        &what,
+                        MAX_MESSAGE + AROUND,
+                        MAX_MESSAGE + SHRINKING + AROUND,
+                    );
+                    leave(client, &stack).await;
+                    let message = kept.lock().unwrap().pop().expect("it was a good message");
+                    assert!(message.as_bytes().iter().all(|b| *b == b'a'));
+                    assert!(message.len() > 500 * KIB, "{}", message.len());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn r2_a_large_message_that_comes_slowly() {
+    alone(async || {
+        let stack = Stack::new(Quiet);
+        for first in [0x81, 0x82] {
+            let bytes = frame(first, &vec![b'a'; MAX_MESSAGE]);
+            attack(&format!("{first:x}, slowly"), &stack, &bytes).await;
+            let bytes = frame(first, &vec![b'a'; 600 * KIB]);
+            attack(&format!("{first:x}, 600 KiB"), &stack, &bytes).await;
+        }
+    });
+}
+
+#[test]
+fn r2_messages_that_are_read_ahead_while_a_callback_hangs() {
+    alone(async || {
+        for size in [0, 1, 100, 8 * KIB, 60 * KIB] {
+            for first in [0x81, 0x82] {
+                let one = frame(first, &vec![b'a'; size]);
+                let bytes = one.repeat(1_000_000 / one.len());
+                let release = Arc::new(Semaphore::new(0));
+                let stack = Stack::new(Hanging(release.clone()));
+                let mut gauge = Gauge::begin();
+                let mut client = stack.open().await;
+                let all = flood(&mut client, &bytes, &mut gauge).await;
+                assert!(!all, "reading goes on");
+                let what = format!("ahead, {size}");
+                gauge.end(&what, AROUND, AROUND);
+                release.close();
+                leave(client, &stack).await;
+            }
+        }
+        // The callback has one, and one is read ahead.
+        for first in [0x81, 0x82] {
+            let bytes = frame(first, &vec![b'a'; MAX_MESSAGE]).repeat(4);
+            let release = Arc::new(Semaphore::new(0));
+            let stack = Stack::new(Hanging(release.clone()));
+            let mut gauge = Gauge::begin();
+            let mut client = stack.open().await;
+            assert!(!flood(&mut client, &bytes, &mut gauge).await);
+            let held = 2 * MAX_MESSAGE + AROUND;
+            gauge.end("ahead, 1 MiB", held, held + MOVING);
+            release.close();
+            leave(client, &stack).await;
+        }
+    });
+}
+
+/// The queue is full when 1 MiB waits; so in the worst case it is a byte less, and one message.
+/// Beside it one message is being written, one waits in `send`, one is read ahead.
+#[test]
+fn r2_an_echo_that_nobody_reads() {
+    const QUEUE: usize = 1024 * KIB;
+    alone(async || {
+        let stack = Stack::new(Echo);
+        for (what, size) in [
+            ("1 MiB", MAX_MESSAGE),
+            ("a little less", MAX_MESSAGE - 1),
+            ("64 KiB", 64 * KIB),
+            ("8 KiB", 8 * KIB),
+            ("100 B", 100),
+        ] {
+            for first in [0x81, 0x82] {
+                let one = frame(first, &vec![b'a'; size]);
+                let bytes = one.repeat(8_000_000 / one.len());
+                let mut gauge = Gauge::begin();
+                let mut client = stack.open().await;
+                assert!(!flood(&mut client, &bytes, &mut gauge).await);
+                let held = QUEUE + 4 * size + AROUND;
+                gauge.end(&format!("echo, {what}"), held, held + MOVING);
+                leave(client, &stack).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn r3_after_a_large_message_its_buffers_are_given_back() {
+    alone(async || {
+        let stack = Stack::new(Echo);
+        for first in [0x81, 0x82] {
+            let large = frame(first, &vec![b'a'; MAX_MESSAGE]);
+            let mut client = stack.open().await;
+            client.send(&text("warm")).await;
+            client.expect(0x81, b"warm").await;
+            let mut gauge = Gauge::begin();
+            let (mut from, mut to) = tokio::io::split(&mut client.io);
+            let mut answer = vec![0; MAX_MESSAGE + 10];
+            let (sent, got) = tokio::join!(
+                to.write_all(&large),
+                tokio::io::AsyncReadExt::read_exact(&mut from, &mut answer)
+            );
+            sent.unwrap();
+            assert_eq!(got.unwrap(), MAX_MESSAGE + 10);
+            assert!(answer[10..].iter().all(|b| *b == b'a'));
+            drop(answer);
+            let held = gauge.look().await;
+            println!("after a large message: {held} bytes");
+            // The pipe's own buffers may have grown to their 16 KiB.
+            assert!(held <= 40 * KIB, "{held} bytes are still held");
+            assert!(ALLOCATOR.peak_usage() - gauge.before > 2 * MAX_MESSAGE);
+            leave(client, &stack).await;
+        }
+    });
+}
+
+#[test]
+fn r4_small_messages_that_are_kept_hold_their_own_bytes_only() {
+    const MESSAGES: usize = 2_000;
+    const SIZE: usize = 100;
+    alone(async || {
+        let whole = |first| frame(first, &[b'a'; SIZE]);
+        let in_two = |opcode| {
+            [
+                frame(opcode, &[b'a'; SIZE / 4]),
+                frame(0x80, &[b'a'; SIZE - SIZE / 4]),
+            ]
+            .concat()
+        };
+        for (what, one) in [
+            ("text", whole(0x81)),
+            ("binary", whole(0x82)),
+            ("text in fragments", in_two(1)),
+            ("binary in fragments", in_two(2)),
+        ] {
+            // So many in one packet that each read has parts of some hundred.
+            for packet in [7, 64 * KIB] {
+                let kept = Arc::new(Mutex::new(Vec::with_capacity(MESSAGES)));
+                let stack = Stack::new(Keeper(kept.clone()));
+                let bytes = one.repeat(MESSAGES);
+                let mut client = stack.open().await;
+                client.send(&one).await;
+                let mut gauge = Gauge::begin();
+                for piece in bytes[one.len()..].chunks(packet) {
+                    client.send(piece).await;
+                    if packet < KIB {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                while kept.lock().unwrap().len() < MESSAGES {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                let each = gauge.look().await / (MESSAGES - 1);
+                println!("kept {what} by {packet}: {each} bytes");
+                assert!(each <= SIZE + 48, "{each} bytes for {SIZE}");
+                // The harness may give back a little of its own meanwhile.
+                assert!(each > SIZE - 10, "{each} bytes are not what was kept");
+                leave(client, &stack).await;
+            }
+        }
+    });
+}
