@@ -1,5 +1,5 @@
 //! What happens to a connection when its surroundings end or block, and what its own callbacks
-//! may do to it (rows A3, A5, A10, A15).
+//! may do to it (rows A3, A5, A10, A12, A13, A15).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -504,4 +504,81 @@ fn a3_a_callback_that_blocks_its_thread_stops_no_other_connection() {
         release.send(()).unwrap();
         client.expect(0x81, b"block").await;
     });
+}
+
+// ---- A12, A13
+
+#[tokio::test(start_paused = true)]
+async fn a12_a_message_that_is_arriving_is_awaited_and_answered_before_1001_but_not_for_ever() {
+    for arrives in [true, false] {
+        let (stack, recorder) = Stack::recorded();
+        let mut client = stack.open().await;
+        let message = frame(0x82, &[7; 100_000]);
+        client.send(&message[..50_000]).await;
+        let shutdown = stack.shutdown.clone();
+        let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!draining.is_finished());
+        let (forced, log) = if arrives {
+            client.send(&message[50_000..]).await;
+            client.expect(0x82, &[7; 100_000]).await;
+            // What comes behind it is too late.
+            client.send(&[text("late"), close(1001, "")].concat()).await;
+            client.expect_close(Some(1001)).await;
+            let clean = "close 1001 Shutdown clean";
+            (0, vec!["open", "binary 100000", clean])
+        } else {
+            client.end().await;
+            (1, vec!["open", "close 1001 Shutdown unclean"])
+        };
+        drop(client);
+        assert_eq!(draining.await.unwrap().forced(), forced);
+        assert_lines(&recorder.closed().await, &log);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a13_at_a_shutdown_all_that_was_accepted_goes_out_before_1001() {
+    let handler = Hanging::at("");
+    let (recorder, senders) = (handler.recorder.clone(), handler.senders.clone());
+    let stack = Stack::new(handler);
+    let mut clients = Vec::new();
+    let mut accepted = Vec::new();
+    for size in [10, 5_000, 60_000] {
+        clients.push(stack.open().await);
+        while senders.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let sender = senders.lock().unwrap().pop().unwrap();
+        // Nobody reads, so in the end it is full and stays so.
+        let (mut sent, mut full) = (0u8, 0);
+        while full < 2 {
+            if sender.try_send(vec![sent; size]).is_ok() {
+                accepted.push((clients.len() - 1, vec![sent; size]));
+                (sent, full) = (sent.wrapping_add(1), 0);
+            } else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                full += 1;
+            }
+        }
+    }
+    assert!(accepted.len() > 200, "{}", accepted.len());
+    let shutdown = stack.shutdown.clone();
+    let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(20)).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (i, payload) in accepted {
+        clients[i].expect(0x82, &payload).await;
+    }
+    for client in &mut clients {
+        // Our Close is answered, and the answer waited for.
+        let frame = client.frame().await.unwrap();
+        assert_eq!((frame.first, &frame.payload[..2]), (0x88, &[3, 233][..]));
+        assert!(!draining.is_finished());
+        client.send(&close(1001, "")).await;
+        client.end().await;
+    }
+    drop(clients);
+    let drained = draining.await.unwrap();
+    assert_eq!((drained.closed(), drained.forced()), (3, 0));
+    assert_lines(&recorder.log(), &["close 1001 Shutdown clean"; 3]);
 }
