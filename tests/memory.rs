@@ -1,4 +1,4 @@
-//! What a connection costs in bytes, counted by the allocator (rows R2, R3, R4).
+//! What a connection costs in bytes, counted by the allocator (rows R2, R3, R4, R6).
 //!
 //! A process of its own, where one test runs at a time. Two figures are taken of each attack:
 //! what is *held* whenever the server has done all it can, and the *peak*. The allocator here
@@ -449,4 +449,55 @@ fn r4_small_messages_that_are_kept_hold_their_own_bytes_only() {
             }
         }
     });
+}
+
+/// What takeover costs a connection with both contexts in use, as the docs of `Deflate` say: 371
+/// or 161 KiB to compress, 47 to inflate. 128 KiB of it is a table that zlib-rs always has.
+#[test]
+fn r6_a_context_costs_what_was_agreed_and_none_without_takeover() {
+    const CONNECTIONS: usize = 10;
+    /// "Hello", from RFC 7692 §7.2.3.1.
+    const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    for (bits, level, takeover, most) in [
+        (15, 8, false, 8 * KIB),
+        (12, 5, true, (161 + 47 + 8) * KIB),
+        (15, 8, true, (371 + 47 + 8) * KIB),
+    ] {
+        alone(async move || {
+            let deflate = Deflate::new()
+                .threshold(0)
+                .memory_level(level)
+                .server_max_window_bits(bits)
+                .client_max_window_bits(bits)
+                .server_context_takeover(takeover)
+                .client_context_takeover(takeover);
+            let stack = Stack::new(Echo).with(|layer| layer.deflate(deflate));
+            let offer = "Upgrade: websocket\r\nSec-WebSocket-Extensions: \
+                permessage-deflate; client_max_window_bits; server_max_window_bits=15";
+            let handshake = HANDSHAKE.replace("Upgrade: websocket", offer);
+            let mut clients = Vec::with_capacity(CONNECTIONS + 1);
+            let mut gauge = Gauge::begin();
+            let mut one = 0;
+            for i in 0..=CONNECTIONS {
+                let mut client = stack.connect();
+                client.send(handshake.as_bytes()).await;
+                let head = client.head().await;
+                let answer = head.header("sec-websocket-extensions").unwrap();
+                assert_eq!(answer.contains("no_context"), !takeover, "{answer}");
+                for _ in 0..2 {
+                    client.send(&frame(0xC1, HELLO)).await;
+                    assert!(client.frame().await.is_some());
+                }
+                clients.push(client);
+                if i == 0 {
+                    // With what belongs to the thread.
+                    one = gauge.look().await;
+                }
+            }
+            let each = (gauge.look().await - one) / CONNECTIONS;
+            println!("{bits} bits, level {level}, takeover {takeover}: {each} bytes");
+            assert!(each <= most, "{each} bytes");
+            assert!(takeover == (each > 16 * KIB), "{each} bytes");
+        });
+    }
 }
