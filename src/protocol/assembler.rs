@@ -321,6 +321,19 @@ impl Assembler {
         self.head_len > 0 || self.frame.is_some()
     }
 
+    /// Bytes of memory that are held for what is under way.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn held(&self) -> usize {
+        let message = self
+            .message
+            .as_ref()
+            .map_or(0, |message| match &message.data {
+                Data::Text(text) => text.held(),
+                Data::Binary(bytes) => bytes.capacity(),
+            });
+        message + self.control.capacity()
+    }
+
     /// Lets go of everything that has arrived of an unfinished message.
     pub(crate) fn clear(&mut self) {
         *self = Self {

@@ -194,6 +194,8 @@ impl Session {
             _ => {}
         }
         self.input_over = true;
+        // The rest of it will not come, and the application may take its time to finish.
+        self.assembler.clear();
     }
 
     /// The transport failed.
@@ -393,6 +395,12 @@ impl Session {
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
         !self.lane.is_empty() || self.phase == Phase::Closing && !self.close_taken
+    }
+
+    /// Bytes of memory that are held for what is arriving.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn held(&self) -> usize {
+        self.assembler.held()
     }
 
     /// What went wrong, if `on_error` has not been told yet.
@@ -875,6 +883,16 @@ mod tests {
         assert_eq!(peer.session.phase(), Phase::Draining);
         assert_eq!(peer.ended(), (1006, Initiator::Transport, false));
         assert!(peer.session.error().is_none());
+    }
+
+    #[test]
+    fn n2_what_was_unfinished_at_the_end_of_input_is_not_kept() {
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x02, &[0; 100])[..50]);
+        assert!(peer.session.held() >= 44);
+        peer.session.end_of_input(peer.now);
+        assert_eq!(peer.session.phase(), Phase::Finishing);
+        assert_eq!(peer.session.held(), 0);
     }
 
     #[test]

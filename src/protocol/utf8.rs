@@ -63,6 +63,12 @@ impl TextBuilder {
         self.text.len() + usize::from(self.tail_len)
     }
 
+    /// Bytes of memory that it has.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn held(&self) -> usize {
+        self.text.capacity()
+    }
+
     /// The text, unless it ends inside a character.
     pub(crate) fn finish(self) -> Result<Utf8Bytes, InvalidUtf8> {
         if self.tail_len > 0 {
