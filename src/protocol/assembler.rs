@@ -7,7 +7,7 @@ use bytes::buf::Limit;
 use bytes::{BufMut, Bytes};
 
 use super::deflate::{Agreed, Inbound, Inflater};
-use super::frame::{Header, MAX_HEADER, OpCode};
+use super::frame::{Header, MAX_HEADER, OpCode, RSV1};
 use super::mask::unmask;
 use super::utf8::{InvalidUtf8, TextBuilder, grown};
 use crate::message::{CloseCode, CloseFrame, CloseReason, Message, Utf8Bytes};
@@ -347,11 +347,12 @@ impl Assembler {
     #[inline]
     fn header(&mut self, rest: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let fragmented = self.message.is_some();
-        let so_far = self
-            .message
-            .as_ref()
-            .map_or(0, |message| message.data.len());
-        let room = self.limits.max_frame.min(self.limits.max_message - so_far);
+        let first = if self.head_len == 0 {
+            rest.first().copied().unwrap_or_default()
+        } else {
+            self.head[0]
+        };
+        let room = self.room(first);
         let compression = self.deflate.is_some();
         if self.head_len == 0 {
             if let Some(header) = Header::parse(rest, fragmented, compression, room)? {
@@ -371,6 +372,24 @@ impl Assembler {
                 self.head_len = (kept + more) as u8;
                 Ok(None)
             }
+        }
+    }
+
+    /// How much payload a data frame may have that begins with `first`.
+    #[inline]
+    fn room(&self, first: u8) -> usize {
+        let Limits {
+            max_message,
+            max_frame,
+            ..
+        } = self.limits;
+        match (&self.deflate, &self.message) {
+            // The length does not tell how large the message will be; the inflater finds out. What
+            // does not get smaller may grow a little, unless frames have a limit of their own.
+            (Some(deflate), None) if first & RSV1 != 0 => deflate.room(max_frame),
+            (Some(deflate), Some(message)) if message.inflater.is_some() => deflate.room(max_frame),
+            (_, Some(message)) => max_frame.min(max_message - message.data.len()),
+            (_, None) => max_frame.min(max_message),
         }
     }
 
@@ -754,5 +773,77 @@ mod tests {
         };
         let vec = Vec::from(bytes.clone());
         assert_eq!(vec.capacity(), 1100);
+    }
+
+    #[cfg(feature = "deflate")]
+    mod compressed {
+        use super::*;
+        use crate::protocol::{Deflate, negotiate};
+
+        /// A message that did not get smaller: stored blocks of at most `size` bytes (RFC 1951
+        /// §3.2.4), then the empty one whose end is not sent (RFC 7692 §7.2.1).
+        fn stored(message: &[u8], size: usize) -> Vec<u8> {
+            let mut out = Vec::new();
+            for block in message.chunks(size) {
+                let len = block.len() as u16;
+                out.push(0);
+                out.extend(len.to_le_bytes());
+                out.extend((!len).to_le_bytes());
+                out.extend(block);
+            }
+            out.push(0);
+            out
+        }
+
+        fn receive(max_message: usize, max_frame: usize, bytes: &[u8]) -> Result<usize, CloseCode> {
+            let mut assembler = Assembler::new(Limits {
+                max_message,
+                max_frame,
+                max_fragments: 10,
+            });
+            let offers = [("permessage-deflate", &[][..])].into_iter();
+            assembler.set_deflate(negotiate(offers, &Deflate::new()).unwrap().0);
+            let mut bytes = bytes.to_vec();
+            match assembler.take(&mut bytes, &mut 0) {
+                Ok(Some(Received::Message(message))) => Ok(message.len()),
+                Ok(other) => panic!("{other:?}"),
+                Err(violation) => Err(violation.code),
+            }
+        }
+
+        #[test]
+        fn r5_a_message_within_the_limit_may_be_larger_on_the_wire() {
+            let message = stored(&[7; 1000], 100);
+            assert_eq!(message.len(), 1051);
+            let whole = frame(0xC2, &message);
+            assert_eq!(receive(1000, 1000, &whole), Ok(1000));
+            assert_eq!(receive(999, 999, &whole), Err(CloseCode::TOO_BIG));
+            // No limit at all.
+            assert_eq!(receive(usize::MAX, usize::MAX, &whole), Ok(1000));
+            // Frames that have a limit of their own keep it.
+            assert_eq!(receive(1000, 999, &whole), Err(CloseCode::TOO_BIG));
+            let halves = [frame(0x42, &message[..525]), frame(0x80, &message[525..])].concat();
+            assert_eq!(receive(1000, 526, &halves), Ok(1000));
+            assert_eq!(receive(1000, 525, &halves), Err(CloseCode::TOO_BIG));
+        }
+
+        #[test]
+        fn r5_a_last_fragment_is_not_measured_by_what_the_first_was_inflated_to() {
+            // 995 bytes are there, 5 are to come, in 11 on the wire.
+            let bytes = [
+                frame(0x42, &stored(&[7; 995], 995)[..1000]),
+                frame(0x80, &stored(&[7; 5], 5)),
+            ];
+            assert_eq!(receive(1000, 1000, &bytes.concat()), Ok(1000));
+        }
+
+        #[test]
+        fn r1_a_header_that_says_too_much_is_refused_before_its_payload() {
+            let far = frame(0xC2, &[0; 3000]);
+            assert_eq!(receive(1000, 1000, &far[..8]), Err(CloseCode::TOO_BIG));
+            // Plain frames are what they say.
+            let plain = frame(0x82, &[0; 1001]);
+            assert_eq!(receive(1000, 1000, &plain[..8]), Err(CloseCode::TOO_BIG));
+        }
     }
 }

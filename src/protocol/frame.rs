@@ -33,6 +33,9 @@ pub(crate) struct Header {
     pub(crate) size: usize,
 }
 
+/// The bit of the first byte that an extension may give a meaning.
+pub(crate) const RSV1: u8 = 0x40;
+
 /// The longest header of a client: 2 bytes, 8 of length, 4 of mask.
 pub(crate) const MAX_HEADER: usize = 14;
 
@@ -53,7 +56,7 @@ impl Header {
             return Ok(None);
         };
         let fin = first & 0x80 != 0;
-        let rsv1 = first & 0x40 != 0;
+        let rsv1 = first & RSV1 != 0;
         let opcode = match first & 0x0F {
             0x0 => OpCode::Continuation,
             0x1 => OpCode::Text,
@@ -153,7 +156,7 @@ impl Header {
 /// Appends the header of a server's frame: not masked, never fragmented.
 #[inline]
 pub(crate) fn write_header(out: &mut Vec<u8>, opcode: OpCode, rsv1: bool, len: usize) {
-    let first = 0x80 | if rsv1 { 0x40 } else { 0 } | opcode as u8;
+    let first = 0x80 | if rsv1 { RSV1 } else { 0 } | opcode as u8;
     match len {
         0..=125 => out.extend_from_slice(&[first, len as u8]),
         126..=0xFFFF => {

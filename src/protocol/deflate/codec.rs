@@ -82,6 +82,16 @@ impl Inbound {
         })
     }
 
+    /// How much payload a frame of a compressed message may have, where any other may have
+    /// `max_frame`.
+    pub(crate) fn room(&self, max_frame: usize) -> usize {
+        if max_frame < self.max_message {
+            max_frame
+        } else {
+            most_compressed(self.max_message)
+        }
+    }
+
     /// A compressed message begins.
     pub(crate) fn begin(&mut self) -> Box<Inflater> {
         if let Some(context) = self.context.take() {
@@ -136,9 +146,8 @@ impl Inflater {
         take: impl FnMut(&[u8]) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         self.taken += input.len();
-        // Blocks of nothing would go on for ever and never be too large. What does not get
-        // smaller grows by 5 bytes in 16 KiB at most.
-        if self.taken > self.max_message + self.max_message / 64 + 1024 {
+        // Blocks of nothing would go on for ever and never be too large.
+        if self.taken > most_compressed(self.max_message) {
             return Err(Violation::too_big());
         }
         self.inflate(input, take).map(|_| ())
@@ -211,6 +220,14 @@ impl Inflater {
             }
         }
     }
+}
+
+/// The most that a message within the limit has on the wire: what does not get smaller grows by 5
+/// bytes in 16 KiB, and some clients flush now and then.
+fn most_compressed(max_message: usize) -> usize {
+    max_message
+        .saturating_add(max_message / 64)
+        .saturating_add(1024)
 }
 
 #[cold]
