@@ -306,6 +306,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// Writes all there is, as far as the socket takes it.
     #[inline]
     fn poll_write(&mut self, cx: &mut Context<'_>) {
+        if self.session.phase() == Phase::Dead {
+            // The output may be shut down by now; what the socket has not taken is dropped.
+            self.batch = Batch::default();
+            return;
+        }
         loop {
             if self.batch.is_empty() {
                 if self.queued || self.session.has_output() {
