@@ -4,6 +4,9 @@ mod config;
 mod connection;
 mod driver;
 mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod handshake;
 mod jitter;

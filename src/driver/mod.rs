@@ -9,6 +9,10 @@ mod upgraded;
 mod wire;
 
 pub(crate) use driver::caught;
+#[cfg(any(fuzzing, test))]
+pub(crate) use driver::drive;
 pub(crate) use endpoint::Seat;
 pub use endpoint::{Endpoint, StreamFn};
 pub(crate) use upgraded::{Confirm, Pending};
+#[cfg(any(fuzzing, test))]
+pub(crate) use wire::Wire;

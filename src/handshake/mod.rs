@@ -9,7 +9,7 @@ mod rejection;
 
 pub use client::TrustedProxies;
 pub(crate) use handshake::{Decision, Offer, Policy, accept_response, examine, plain_refusal};
-#[cfg(all(test, feature = "deflate"))]
-pub(crate) use headers::extensions;
+#[cfg(all(any(fuzzing, test), feature = "deflate"))]
+pub(crate) use headers::{ExtensionOffer, extensions};
 pub(crate) use origin::OriginPolicy;
 pub use rejection::Rejection;

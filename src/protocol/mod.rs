@@ -18,9 +18,15 @@ mod writer;
 pub use deflate::Deflate;
 #[cfg(not(feature = "deflate"))]
 pub(crate) use deflate::Deflate;
+#[cfg(all(any(fuzzing, test), feature = "deflate"))]
+pub(crate) use deflate::Inbound;
 pub(crate) use deflate::{Agreed, Outbound, negotiate};
 pub use ending::Initiator;
 pub(crate) use ending::Outcome;
+#[cfg(any(fuzzing, test))]
+pub(crate) use frame::OpCode;
 pub(crate) use session::{Event, Phase, Session};
 pub(crate) use timers::Moment;
+#[cfg(any(fuzzing, test))]
+pub(crate) use utf8::{InvalidUtf8, TextBuilder};
 pub(crate) use writer::{Batch, SLICES, Writer};

@@ -10,4 +10,6 @@ mod service;
 pub use body::ResponseBody;
 pub use future::ResponseFuture;
 pub use layer::WebSocketLayer;
+#[cfg(any(fuzzing, test))]
+pub(crate) use mount::Mount;
 pub use service::{NotFound, WebSocketService};

@@ -1,0 +1,218 @@
+mod application;
+mod output;
+mod record;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::time::{sleep, timeout};
+
+use self::application::{Application, Brief, perform, script};
+use self::output::Output;
+use self::record::{Log, Record};
+use self::transport::Transport;
+use super::frames::run;
+use super::input::Input;
+use super::stream::{any_agreed, limits, stream};
+use crate::config::Config;
+use crate::connection::{Connection, ConnectionId, Info, Kept, Shared};
+use crate::driver::{Wire, drive};
+use crate::message::{CloseCode, Message};
+use crate::protocol::{Event, Initiator, OpCode};
+use crate::shutdown::Drain;
+
+/// Row X4: whatever a client sends and the socket does, whatever the application does meanwhile and
+/// wherever it is cancelled: what is written are whole frames in order, what was sent is written
+/// once or the connection has ended, and `on_open` and `on_close` are one to one.
+///
+/// `runtime` is one of a single thread whose time is paused.
+pub fn connection(runtime: &Runtime, data: &[u8]) {
+    runtime.block_on(played(Input::new(data)));
+}
+
+async fn played(mut input: Input<'_>) {
+    let config = Arc::new(config(&mut input));
+    let agreed = any_agreed(&mut input);
+    // The task that is dropped after so many polls.
+    let polls = match input.byte() {
+        0..=0xBF => None,
+        n => Some(u32::from(n & 0x3F)),
+    };
+    let log = Log::default();
+    let transport = Transport::new(&mut input, log.clone());
+    let callbacks = script(input.short());
+    let beside = [script(input.short()), script(input.short())];
+    let bytes = stream(&mut input, agreed);
+    let whole = run(&config, agreed, &bytes, || usize::MAX);
+
+    let info = Info {
+        id: ConnectionId::next(),
+        request: Kept::nothing(),
+        mount: "".into(),
+        rest: "".into(),
+        protocol: None,
+        peer: None,
+    };
+    let shared = Arc::new(Shared::new(config.clone(), info, agreed));
+    let wire = Wire::new(transport.with(bytes), shared.clone(), config);
+    let application = Application::new(callbacks, shared.clone(), log.clone());
+    let driver = tokio::spawn(Brief::new(drive(application, wire), polls));
+    let mut tasks = Vec::new();
+    for mut script in beside {
+        let (shared, log) = (shared.clone(), log.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut conn = Connection::new(shared.clone());
+            while !script.is_empty() {
+                // What a callback would end with is nothing to a task.
+                let _ = perform(&mut script, &mut conn, &shared, &log, false).await;
+            }
+        }));
+    }
+    let guard = tokio::spawn({
+        let shared = shared.clone();
+        async move {
+            sleep(Duration::from_secs(600)).await;
+            let conn = Connection::new(shared.clone());
+            let _ = conn.close(CloseCode::NORMAL, "long enough");
+            sleep(Duration::from_secs(3600)).await;
+            shared.abort();
+        }
+    });
+
+    let day = Duration::from_secs(24 * 3600);
+    let finished = timeout(day, driver).await.expect("the connection ends");
+    let finished = finished.expect("the driver does not panic").is_some();
+    guard.abort();
+    for task in tasks {
+        let ended = timeout(day, task)
+            .await
+            .expect("who sends is told of the end");
+        ended.expect("no task panics");
+    }
+    assert!(Connection::new(shared).try_send("late").is_err());
+
+    let output = Output::read(&log.lock().written, agreed);
+    check(&log.lock(), &output, &whole.events, finished);
+}
+
+fn config(input: &mut Input<'_>) -> Config {
+    let second = Duration::from_secs(1);
+    Config {
+        // It counts by the clock, which is not the same with every way to read.
+        max_control_rate: u32::MAX,
+        queue_messages: input.one_of(&[128, 1, 3]),
+        queue_bytes: input.one_of(&[1024 * 1024, 100, 5000]),
+        heartbeat: input.one_of(&[Some(20 * second), None, Some(second)]),
+        idle_timeout: input.one_of(&[None, Some(3 * second)]),
+        ..limits(input)
+    }
+}
+
+fn check(record: &Record, output: &Output, events: &[Event], finished: bool) {
+    // No future that was dropped has sent anything, all others have, in order, once.
+    let sent = &record.accepted;
+    assert!(
+        sent.starts_with(&output.messages),
+        "sent {sent:?}, written {:?}",
+        output.messages
+    );
+    if output.closed {
+        assert_eq!(*sent, output.messages, "lost ahead of the Close frame");
+    }
+    if output.torn {
+        assert!(record.blocked || record.failed, "a frame was left torn");
+    }
+
+    let pings = events.iter().filter_map(|event| match event {
+        Event::Control(OpCode::Ping, payload) => Some(&payload[..]),
+        _ => None,
+    });
+    let mut pings = pings.collect::<Vec<_>>().into_iter();
+    for pong in &output.pongs {
+        // Equal pings in a row may have one answer.
+        assert!(pings.any(|ping| ping == pong), "nobody asked: {pong:x?}");
+    }
+    for ping in &output.pings {
+        assert!(ping.len() == 4 || ping.starts_with(b"app "), "{ping:x?}");
+    }
+
+    let received = events.iter().filter_map(|event| match event {
+        Event::Message(message) => Some(message),
+        Event::Control(..) => None,
+    });
+    let received: Vec<Message> = received.cloned().collect();
+    let delivered = &record.delivered;
+    assert!(
+        received.starts_with(delivered),
+        "received {received:?}, delivered {delivered:?}"
+    );
+
+    assert!(!record.panicked, "a callback has seen what must not be");
+    if !finished {
+        assert!(record.opened <= 1 && record.closed.len() <= record.opened);
+        return;
+    }
+    let [event] = &record.closed[..] else {
+        panic!("on_close was called {} times", record.closed.len());
+    };
+    assert_eq!(record.opened, 1);
+    if event.was_clean() {
+        assert!(output.closed && !output.torn);
+    }
+    let by_peer = matches!(event.initiator(), Initiator::Peer | Initiator::Protocol);
+    if by_peer && output.closed && !record.meddled {
+        assert_eq!(*delivered, received, "not all was delivered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn paused() -> Runtime {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap()
+    }
+
+    #[test]
+    fn x4_nothing_is_written_behind_the_end_of_the_output() {
+        // The socket takes nothing, so the connection is given up with an answer half written;
+        // then `on_close` takes its time.
+        let mut data = vec![0; 12];
+        for script in [&[][..], &[208], &[], &[224, 224, 169], &[], &[]] {
+            data.push(script.len() as u8);
+            data.extend(script);
+        }
+        data.extend([36, 0, 0, 0, 0]);
+        connection(&paused(), &data);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 200,
+            // What fails is kept in fuzz/regressions.
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn x4_no_frame_is_torn_and_no_message_lost_whatever_the_socket_does(
+            settings in proptest::collection::vec(any::<u8>(), 12),
+            scripts in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..20), 6..7),
+            stream in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut data = settings;
+            for script in scripts {
+                data.push(script.len() as u8);
+                data.extend(script);
+            }
+            data.extend(stream);
+            connection(&paused(), &data);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+use bytes::Bytes;
+use zlib_rs::{Inflate, InflateFlush, Status};
+
+use super::input::{Cycle, Input};
+use super::stream::{agreed, payload};
+use crate::protocol::{Agreed, Deflate, Inbound, Outbound};
+
+/// Rows R5 and H17, RFC 7692: whatever a client calls compressed is inflated within the limit,
+/// as zlib alone would do it, or refused; and what we compress comes back.
+pub fn deflate(data: &[u8]) {
+    let mut input = Input::new(data);
+    let flags = input.byte();
+    let bits = 9 + (flags >> 2) % 7;
+    let takeover = flags & 2 != 0;
+    let deflate = Deflate::new()
+        .threshold(0)
+        .level(input.byte() % 10)
+        .memory_level(input.byte() % 10)
+        .max_ratio(u32::MAX)
+        .server_context_takeover(takeover)
+        .client_context_takeover(takeover)
+        .server_max_window_bits(bits)
+        .client_max_window_bits(bits);
+    let agreed = agreed(&deflate);
+    let pieces = input.short();
+    if flags & 1 == 0 {
+        inflated(&mut input, agreed, takeover.then_some(bits), pieces);
+    } else {
+        round_trip(&mut input, agreed, pieces);
+    }
+}
+
+/// Arbitrary bytes as messages, one after the other.
+fn inflated(input: &mut Input<'_>, agreed: Agreed, bits: Option<u8>, pieces: &[u8]) {
+    let max = input.one_of(&[1000, 70_000, 10, 0]);
+    let (mut whole, mut cut) = (Inbound::new(agreed, max), Inbound::new(agreed, max));
+    let mut alone = Inflate::new(false, bits.unwrap_or(15));
+    while !input.is_empty() {
+        let message = input.part().rest();
+        let got = receive(&mut whole, message, &mut Cycle::new(&[]), max);
+        let in_pieces = receive(&mut cut, message, &mut Cycle::new(pieces), max);
+        match (&got, &in_pieces) {
+            // Too long and no DEFLATE either: what is seen first depends on the pieces.
+            (Err(_), Err(_)) => {}
+            _ => assert_eq!(got, in_pieces, "{message:x?}"),
+        }
+        let expected = inflate(&mut alone, message, max);
+        match (got, expected) {
+            (Ok(got), Some(expected)) => assert_eq!(got, expected, "{message:x?}"),
+            (Err(1007 | 1009), None) => return,
+            // It was not looked at to its end.
+            (Err(1007 | 1009), Some(large)) if large.len() > max => return,
+            (Err(1009), Some(_)) if message.len() > max + max / 64 + 1024 => return,
+            other => panic!("{other:?} of {message:x?}"),
+        }
+        if bits.is_none() {
+            alone.reset(false);
+        }
+    }
+}
+
+fn round_trip(input: &mut Input<'_>, agreed: Agreed, pieces: &[u8]) {
+    const MAX: usize = 1024 * 1024;
+    let outbound = Outbound::new(agreed);
+    let mut inbound = Inbound::new(agreed, MAX);
+    let mut pieces = Cycle::new(pieces);
+    while !input.is_empty() {
+        let message = Bytes::from(payload(input));
+        if !outbound.takes(message.len()) {
+            continue;
+        }
+        let mut sent = None;
+        let passed = outbound.compress(
+            &message,
+            || Ok(()),
+            |compressed| {
+                sent = compressed;
+                Ok::<_, ()>(())
+            },
+        );
+        assert_eq!(passed, Ok(()));
+        if let Some(compressed) = sent {
+            let got = receive(&mut inbound, &compressed, &mut pieces, MAX);
+            assert_eq!(got.as_deref(), Ok(&message[..]));
+        }
+    }
+}
+
+/// What a message is, or the code that it is refused with.
+fn receive(
+    inbound: &mut Inbound,
+    message: &[u8],
+    pieces: &mut Cycle,
+    max: usize,
+) -> Result<Vec<u8>, u16> {
+    let mut out = Vec::new();
+    let mut inflater = inbound.begin();
+    let mut rest = message;
+    while !rest.is_empty() {
+        let n = match pieces.next() {
+            0 => rest.len(),
+            n => rest.len().min(n.into()),
+        };
+        let pushed = inflater.push(&rest[..n], |piece| {
+            out.extend_from_slice(piece);
+            Ok(())
+        });
+        assert!(out.len() <= max);
+        pushed.map_err(|violation| violation.code.as_u16())?;
+        rest = &rest[n..];
+    }
+    let finished = inflater.finish(|piece| {
+        out.extend_from_slice(piece);
+        Ok(())
+    });
+    assert!(out.len() <= max);
+    finished.map_err(|violation| violation.code.as_u16())?;
+    inbound.end(inflater);
+    Ok(out)
+}
+
+/// The same by zlib alone, in one go; no more than one byte over `max`. `None` for what is no
+/// message.
+fn inflate(inflate: &mut Inflate, message: &[u8], max: usize) -> Option<Vec<u8>> {
+    let mut all = [message, &[0, 0, 0xFF, 0xFF]].concat();
+    let mut out = vec![0; max + 1];
+    let mut made = 0;
+    for last in [false, true] {
+        if last {
+            // Once more, and nothing may come of it: the message had ended.
+            all = vec![0, 0, 0, 0xFF, 0xFF];
+        }
+        let before = made;
+        let mut rest = &all[..];
+        while !rest.is_empty() {
+            let (read, written) = (inflate.total_in(), inflate.total_out());
+            let status = inflate.decompress(rest, &mut out[made..], InflateFlush::SyncFlush);
+            rest = &rest[(inflate.total_in() - read) as usize..];
+            made += (inflate.total_out() - written) as usize;
+            match status.ok()? {
+                _ if made > max => return Some(out),
+                Status::StreamEnd => inflate.reset(false),
+                _ if rest.is_empty() => {}
+                _ => return None,
+            }
+        }
+        if last && made != before {
+            return None;
+        }
+    }
+    out.truncate(made);
+    Some(out)
+}

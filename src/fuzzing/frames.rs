@@ -1,0 +1,156 @@
+use std::sync::Arc;
+
+use bytes::BufMut;
+
+use super::input::{Cycle, Input};
+use super::stream::{any_agreed, limits, stream};
+use crate::config::{Config, SCRATCH};
+use crate::message::CloseCode;
+use crate::protocol::{Agreed, Batch, Event, Initiator, Moment, Outcome, Phase, Session, Writer};
+
+/// Rows N9, X3 and R1: the same bytes are the same events and the same end, however they are cut;
+/// what is held of an unfinished message stays within the limits and follows what arrived; a
+/// violation ends it, with a Close frame that may be sent.
+pub fn frames(data: &[u8]) {
+    let mut input = Input::new(data);
+    let config = Arc::new(limits(&mut input));
+    let agreed = any_agreed(&mut input);
+    let mut pieces = Cycle::new(input.short());
+    let bytes = stream(&mut input, agreed);
+
+    let whole = run(&config, agreed, &bytes, || usize::MAX);
+    let cut = run(&config, agreed, &bytes, || match pieces.next() {
+        n @ 0..=0xBF => 1 + usize::from(n),
+        n => 1 << (n & 0x0F),
+    });
+    same(cut, &whole, agreed.is_some());
+    if bytes.len() <= 300 {
+        same(run(&config, agreed, &bytes, || 1), &whole, agreed.is_some());
+    }
+}
+
+/// A compressed message may be wrong in more than one way: too long, no DEFLATE, no UTF-8. Which
+/// is seen first depends on how much is inflated at a time.
+fn same(mut cut: Run, whole: &Run, compressed: bool) {
+    let codes = [CloseCode::INVALID_PAYLOAD, CloseCode::TOO_BIG];
+    let wrong = |run: &Run| {
+        run.outcome.initiator == Initiator::Protocol && codes.contains(&run.outcome.code)
+    };
+    if compressed && wrong(&cut) && wrong(whole) {
+        cut.outcome = whole.outcome.clone();
+    }
+    assert_eq!(cut, *whole);
+}
+
+/// What came of a stream.
+#[derive(Debug, PartialEq)]
+pub(super) struct Run {
+    pub(super) events: Vec<Event>,
+    pub(super) outcome: Outcome,
+}
+
+/// Does what the driver does: reads pieces, and writes at once what is to be written.
+pub(super) fn run(
+    config: &Arc<Config>,
+    agreed: Option<Agreed>,
+    bytes: &[u8],
+    mut piece: impl FnMut() -> usize,
+) -> Run {
+    let now = Moment::START;
+    let mut session = Session::new(config.clone());
+    if let Some(agreed) = agreed {
+        session.set_deflate(agreed);
+    }
+    let mut events = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() && session.wants_input() {
+        // Long streams in tiny pieces take long and say no more.
+        let n = piece().max(bytes.len() / 300).min(rest.len());
+        let n = if let Some(mut direct) = session.direct() {
+            let n = n.min(direct.remaining_mut());
+            assert!(n > 0, "no room for what is to come");
+            direct.put_slice(&rest[..n]);
+            events.extend(session.filled(n, now));
+            n
+        } else {
+            let mut read = rest[..n].to_vec();
+            let mut at = 0;
+            while let Some(event) = session.receive(&mut read, &mut at, now) {
+                events.push(event);
+            }
+            assert!(at == n || session.is_over(), "{at} of {n} taken");
+            n
+        };
+        rest = &rest[n..];
+        let arrived = bytes.len() - rest.len();
+        held(&session, config, agreed.is_some(), arrived);
+        write(&mut session);
+    }
+    if !session.is_over() {
+        session.end_of_input(now);
+    }
+    assert!(session.is_over() && !session.wants_input());
+    let outcome = session.outcome();
+    let mut more = [0x81, 0x80, 0, 0, 0, 0];
+    assert_eq!(session.receive(&mut more, &mut 0, now), None);
+    assert_eq!(session.held(), 0);
+
+    session.finished(now);
+    let written = write(&mut session);
+    assert_eq!(session.phase(), Phase::Draining);
+    let close = match outcome.initiator {
+        Initiator::Protocol => {
+            let codes = [
+                CloseCode::PROTOCOL,
+                CloseCode::INVALID_PAYLOAD,
+                CloseCode::POLICY,
+                CloseCode::TOO_BIG,
+            ];
+            assert!(codes.contains(&outcome.code), "{outcome:?}");
+            true
+        }
+        Initiator::Peer => true,
+        Initiator::Transport => false,
+        other => panic!("ended by {other:?}"),
+    };
+    // Behind the pongs that were still to be written.
+    let code = outcome.code.as_u16().to_be_bytes();
+    let closes = if outcome.code == CloseCode::NO_STATUS {
+        written.ends_with(&[0x88, 0])
+    } else {
+        written.windows(4).any(|w| w[0] == 0x88 && w[2..] == code)
+    };
+    assert_eq!(closes, close, "{outcome:?} {written:x?}");
+    Run { events, outcome }
+}
+
+fn write(session: &mut Session) -> Vec<u8> {
+    let mut written = Vec::new();
+    let (mut writer, mut batch) = (Writer::default(), Batch::default());
+    loop {
+        session.fill(&mut writer, &mut batch);
+        if batch.is_empty() {
+            session.flushed(Moment::START);
+            return written;
+        }
+        let mut slices = [std::io::IoSlice::new(&[]); crate::protocol::SLICES];
+        let n = batch.slices(&mut slices);
+        let before = written.len();
+        for slice in &slices[..n] {
+            written.extend_from_slice(slice);
+        }
+        batch.advance(written.len() - before);
+    }
+}
+
+/// Doubling is what a buffer may be ahead of what has arrived.
+fn held(session: &Session, config: &Config, compressed: bool, arrived: usize) {
+    let held = session.held();
+    let most = if compressed {
+        2 * config.max_message + SCRATCH
+    } else {
+        assert!(held <= 2 * arrived + 64, "{held} for {arrived}");
+        config.max_message + 125
+    };
+    assert!(held <= most, "{held} of {most}");
+}

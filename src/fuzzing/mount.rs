@@ -1,0 +1,53 @@
+use super::input::Input;
+use crate::service::Mount;
+
+/// Row H27: what [`Mount::matches`] takes apart is the path, in whole segments; and it takes
+/// every path that is under the mount, except those that are another one to somebody who
+/// normalises.
+pub fn mount(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mount = String::from_utf8_lossy(input.short());
+    let rest = String::from_utf8_lossy(input.rest());
+    let mount = Mount::new(&mount);
+    let name = &**mount.as_str();
+    assert!(name.is_empty() || name.starts_with('/') && !name.ends_with('/'));
+
+    // Half of the paths begin with the mount.
+    for path in [rest.to_string(), format!("{name}{rest}")] {
+        let under = path
+            .strip_prefix(name)
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let expected = under.filter(|rest| !means_another(rest));
+        assert_eq!(mount.matches(&path), expected, "{name:?} {path:?}");
+    }
+}
+
+/// Whether a segment, decoded, is not one segment, or is one that goes somewhere.
+fn means_another(rest: &str) -> bool {
+    rest.split('/').any(|segment| {
+        let whole = decoded(segment);
+        let name = segment.split(';').next().unwrap_or_default();
+        whole.contains(&b'/')
+            || whole.contains(&b'\\')
+            || matches!(&decoded(name)[..], b"." | b"..")
+    })
+}
+
+/// Percent-decoded, once.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::new();
+    while let Some(byte) = bytes.next() {
+        let ahead = bytes.clone().next().zip(bytes.clone().nth(1));
+        let digits = ahead
+            .and_then(|(a, b)| Some((char::from(a).to_digit(16)?, char::from(b).to_digit(16)?)));
+        match digits {
+            Some((high, low)) if byte == b'%' => {
+                decoded.push((high * 16 + low) as u8);
+                bytes.nth(1);
+            }
+            _ => decoded.push(byte),
+        }
+    }
+    decoded
+}
