@@ -36,7 +36,8 @@ fn inflated(input: &mut Input<'_>, agreed: Agreed, bits: Option<u8>, pieces: &[u
     let (mut whole, mut cut) = (Inbound::new(agreed, max), Inbound::new(agreed, max));
     let mut alone = Inflate::new(false, bits.unwrap_or(15));
     while !input.is_empty() {
-        let message = input.part().rest();
+        let len = input.u16();
+        let message = input.take(len.into());
         let got = receive(&mut whole, message, &mut Cycle::new(&[]), max);
         let in_pieces = receive(&mut cut, message, &mut Cycle::new(pieces), max);
         match (&got, &in_pieces) {

@@ -5,20 +5,33 @@ use super::input::Input;
 use crate::handshake::{ExtensionOffer, extensions as read};
 use crate::protocol::{Agreed, Deflate, negotiate};
 
+/// What nobody writes by chance.
+const WORDS: [&str; 12] = [
+    "permessage-deflate",
+    "server_no_context_takeover",
+    "client_no_context_takeover",
+    "server_max_window_bits",
+    "client_max_window_bits",
+    "; ",
+    "=",
+    "8",
+    "12",
+    "15",
+    "\"10\"",
+    ", ",
+];
+
 /// Rows H16 and H17: Sec-WebSocket-Extensions is read by its grammar, and what is read is what
 /// stood there; what is answered was offered, and the answer, offered, is answered with itself.
 pub fn extensions(data: &[u8]) {
     let mut input = Input::new(data);
-    let flags = input.byte();
     let bits = input.byte();
-    let deflate = Deflate::new()
-        .server_context_takeover(flags & 1 != 0)
-        .client_context_takeover(flags & 2 != 0)
-        .server_max_window_bits(bits & 0x0F)
-        .client_max_window_bits(bits >> 4);
-
     let mut headers = HeaderMap::new();
-    for line in input.rest().split(|b| *b == b'\n') {
+    let words = input.rest().iter().map(|byte| match byte {
+        0x80..0xC0 => WORDS[usize::from(byte & 0x3F) % WORDS.len()].as_bytes(),
+        byte => std::slice::from_ref(byte),
+    });
+    for line in words.collect::<Vec<_>>().concat().split(|b| *b == b'\n') {
         if let Ok(value) = HeaderValue::from_bytes(line) {
             headers.append(SEC_WEBSOCKET_EXTENSIONS, value);
         }
@@ -39,7 +52,18 @@ pub fn extensions(data: &[u8]) {
     let text = offers.iter().map(written).collect::<Vec<_>>().join(", ");
     assert_eq!(parsed(&text), offers, "{text}");
 
-    let Some((agreed, answer)) = agree(&offers, &deflate) else {
+    for takeover in 0..4 {
+        let deflate = Deflate::new()
+            .server_context_takeover(takeover & 1 != 0)
+            .client_context_takeover(takeover & 2 != 0)
+            .server_max_window_bits(bits & 0x0F)
+            .client_max_window_bits(bits >> 4);
+        answered(&offers, &deflate);
+    }
+}
+
+fn answered(offers: &[ExtensionOffer], deflate: &Deflate) {
+    let Some((agreed, answer)) = agree(offers, deflate) else {
         return;
     };
     let answers = parsed(&answer);
@@ -49,9 +73,9 @@ pub fn extensions(data: &[u8]) {
     assert_eq!(answered.name, "permessage-deflate");
     assert!(
         offers.iter().any(|offer| answers_to(offer, answered)),
-        "{answer} to {text}"
+        "{answer} to {offers:?}"
     );
-    assert_eq!(agree(&answers, &deflate), Some((agreed, answer)));
+    assert_eq!(agree(&answers, deflate), Some((agreed, answer)));
 }
 
 fn agree(offers: &[ExtensionOffer], deflate: &Deflate) -> Option<(Agreed, String)> {

@@ -47,12 +47,6 @@ impl<'a> Input<'a> {
         self.take(n.into())
     }
 
-    /// A part for decisions of their own.
-    pub(super) fn part(&mut self) -> Self {
-        let n = self.u16();
-        Self(self.take(n.into()))
-    }
-
     pub(super) fn rest(self) -> &'a [u8] {
         self.0
     }

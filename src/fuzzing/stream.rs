@@ -36,8 +36,8 @@ pub(super) fn stream(input: &mut Input<'_>, agreed: Option<Agreed>) -> Vec<u8> {
     while !input.is_empty() && out.len() < MAX_STREAM {
         let op = input.byte();
         let key = match op >> 4 {
-            0..=7 => Some([0; 4]),
-            8..=11 => Some([0x37, 0xFA, 0x21, 0x3D]),
+            0..=7 => Some([0x37, 0xFA, 0x21, 0x3D]),
+            8..=11 => Some([0; 4]),
             12..=14 => Some([input.byte(), input.byte(), 0, 0xFF]),
             _ => None,
         };
@@ -145,15 +145,25 @@ pub(super) fn payload(input: &mut Input<'_>) -> Vec<u8> {
         }
         n => {
             let len = usize::from(input.u16());
+            let byte = input.byte();
             // Seldom as large as a read: it takes its time.
-            let len = match n {
-                0xF0..=0xF9 => len >> 4,
-                0xFA..=0xFD => len,
-                _ => len * 2,
-            };
-            vec![input.byte(); len]
+            match n {
+                0xF0..=0xF7 => vec![byte; len >> 4],
+                0xF8 | 0xF9 => noise(byte).take(len >> 4).collect(),
+                0xFA..=0xFD => vec![byte; len],
+                _ => vec![byte; len * 2],
+            }
         }
     }
+}
+
+/// Bytes that no compressor makes less of.
+fn noise(seed: u8) -> impl Iterator<Item = u8> {
+    let first = u32::from(seed) | 1;
+    std::iter::successors(Some(first), |n| {
+        Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
+    })
+    .map(|n| (n >> 24) as u8)
 }
 
 enum Length {
@@ -183,11 +193,19 @@ fn masked(out: &mut Vec<u8>, key: Option<[u8; 4]>, payload: &[u8]) {
         return out.extend_from_slice(payload);
     };
     out.extend_from_slice(&key);
-    if key == [0; 4] {
-        return out.extend_from_slice(payload);
+    // Eight bytes at a time: this is most of what is done for a long payload.
+    let [a, b, c, d] = key;
+    let eight = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let mut rest = payload;
+    while let Some((chunk, after)) = rest.split_first_chunk() {
+        out.extend_from_slice(&(u64::from_ne_bytes(*chunk) ^ eight).to_ne_bytes());
+        rest = after;
     }
-    let keys = key.into_iter().cycle();
-    out.extend(payload.iter().zip(keys).map(|(byte, key)| byte ^ key));
+    out.extend(
+        rest.iter()
+            .zip(key.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
 }
 
 /// What client and server agree on, the same in both directions: so that either side of it can

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::record::Log;
 use crate::connection::{CloseEvent, Connection, Shared};
@@ -88,14 +88,18 @@ pub(super) async fn perform(
         match op {
             0..=63 => {
                 let message = message(log, op);
+                let since = Instant::now();
                 if conn.send(message.clone()).await.is_ok() {
-                    log.lock().accepted.push(message);
+                    log.lock().accept(message);
+                } else {
+                    let waited = since.elapsed().as_secs() > 0;
+                    assert!(!(waited && log.lock().is_settled()), "there was room");
                 }
             }
             64..=111 => {
                 let message = message(log, op);
                 match conn.try_send(message.clone()) {
-                    Ok(()) => log.lock().accepted.push(message),
+                    Ok(()) => log.lock().accept(message),
                     Err(TrySendError::Full(back) | TrySendError::Closed(back)) => {
                         assert_eq!(back, message);
                     }
@@ -105,7 +109,7 @@ pub(super) async fn perform(
                 let message = message(log, op);
                 let polls = Some(u32::from(op >> 3 & 3));
                 if let Some(Ok(())) = Brief::new(conn.send(message.clone()), polls).await {
-                    log.lock().accepted.push(message);
+                    log.lock().accept(message);
                 }
             }
             144..=159 => {

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::connection::{Connection, ConnectionId, Info, Kept, Shared};
 use crate::driver::{Wire, drive};
 use crate::message::{CloseCode, Message};
-use crate::protocol::{Event, Initiator, OpCode};
+use crate::protocol::{Agreed, Event, Initiator, OpCode};
 use crate::shutdown::Drain;
 
 /// Row X4: whatever a client sends and the socket does, whatever the application does meanwhile and
@@ -71,9 +71,10 @@ async fn played(mut input: Input<'_>) {
         }));
     }
     let guard = tokio::spawn({
-        let shared = shared.clone();
+        let (shared, log) = (shared.clone(), log.clone());
         async move {
             sleep(Duration::from_secs(600)).await;
+            settled(&log.lock(), agreed);
             let conn = Connection::new(shared.clone());
             let _ = conn.close(CloseCode::NORMAL, "long enough");
             sleep(Duration::from_secs(3600)).await;
@@ -85,6 +86,8 @@ async fn played(mut input: Input<'_>) {
     let finished = timeout(day, driver).await.expect("the connection ends");
     let finished = finished.expect("the driver does not panic").is_some();
     guard.abort();
+    let guarded = guard.await;
+    assert!(!guarded.is_err_and(|error| error.is_panic()), "see above");
     for task in tasks {
         let ended = timeout(day, task)
             .await
@@ -107,6 +110,14 @@ fn config(input: &mut Input<'_>) -> Config {
         heartbeat: input.one_of(&[Some(20 * second), None, Some(second)]),
         idle_timeout: input.one_of(&[None, Some(3 * second)]),
         ..limits(input)
+    }
+}
+
+/// What could be written by now is written.
+fn settled(record: &Record, agreed: Option<Agreed>) {
+    if record.is_settled() {
+        let written = Output::read(&record.written, agreed).messages;
+        assert_eq!(written, record.accepted);
     }
 }
 

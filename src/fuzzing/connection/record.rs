@@ -1,5 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use crate::connection::CloseEvent;
 use crate::message::Message;
 
@@ -16,6 +18,8 @@ pub(super) struct Record {
     /// The application, or something in its name, had its hand in the end.
     pub(super) meddled: bool,
     pub(super) panicked: bool,
+    /// When a message was accepted, or the socket took something.
+    pub(super) moved: Option<Instant>,
     /// What the socket took.
     pub(super) written: Vec<u8>,
     /// It took nothing when it was last asked.
@@ -24,6 +28,20 @@ pub(super) struct Record {
     pub(super) failed: bool,
     /// Its output is shut down.
     pub(super) shut: bool,
+}
+
+impl Record {
+    pub(super) fn accept(&mut self, message: Message) {
+        self.accepted.push(message);
+        self.moved = Some(Instant::now());
+    }
+
+    /// Whether all that could be done must have been done: for more than a moment nothing has
+    /// moved, and that is not the socket's fault nor the application's.
+    pub(super) fn is_settled(&self) -> bool {
+        let quiet = self.moved.is_none_or(|at| at.elapsed().as_secs() > 0);
+        quiet && !self.blocked && !self.failed && !self.meddled
+    }
 }
 
 /// A [`Record`] that many write to.

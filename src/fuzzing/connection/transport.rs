@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::record::Log;
 use crate::fuzzing::input::{Cycle, Input};
@@ -169,6 +169,7 @@ impl AsyncWrite for Transport {
         }
         let n = record.written.len() - before;
         assert!(n > 0, "nothing to write");
+        record.moved = Some(Instant::now());
         this.writes.moved += n;
         Poll::Ready(Ok(n))
     }
