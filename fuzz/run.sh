@@ -36,8 +36,10 @@ for target in "${targets[@]}"; do
     crashes=$root/fuzz/target/crashes/$target
     log=$work/$target.log
     mkdir -p "$corpus" "$kept" "$crashes"
+    seeds=("$corpus")
+    [ ! -d "$root/fuzz/regressions/$target" ] || seeds+=("$root/fuzz/regressions/$target")
     if ! "$programs/$target" "${limits[@]}" -max_total_time="$seconds" -artifact_prefix="$crashes/" \
-        "$kept" "$corpus" >"$log" 2>&1; then
+        "$kept" "${seeds[@]}" >"$log" 2>&1; then
         grep -v -e '^#[0-9]' -e '^stat::' "$log" | tail -n 40 >&2
         crash=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
         echo "FAILED: $target, on ${crash:-nothing that was written down}" >&2
