@@ -12,7 +12,7 @@ use crate::connection::{CloseEvent, Connection, Shared};
 use crate::error::{BoxError, Error, TrySendError};
 use crate::handler::{Result, WebSocketHandler};
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::shutdown::Drain;
+use crate::shutdown::Member;
 
 /// What an application does, in order.
 pub(super) type Script = VecDeque<u8>;

@@ -21,7 +21,7 @@ use crate::connection::{Connection, ConnectionId, Info, Kept, Shared};
 use crate::driver::{Wire, drive};
 use crate::message::{CloseCode, Message};
 use crate::protocol::{Agreed, Event, Initiator, OpCode};
-use crate::shutdown::Drain;
+use crate::shutdown::Member;
 
 /// Row X4: whatever a client sends and the socket does, whatever the application does meanwhile and
 /// wherever it is cancelled: what is written are whole frames in order, what was sent is written
@@ -54,6 +54,7 @@ async fn played(mut input: Input<'_>) {
         rest: "".into(),
         protocol: None,
         peer: None,
+        client: None,
     };
     let shared = Arc::new(Shared::new(config.clone(), info, agreed));
     let wire = Wire::new(transport.with(bytes), shared.clone(), config);
