@@ -15,6 +15,7 @@ mod protocol;
 mod service;
 mod shutdown;
 mod sync;
+mod throttle;
 
 pub use connection::{CloseEvent, Connection, ConnectionId, Sender};
 pub use error::{BoxError, Error, SendError, TrySendError};

@@ -8,6 +8,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
+use crate::throttle::Throttle;
+
 /// An upgraded connection that the server is about to hand over.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -61,10 +63,14 @@ impl Pending {
                 None
             }
             Err(_) => {
-                tracing::warn!(
-                    "the server did not hand over the connection within {deadline:?} after the \
-                     response to its WebSocket handshake; nothing was opened"
-                );
+                static LINES: Throttle = Throttle::new();
+                if let Some(missed) = LINES.pass() {
+                    tracing::warn!(
+                        missed,
+                        "the server did not hand over the connection within {deadline:?} after \
+                         the response to its WebSocket handshake; nothing was opened"
+                    );
+                }
                 None
             }
         }
@@ -123,18 +129,30 @@ enum Failure {
 
 impl Failure {
     fn log(&self) {
+        static CHANGED: Throttle = Throttle::new();
+        static LOST: Throttle = Throttle::new();
         match self {
-            Self::Changed => tracing::warn!(
-                "another layer changed or replaced the response to a WebSocket handshake, or the \
-                 client left before it; nothing was opened"
-            ),
+            Self::Changed => {
+                if let Some(missed) = CHANGED.pass() {
+                    tracing::warn!(
+                        missed,
+                        "another layer changed or replaced the response to a WebSocket \
+                         handshake, or the client left before it; nothing was opened"
+                    );
+                }
+            }
             // What hyper says when a connection ends whose upgrade nobody took.
-            Self::Lost { error, http1: true } if !error.is_canceled() => tracing::error!(
-                %error,
-                "the HTTP server does not hand over upgraded connections: call \
-                 `.with_upgrades()` on hyper's http1 connection, or \
-                 `serve_connection_with_upgrades` of hyper-util's auto builder"
-            ),
+            Self::Lost { error, http1: true } if !error.is_canceled() => {
+                if let Some(missed) = LOST.pass() {
+                    tracing::error!(
+                        missed,
+                        %error,
+                        "the HTTP server does not hand over upgraded connections: call \
+                         `.with_upgrades()` on hyper's http1 connection, or \
+                         `serve_connection_with_upgrades` of hyper-util's auto builder"
+                    );
+                }
+            }
             Self::Lost { error, http1: true } => tracing::debug!(
                 %error,
                 "the client left before its WebSocket was open"

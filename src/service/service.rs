@@ -30,6 +30,7 @@ use crate::handshake::{self, Decision, Offer, Rejection};
 use crate::jitter;
 use crate::protocol::negotiate;
 use crate::shutdown::{Member, Tracked};
+use crate::throttle::Throttle;
 
 /// Middleware made by [`WebSocketLayer`].
 pub struct WebSocketService<S, E> {
@@ -133,17 +134,24 @@ impl Admission {
             try_later(Rejection::new(status, text))
         })?;
         let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
-            tracing::error!(
-                "a WebSocket handshake came without hyper's OnUpgrade: the server is not hyper, \
-                 or another layer took it"
-            );
+            static LINES: Throttle = Throttle::new();
+            if let Some(missed) = LINES.pass() {
+                tracing::error!(
+                    missed,
+                    "a WebSocket handshake came without hyper's OnUpgrade: the server is not \
+                     hyper, or another layer took it"
+                );
+            }
             return Err(Rejection::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "this server cannot upgrade connections",
             ));
         };
         let Ok(runtime) = runtime::Handle::try_current() else {
-            tracing::error!("a WebSocket handshake came outside a tokio runtime");
+            static LINES: Throttle = Throttle::new();
+            if let Some(missed) = LINES.pass() {
+                tracing::error!(missed, "a WebSocket handshake came outside a tokio runtime");
+            }
             return Err(Rejection::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "this server cannot run connections",
@@ -193,7 +201,13 @@ async fn upgrade<E: Endpoint>(
             return Err(StatusCode::INTERNAL_SERVER_ERROR.into());
         }
         Err(_) => {
-            tracing::warn!("on_upgrade took longer than {deadline:?}; the handshake was refused");
+            static LINES: Throttle = Throttle::new();
+            if let Some(missed) = LINES.pass() {
+                tracing::warn!(
+                    missed,
+                    "on_upgrade took longer than {deadline:?}; the handshake was refused"
+                );
+            }
             return Err(Rejection::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the application took too long to decide",
@@ -315,11 +329,15 @@ fn hint(parts: &Parts) {
         && parts.headers.contains_key(header::SEC_WEBSOCKET_VERSION)
         && parts.extensions.get::<Protocol>().is_none()
     {
-        tracing::warn!(
-            "an HTTP/2 request with WebSocket headers is no extended CONNECT (RFC 8441): call \
-             `enable_connect_protocol()` on the server's HTTP/2 builder, and have proxies in \
-             front speak it or HTTP/1.1"
-        );
+        static LINES: Throttle = Throttle::new();
+        if let Some(missed) = LINES.pass() {
+            tracing::warn!(
+                missed,
+                "an HTTP/2 request with WebSocket headers is no extended CONNECT (RFC 8441): \
+                 call `enable_connect_protocol()` on the server's HTTP/2 builder, and have \
+                 proxies in front speak it or HTTP/1.1"
+            );
+        }
     }
 }
 
