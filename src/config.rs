@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) idle_timeout: Option<Duration>,
     /// Close a connection that is older than this, less a random tenth; off by default.
     pub(crate) max_lifetime: Option<Duration>,
+    /// How long `on_message` may take; off by default.
+    pub(crate) handler_timeout: Option<Duration>,
     /// How long `on_upgrade` may take, and then the server to hand over the socket.
     pub(crate) upgrade_timeout: Duration,
     /// A frame, a message or a write that has begun must be done in this time,
@@ -73,6 +75,7 @@ impl Default for Config {
             pong_timeout: Duration::from_secs(20),
             idle_timeout: None,
             max_lifetime: None,
+            handler_timeout: None,
             upgrade_timeout: Duration::from_secs(10),
             progress_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),

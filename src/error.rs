@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     },
     /// A callback was still running when the time to finish after the end of its connection was over.
     Abandoned { callback: &'static str },
+    /// A callback took longer than it may.
+    Late { callback: &'static str },
     /// The peer broke the protocol or a limit.
     Violation {
         code: CloseCode,
@@ -82,9 +84,9 @@ impl Error {
         matches!(*self.kind, Kind::Violation { .. })
     }
 
-    /// A deadline passed: heartbeat, progress, idle or close timeout.
+    /// A deadline passed: heartbeat, progress, or a callback's.
     pub fn is_timeout(&self) -> bool {
-        matches!(*self.kind, Kind::Timeout(_))
+        matches!(*self.kind, Kind::Timeout(_) | Kind::Late { .. })
     }
 
     /// The transport failed: reset, broken pipe, a TLS error.
@@ -100,9 +102,10 @@ impl Error {
     /// The code of the Close frame that the peer got for it, where there is one.
     pub fn close_code(&self) -> Option<CloseCode> {
         match &*self.kind {
-            Kind::Application(_) | Kind::Panic { .. } | Kind::Abandoned { .. } => {
-                Some(CloseCode::INTERNAL)
-            }
+            Kind::Application(_)
+            | Kind::Panic { .. }
+            | Kind::Abandoned { .. }
+            | Kind::Late { .. } => Some(CloseCode::INTERNAL),
             Kind::Violation { code, .. } => Some(*code),
             _ => None,
         }
@@ -123,6 +126,10 @@ impl fmt::Display for Error {
             Kind::Abandoned { callback } => write!(
                 f,
                 "{callback} was still running after the connection had ended and was dropped"
+            ),
+            Kind::Late { callback } => write!(
+                f,
+                "{callback} took longer than the layer's `handler_timeout` and was dropped"
             ),
             Kind::Violation { code, reason } => write!(f, "closed with {code}: {reason}"),
             Kind::Timeout(what) => write!(f, "timed out: {what}"),

@@ -26,7 +26,13 @@ pub type Result<T = ()> = std::result::Result<T, BoxError>;
 /// answering pings, writing what was sent, and reading ahead up to 64 KiB; then the peer has
 /// to wait. A callback may take as long as it likes while the connection lives; when the
 /// connection has ended it has the close timeout (5 s) to finish, then it is dropped at the
-/// `.await` where it stands.
+/// `.await` where it stands. One that never returns, with the read-ahead full, keeps the driver
+/// from seeing the peer leave; heartbeats find a peer whose network says that it is gone, and
+/// [`handler_timeout`](crate::WebSocketLayer::handler_timeout) ends what lasts too long.
+///
+/// A callback must not block its thread, as nothing may in tokio: the other connections of that
+/// thread stand still meanwhile, and on a multi-threaded runtime even those of other threads may
+/// until one of these wakes up. Use `tokio::task::spawn_blocking`.
 ///
 /// A callback that returns an error, or panics, is told to [`on_error`](Self::on_error); the
 /// peer gets a Close frame with 1011. `on_close` is called exactly once for every call of

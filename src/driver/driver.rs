@@ -41,6 +41,7 @@ where
             let Some(message) = poll_fn(|cx| wire.poll_next(cx)).await else {
                 break;
             };
+            wire.be_patient();
             called = call(&mut wire, "on_message", async {
                 handler.on_message(&mut conn, message).await
             })
@@ -146,6 +147,7 @@ where
             match ready!(this.wire.poll_beside(cx)) {
                 Beside::Again => {}
                 Beside::Abandon => break Kind::Abandoned { callback },
+                Beside::Late => break Kind::Late { callback },
             }
         };
         // What it holds is dropped here, where a second panic does no harm.

@@ -35,6 +35,7 @@ pub(crate) struct Wire<IO> {
     armed: Option<Moment>,
     /// Until when the application may run after the end.
     grace: Option<Moment>,
+    patience: Patience,
     /// Until when `on_error` and `on_close` may, once a shutdown has come to its deadline.
     forced: Option<Moment>,
     /// Only those two are left to be called.
@@ -64,12 +65,23 @@ pub(crate) struct Wire<IO> {
     reads: u32,
 }
 
+/// How long a callback may take while its connection is open.
+#[derive(Clone, Copy)]
+enum Patience {
+    Endless,
+    /// Counts from when it is first seen to wait: the clock is not read for those that do not.
+    Fresh,
+    Until(Moment),
+}
+
 /// What a callback that is pending has to know.
 pub(crate) enum Beside {
     /// There is something for it: poll it again.
     Again,
-    /// Its time is over.
+    /// Its connection has ended, and so has its time to finish.
     Abandon,
+    /// It has taken longer than it may.
+    Late,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
@@ -95,6 +107,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             sleep: Box::pin(tokio::time::sleep_until(started)),
             armed: None,
             grace: None,
+            patience: Patience::Endless,
             forced: None,
             limited: false,
             started: started.into_std(),
@@ -156,6 +169,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     /// Everything but the application, while one of its callbacks is pending.
     pub(crate) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Beside> {
+        if let (Patience::Fresh, Some(timeout)) = (self.patience, self.config.handler_timeout) {
+            self.look_at_clock();
+            self.patience = Patience::Until(self.now + timeout);
+        }
         loop {
             self.take_signals();
             let mut again = false;
@@ -179,6 +196,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             }
             if self.grace.is_some_and(|grace| grace <= self.now) {
                 return Poll::Ready(Beside::Abandon);
+            }
+            if self.is_impatient() {
+                self.patience = Patience::Endless;
+                return Poll::Ready(Beside::Late);
             }
             again |= self.tell_end(cx);
             if again {
@@ -226,10 +247,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         self.session.close(frame, Initiator::Application, self.now);
     }
 
+    /// The callback that comes next has the handler timeout, if there is one.
+    #[inline]
+    pub(crate) fn be_patient(&mut self) {
+        self.patience = Patience::Fresh;
+    }
+
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
         self.look_at_clock();
         self.limited = true;
+        self.patience = Patience::Endless;
         let until = self.now + self.config.close_timeout;
         self.grace = Some(self.forced.map_or(until, |forced| forced.min(until)));
     }
@@ -411,11 +439,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         if self.armed.is_some_and(|armed| armed <= self.now) {
             self.armed = None;
         }
-        let deadline = self.session.deadline();
-        let next = match (deadline, self.grace) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(a), None) | (None, Some(a)) => a,
-            (None, None) => return false,
+        let patience = match self.patience {
+            Patience::Until(until) => Some(until),
+            Patience::Endless | Patience::Fresh => None,
+        };
+        let deadlines = [self.session.deadline(), self.grace, patience];
+        let Some(next) = deadlines.into_iter().flatten().min() else {
+            return false;
         };
         if next <= self.now {
             self.session.expire(self.now);
@@ -435,6 +465,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             }
         }
         false
+    }
+
+    fn is_impatient(&self) -> bool {
+        matches!(self.patience, Patience::Until(until) if until <= self.now)
     }
 
     #[inline]

@@ -29,6 +29,9 @@ pub(crate) struct Liveness {
 pub(crate) enum Due {
     /// It was silent: ping it.
     Ping([u8; 4]),
+    /// Nobody reads what it sends, so a ping would wait for nothing: write to it, and if it is
+    /// gone its network will say so.
+    Beat,
     /// It did not answer the ping.
     NoPong,
     /// The message that it sends does not arrive in time.
@@ -261,7 +264,10 @@ impl Liveness {
             return None;
         }
         self.timers.set(Timer::Heartbeat, now + silence);
-        if self.paused.is_some() || self.ping.is_some() {
+        if self.paused.is_some() {
+            return Some(Due::Beat);
+        }
+        if self.ping.is_some() {
             return None;
         }
         let payload = self.pings.to_be_bytes();
@@ -413,7 +419,8 @@ mod tests {
         assert_eq!(live.due(at(20), false, &config), Some(Due::Ping([0; 4])));
         live.receiving(1, at(20), &config);
         live.pause(at(30));
-        assert_eq!(run(&mut live, &config, 500), []);
+        let beats: Vec<_> = (2..=25).map(|i| (20 * i, Due::Beat)).collect();
+        assert_eq!(run(&mut live, &config, 500), beats);
         live.resume(at(500), &config);
         // 10 of 20 s were left for the pong, 20 of 30 s for the message.
         assert_eq!(live.due(at(509), false, &config), None);

@@ -333,6 +333,8 @@ impl Session {
         while let Some(due) = self.live.due(now, in_frame, &self.config) {
             match due {
                 Due::Ping(payload) => self.lane.ping(&payload),
+                // "A unidirectional heartbeat", RFC 6455 §5.5.3: no answer is expected.
+                Due::Beat => self.lane.pong(b""),
                 // 1006 is what the application is told; it never stands on the wire (§7.4.1).
                 Due::NoPong => self.timed_out(
                     CloseCode::ABNORMAL,
@@ -829,6 +831,16 @@ mod tests {
         assert_eq!(peer.feed(&frame(0x81, b"a").repeat(50)).len(), 50);
         assert_eq!(peer.feed(&frame(0x81, b"a").repeat(6)).len(), 5);
         assert_eq!(peer.ended().0, 1008);
+    }
+
+    #[test]
+    fn a3_a_peer_that_is_not_read_gets_pongs_in_place_of_pings() {
+        let mut peer = Peer::new();
+        peer.session.pause(peer.now);
+        peer.after(20);
+        assert_eq!(peer.written(), b"\x8A\x00");
+        peer.after(1000);
+        assert_eq!(peer.session.phase(), Phase::Open);
     }
 
     #[test]

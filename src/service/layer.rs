@@ -278,6 +278,19 @@ impl<E> WebSocketLayer<E> {
         self.config(|config| config.progress_timeout = timeout)
     }
 
+    /// How long `on_message` may take; then it is dropped where it waits, `on_error` is told, and
+    /// the connection closed with 1011. Default none. For applications that wait for others in
+    /// their callbacks: without it, one that never returns holds its connection as long as the
+    /// peer's network is there. `on_open` may take as long as it likes, since an application
+    /// may live in it.
+    ///
+    /// A callback that blocks its thread cannot be dropped: use `spawn_blocking` for such work.
+    #[must_use]
+    pub fn handler_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        self.config(|config| config.handler_timeout = timeout)
+    }
+
     /// Closes connections with 1001 when they are this old, less a random tenth of it, so that
     /// those who came together do not come back together; what is under way is finished first.
     /// Default none. For load balancers that should spread connections anew, and tokens that

@@ -132,6 +132,55 @@ async fn a3_a_callback_that_never_ends_does_not_stop_pongs_and_is_dropped_after_
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a3_a_callback_has_the_handler_timeout_where_there_is_one() {
+    let (stack, recorder) = stack("on_message", How::Hangs);
+    let stack = stack.with(|layer| layer.handler_timeout(Duration::from_secs(7)));
+    let mut client = stack.open().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let began = tokio::time::Instant::now();
+    client.send(&text("a")).await;
+    let frame = client.frame().await.unwrap();
+    assert_eq!(frame.payload[..2], 1011u16.to_be_bytes());
+    assert_eq!(began.elapsed().as_secs(), 7);
+    client.try_send(&close(1011, "")).await;
+    client.end().await;
+    drop(client);
+    nothing_is_left(&stack).await;
+    let log = recorder.log();
+    assert_lines(
+        &log,
+        &["open", "message", "error", "close 1011 Application clean"],
+    );
+}
+
+/// Nobody reads then, so its end is not seen, and no pong would be. But it can be written to.
+#[tokio::test(start_paused = true)]
+async fn a3_a_peer_that_leaves_while_a_callback_hangs_with_all_it_may_have_read_ahead_is_found() {
+    let (stack, recorder) = stack("on_message", How::Hangs);
+    let mut client = stack.open().await;
+    // One for the callback, 70,000 bytes read ahead, and one that waits in the pipe.
+    for _ in 0..9 {
+        client.send(&frame(0x82, &[0; 10_000])).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // It is there, and is not held to answer what is behind its own messages.
+    let heartbeats = async {
+        loop {
+            assert_eq!(client.frame().await.unwrap().first, 0x8A);
+        }
+    };
+    let hour = Duration::from_secs(3600);
+    assert!(tokio::time::timeout(hour, heartbeats).await.is_err());
+    assert_eq!(recorder.log(), ["open", "message"]);
+    drop(client);
+    let began = tokio::time::Instant::now();
+    nothing_is_left(&stack).await;
+    assert!(began.elapsed().as_secs() <= 25, "{:?}", began.elapsed());
+    let log = recorder.log();
+    assert_eq!(log.last().unwrap(), "close 1006 Transport unclean");
+}
+
 /// Every callback times every way to leave it.
 #[tokio::test(start_paused = true)]
 async fn a1_a2_a3_whatever_a_callback_does_on_close_is_called_once_and_the_peer_is_told() {
