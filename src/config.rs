@@ -115,3 +115,55 @@ pub(crate) const CONTROL_LANE: usize = 4 * 1024;
 /// `on_error` and `on_close` of such a connection have half of it together: 1 s is short beside
 /// any deadline, and long for what such a callback should do.
 pub(crate) const FORCED: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text that no machine reads rots.
+    #[test]
+    fn the_readme_states_the_defaults() {
+        let c = Config::default();
+        let size = |bytes: usize| format!("{} MiB", bytes / (1024 * 1024));
+        let lines = [
+            format!("| message and frame | {} |", size(c.max_message)),
+            format!(
+                "| fragments of a message | {},{:03} |",
+                c.max_fragments / 1000,
+                c.max_fragments % 1000
+            ),
+            format!(
+                "| control frames from a peer | {} a second |",
+                c.max_control_rate
+            ),
+            format!(
+                "| outgoing queue | {} messages or {} |",
+                c.queue_messages,
+                size(c.queue_bytes)
+            ),
+            format!(
+                "| heartbeat | ping after {} s of silence, {} s to answer |",
+                c.heartbeat.unwrap_or_default().as_secs(),
+                c.pong_timeout.as_secs()
+            ),
+            format!(
+                "| `on_upgrade`, upgrade | {} s |",
+                c.upgrade_timeout.as_secs()
+            ),
+            format!(
+                "| progress of a message or a write | {} s, plus 1 s for each KiB |",
+                c.progress_timeout.as_secs()
+            ),
+            format!("| close timeout | {} s |", c.close_timeout.as_secs()),
+        ];
+        let readme = include_str!("../README.md");
+        for line in &lines {
+            assert!(readme.contains(line), "{line}");
+        }
+        assert_eq!(c.max_frame, c.max_message);
+        let none = [c.max_message_rate.is_none(), c.max_byte_rate.is_none()];
+        assert_eq!(none, [true; 2]);
+        let none = [c.idle_timeout, c.max_lifetime, c.handler_timeout];
+        assert_eq!(none, [None; 3]);
+    }
+}

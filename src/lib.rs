@@ -28,6 +28,9 @@ pub use protocol::Initiator;
 pub use service::{ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
 pub use shutdown::{Drain, Drained, Shutdown};
 
+#[doc = include_str!("../SECURITY.md")]
+pub mod security {}
+
 /// Types that stand in signatures and are seldom named.
 pub mod types {
     pub use crate::driver::{Endpoint, StreamFn};

@@ -16,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod network;
 mod offers;
+mod options;
 mod resources;
 mod stack;
 mod support;
