@@ -968,4 +968,138 @@ mod tests {
             assert_eq!(pieces.collect::<Vec<_>>(), whole, "by {size}");
         }
     }
+
+    /// A session in each phase; what has ended was ended by our own close.
+    fn in_phase(phase: Phase) -> Peer {
+        let mut peer = Peer::new();
+        match phase {
+            Phase::Open => {}
+            Phase::Finishing => {
+                peer.session.leave(normal(), Initiator::Shutdown);
+            }
+            _ => peer
+                .session
+                .close(normal(), Initiator::Application, peer.now),
+        }
+        if matches!(phase, Phase::Awaiting | Phase::Draining | Phase::Dead) {
+            assert_eq!(peer.written(), b"\x88\x02\x03\xE8");
+        }
+        if matches!(phase, Phase::Draining | Phase::Dead) {
+            peer.feed(&frame(0x88, b"\x03\xE8"));
+        }
+        if phase == Phase::Dead {
+            peer.after(5);
+        }
+        assert_eq!(peer.session.phase(), phase);
+        peer
+    }
+
+    /// Every phase times everything that can happen: where it leads, and that it leads nowhere
+    /// else. What was decided first stands, and at most one Close frame is written.
+    #[test]
+    fn every_event_in_every_phase_leads_where_the_table_says() {
+        use Phase::*;
+        type Act = fn(&mut Peer);
+        let all = [Open, Finishing, Closing, Awaiting, Draining, Dead];
+        let table: [(&str, Act, [Phase; 6]); 12] = [
+            (
+                "the peer closes",
+                |peer| drop(peer.feed(&frame(0x88, b"\x03\xE9"))),
+                [Finishing, Finishing, Closing, Draining, Draining, Dead],
+            ),
+            (
+                "the peer breaks the protocol",
+                |peer| drop(peer.feed(&frame(0x83, b""))),
+                [Finishing, Finishing, Closing, Draining, Draining, Dead],
+            ),
+            (
+                "the peer sends a message",
+                |peer| drop(peer.feed(&frame(0x81, b"a"))),
+                [Open, Finishing, Closing, Awaiting, Draining, Dead],
+            ),
+            (
+                "the input ends",
+                |peer| peer.session.end_of_input(peer.now),
+                [Finishing, Finishing, Closing, Draining, Draining, Dead],
+            ),
+            (
+                "the transport fails",
+                |peer| peer.session.failed(io::ErrorKind::BrokenPipe.into()),
+                [Dead; 6],
+            ),
+            (
+                "the application closes",
+                |peer| {
+                    let frame = CloseFrame::known(CloseCode::POLICY, "");
+                    peer.session.close(frame, Initiator::Application, peer.now);
+                },
+                [Closing, Closing, Closing, Awaiting, Draining, Dead],
+            ),
+            (
+                "the application has finished",
+                |peer| peer.session.finished(peer.now),
+                [Open, Closing, Closing, Awaiting, Draining, Dead],
+            ),
+            (
+                "the server goes down",
+                |peer| {
+                    let frame = CloseFrame::known(CloseCode::RESTART, "");
+                    peer.session.leave(frame, Initiator::Shutdown);
+                },
+                [Finishing, Finishing, Closing, Awaiting, Draining, Dead],
+            ),
+            ("the server is down", |peer| peer.session.abort(), [Dead; 6]),
+            (
+                "all is written",
+                |peer| drop(peer.written()),
+                [Open, Finishing, Awaiting, Awaiting, Draining, Dead],
+            ),
+            (
+                "five seconds pass",
+                |peer| peer.after(5),
+                [Open, Finishing, Closing, Dead, Dead, Dead],
+            ),
+            (
+                "the socket takes nothing for half a minute",
+                |peer| {
+                    peer.session.blocked(peer.now);
+                    peer.after(30);
+                },
+                [Dead, Dead, Dead, Dead, Dead, Dead],
+            ),
+        ];
+        for (what, act, expected) in table {
+            for (from, to) in all.into_iter().zip(expected) {
+                let mut peer = in_phase(from);
+                let before = peer.ended();
+                act(&mut peer);
+                assert_eq!(peer.session.phase(), to, "{what} in {from:?}");
+                if from != Open {
+                    let (code, initiator, _) = peer.ended();
+                    assert_eq!(
+                        (code, initiator),
+                        (before.0, before.1),
+                        "{what} in {from:?}"
+                    );
+                }
+                // From there it goes on to its end, and says Close once at the most.
+                let mut written = peer.written();
+                peer.session.finished(peer.now);
+                written.extend(peer.written());
+                for _ in 0..3 {
+                    peer.after(60);
+                    written.extend(peer.written());
+                }
+                let closes = written.windows(2).filter(|w| w[0] == 0x88).count();
+                let more = match from {
+                    Awaiting | Draining | Dead => 0,
+                    _ => 1,
+                };
+                assert!(closes <= more, "{what} in {from:?}: {written:x?}");
+                if from != Open || to != Open {
+                    assert_eq!(peer.session.phase(), Dead, "{what} in {from:?}");
+                }
+            }
+        }
+    }
 }
