@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::FORCED;
 use crate::jitter;
@@ -168,11 +168,16 @@ impl Drain {
             members.all.values().cloned().collect::<Vec<_>>()
         };
         let count = all.len();
-        let deadline = Instant::now() + self.deadline;
         tracing::info!(connections = count, deadline = ?self.deadline, "draining");
-        let done = timeout_at(deadline, async {
-            self.tell(all).await;
-            self.state.empty().await;
+        let done = timeout(self.deadline, async {
+            let (mut telling, mut told) = (pin!(self.tell(all)), false);
+            let mut empty = pin!(self.state.empty());
+            poll_fn(|cx| {
+                told = told || telling.as_mut().poll(cx).is_ready();
+                // They may all leave before they are told to.
+                empty.as_mut().poll(cx)
+            })
+            .await;
         });
         let forced = match done.await {
             Ok(()) => Vec::new(),
@@ -211,13 +216,11 @@ impl Drain {
         let share = window / count;
         // A hash map's order is one of chance.
         for (i, member) in (0..count).zip(all) {
-            let at = began + share * i + jitter::up_to(share);
+            let at = share.saturating_mul(i).saturating_add(jitter::up_to(share));
+            let wait = at.saturating_sub(began.elapsed());
             // Below that, tokio's clock rounds up.
-            if at.saturating_duration_since(Instant::now()) >= Duration::from_millis(1) {
-                if self.state.lock().all.is_empty() {
-                    return;
-                }
-                sleep_until(at).await;
+            if wait >= Duration::from_millis(1) {
+                sleep(wait).await;
             }
             if let Some(member) = member.upgrade() {
                 member.leave(self.frame.clone());
@@ -414,6 +417,21 @@ mod tests {
         assert!((0.15..=0.21).contains(&many), "{many}");
         let short = last(told(|shutdown| shutdown.drain(Duration::from_millis(400))).await);
         assert!((0.05..=0.11).contains(&short), "{short}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a15_no_duration_is_too_long() {
+        let shutdown = Shutdown::new();
+        let peer = Arc::<Peer>::default();
+        let tracked: Vec<_> = (0..3).map(|_| track(&shutdown, &peer)).collect();
+        let drain = shutdown.drain(Duration::MAX).spread(Duration::MAX);
+        let draining = tokio::spawn(drain.into_future());
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(!draining.is_finished());
+        drop(tracked);
+        assert_eq!(draining.await.unwrap().closed(), 3);
+        let again = shutdown.drain(Duration::MAX).await;
+        assert_eq!(again.forced(), 0);
     }
 
     #[tokio::test(start_paused = true)]
