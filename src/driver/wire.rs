@@ -35,7 +35,11 @@ pub(crate) struct Wire<IO> {
     armed: Option<Moment>,
     /// Until when the application may run after the end.
     grace: Option<Moment>,
-    patience: Patience,
+    /// Until when a callback may take that has a timeout.
+    patience: Option<Moment>,
+    /// The callback has a timeout, which counts from when it is first seen to wait: the clock is
+    /// not read for those that do not.
+    fresh: bool,
     /// Until when `on_error` and `on_close` may, once a shutdown has come to its deadline.
     forced: Option<Moment>,
     /// Only those two are left to be called.
@@ -63,15 +67,6 @@ pub(crate) struct Wire<IO> {
     eof: bool,
     handled: u32,
     reads: u32,
-}
-
-/// How long a callback may take while its connection is open.
-#[derive(Clone, Copy)]
-enum Patience {
-    Endless,
-    /// Counts from when it is first seen to wait: the clock is not read for those that do not.
-    Fresh,
-    Until(Moment),
 }
 
 /// What a callback that is pending has to know.
@@ -107,7 +102,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             sleep: Box::pin(tokio::time::sleep_until(started)),
             armed: None,
             grace: None,
-            patience: Patience::Endless,
+            patience: None,
+            fresh: false,
             forced: None,
             limited: false,
             started: started.into_std(),
@@ -147,6 +143,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             return Poll::Pending;
         }
         self.full = false;
+        // Or it would be due, and acted upon by nobody.
+        self.patience = None;
         if self.delivered {
             if let Some(message) = self.shared.next_delivered() {
                 self.handled += 1;
@@ -169,9 +167,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     /// Everything but the application, while one of its callbacks is pending.
     pub(crate) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Beside> {
-        if let (Patience::Fresh, Some(timeout)) = (self.patience, self.config.handler_timeout) {
-            self.look_at_clock();
-            self.patience = Patience::Until(self.now + timeout);
+        if self.fresh {
+            self.fresh = false;
+            if let Some(timeout) = self.config.handler_timeout {
+                self.look_at_clock();
+                self.patience = Some(self.now + timeout);
+            }
         }
         loop {
             self.take_signals();
@@ -197,8 +198,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             if self.grace.is_some_and(|grace| grace <= self.now) {
                 return Poll::Ready(Beside::Abandon);
             }
-            if self.is_impatient() {
-                self.patience = Patience::Endless;
+            if self.patience.is_some_and(|until| until <= self.now) {
                 return Poll::Ready(Beside::Late);
             }
             again |= self.tell_end(cx);
@@ -250,14 +250,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// The callback that comes next has the handler timeout, if there is one.
     #[inline]
     pub(crate) fn be_patient(&mut self) {
-        self.patience = Patience::Fresh;
+        (self.patience, self.fresh) = (None, true);
     }
 
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
         self.look_at_clock();
         self.limited = true;
-        self.patience = Patience::Endless;
+        (self.patience, self.fresh) = (None, false);
         let until = self.now + self.config.close_timeout;
         self.grace = Some(self.forced.map_or(until, |forced| forced.min(until)));
     }
@@ -439,11 +439,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         if self.armed.is_some_and(|armed| armed <= self.now) {
             self.armed = None;
         }
-        let patience = match self.patience {
-            Patience::Until(until) => Some(until),
-            Patience::Endless | Patience::Fresh => None,
-        };
-        let deadlines = [self.session.deadline(), self.grace, patience];
+        let deadlines = [self.session.deadline(), self.grace, self.patience];
         let Some(next) = deadlines.into_iter().flatten().min() else {
             return false;
         };
@@ -465,10 +461,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             }
         }
         false
-    }
-
-    fn is_impatient(&self) -> bool {
-        matches!(self.patience, Patience::Until(until) if until <= self.now)
     }
 
     #[inline]

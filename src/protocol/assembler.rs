@@ -75,10 +75,17 @@ pub(crate) struct Assembler {
     frame: Option<Frame>,
     /// The data message that is arriving.
     message: Option<Partial>,
-    /// The payload of an unfinished control frame; at most 125 bytes.
-    control: Vec<u8>,
+    /// The payload of a control frame. Boxed: they are short and rare, connections many.
+    control: Option<Box<Control>>,
     /// If messages may be compressed.
     deflate: Option<Box<Inbound>>,
+}
+
+#[derive(Debug)]
+struct Control {
+    /// As much as there may be (§5.5).
+    bytes: [u8; 125],
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -203,7 +210,7 @@ impl Assembler {
             head_len: 0,
             frame: None,
             message: None,
-            control: Vec::new(),
+            control: None,
             deflate: None,
         }
     }
@@ -331,7 +338,11 @@ impl Assembler {
                 Data::Text(text) => text.held(),
                 Data::Binary(bytes) => bytes.capacity(),
             });
-        message + self.control.capacity()
+        message
+            + self
+                .control
+                .as_ref()
+                .map_or(0, |control| control.bytes.len())
     }
 
     /// Lets go of everything that has arrived of an unfinished message.
@@ -428,7 +439,17 @@ impl Assembler {
         let piece = &mut rest[..n];
         frame.mask = unmask(piece, frame.mask);
         if frame.opcode.is_control() {
-            self.control.extend_from_slice(piece);
+            let control = self.control.get_or_insert_with(|| {
+                Box::new(Control {
+                    bytes: [0; 125],
+                    len: 0,
+                })
+            });
+            // The header was refused if it said more.
+            if let Some(rest) = control.bytes.get_mut(control.len..control.len + n) {
+                rest.copy_from_slice(piece);
+                control.len += n;
+            }
         } else if let Some(message) = &mut self.message {
             let room = self.limits.max_message - message.data.len();
             message.push(piece, frame.expected(room), room)?;
@@ -447,10 +468,13 @@ impl Assembler {
         let Some(frame) = self.frame.take() else {
             return Ok(None);
         };
+        let control = frame.opcode.is_control().then(|| self.control.take());
+        let control = control.flatten();
+        let control = control.as_ref().map_or(&[][..], |c| &c.bytes[..c.len]);
         Ok(match frame.opcode {
-            OpCode::Ping => Some(Received::Ping(std::mem::take(&mut self.control).into())),
-            OpCode::Pong => Some(Received::Pong(std::mem::take(&mut self.control).into())),
-            OpCode::Close => Some(Received::Close(close(&std::mem::take(&mut self.control))?)),
+            OpCode::Ping => Some(Received::Ping(Bytes::copy_from_slice(control))),
+            OpCode::Pong => Some(Received::Pong(Bytes::copy_from_slice(control))),
+            OpCode::Close => Some(Received::Close(close(control)?)),
             _ if frame.fin => match self.message.take() {
                 Some(mut message) => {
                     message.complete(&mut self.deflate, self.limits.max_message)?;

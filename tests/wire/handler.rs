@@ -154,6 +154,32 @@ async fn a3_a_callback_has_the_handler_timeout_where_there_is_one() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a3_the_handler_timeout_counts_for_each_message_anew_and_not_in_between() {
+    #[derive(Clone)]
+    struct Slow;
+    impl WebSocketHandler for Slow {
+        async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            conn.send(message).await?;
+            Ok(())
+        }
+    }
+    let stack = Stack::new(Slow);
+    let timeout = Duration::from_secs(7);
+    let stack = stack.with(|layer| layer.handler_timeout(timeout).heartbeat(None));
+    let mut client = stack.open().await;
+    for pause in [0, 1, 15] {
+        client.send(&text("a").repeat(3)).await;
+        for _ in 0..3 {
+            client.expect(0x81, b"a").await;
+        }
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+    }
+    client.send(&close(1000, "")).await;
+    client.expect_close(Some(1000)).await;
+}
+
 /// Nobody reads then, so its end is not seen, and no pong would be. But it can be written to.
 #[tokio::test(start_paused = true)]
 async fn a3_a_peer_that_leaves_while_a_callback_hangs_with_all_it_may_have_read_ahead_is_found() {
