@@ -42,8 +42,8 @@ pub(crate) struct Info {
     pub(crate) rest: Box<str>,
     pub(crate) protocol: Option<Box<str>>,
     pub(crate) peer: Option<SocketAddr>,
-    /// The same, or who is behind a trusted proxy.
-    pub(crate) client: Option<IpAddr>,
+    /// Who is behind the peer, if that is a trusted proxy.
+    pub(crate) client: Option<Box<IpAddr>>,
 }
 
 impl Connection {
@@ -158,7 +158,9 @@ impl Connection {
     /// The client's address: of the peer, or, if that is one of the layer's
     /// [trusted proxies](crate::WebSocketLayer::trusted_proxies), what the proxy says.
     pub fn client_ip(&self) -> Option<IpAddr> {
-        self.shared.info.client
+        let info = &self.shared.info;
+        let behind = info.client.as_deref().copied();
+        behind.or_else(|| Some(info.peer?.ip().to_canonical()))
     }
 
     /// Its name in logs, and a key for maps.

@@ -67,8 +67,9 @@ impl Gate {
         self.most_per_ip
     }
 
-    /// Lets a connection of `client` in; `None` without an error: nobody is counted.
-    pub(super) fn enter(&self, client: Option<IpAddr>) -> Result<Option<Permit>, Full> {
+    /// Lets a connection of `client` in; `None` without an error: nobody is counted. Boxed, since
+    /// most are not.
+    pub(super) fn enter(&self, client: Option<IpAddr>) -> Result<Option<Box<Permit>>, Full> {
         if self.most.is_none() && self.most_per_ip.is_none() {
             return Ok(None);
         }
@@ -93,10 +94,10 @@ impl Gate {
             }
         }
         open.count += 1;
-        Ok(Some(Permit {
+        Ok(Some(Box::new(Permit {
             open: self.open.clone(),
             client: client.map(|(client, _)| client),
-        }))
+        })))
     }
 }
 

@@ -107,7 +107,7 @@ struct Admission {
     runtime: runtime::Handle,
     peer: Option<SocketAddr>,
     client: Option<IpAddr>,
-    permit: Option<Permit>,
+    permit: Option<Box<Permit>>,
 }
 
 impl Admission {
@@ -116,11 +116,11 @@ impl Admission {
             return Err(draining(parts.version));
         }
         let peer = options.peer.and_then(|find| find(&parts));
-        let client = peer.map(|peer| match &options.proxies {
-            Some(proxies) => proxies.client(peer.ip(), &parts.headers),
-            None => peer.ip().to_canonical(),
-        });
-        let permit = options.gate.enter(client).map_err(|full| {
+        let client = peer
+            .zip(options.proxies.as_ref())
+            .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));
+        let address = client.or(peer.map(|peer| peer.ip()));
+        let permit = options.gate.enter(address).map_err(|full| {
             let (status, text) = match full {
                 Full::InAll => (
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -252,7 +252,7 @@ async fn upgrade<E: Endpoint>(
         path = request.uri.path(),
         peer = peer.map(tracing::field::display),
         http = ?request.version,
-        client = client.filter(|_| options.proxies.is_some()).map(tracing::field::display),
+        client = client.map(tracing::field::display),
         protocol = offer.selected.as_deref(),
     );
     span.follows_from(Span::current());
@@ -268,7 +268,7 @@ async fn upgrade<E: Endpoint>(
         mount: options.mount.as_str().clone(),
         protocol: offer.selected.map(String::into_boxed_str),
         peer,
-        client,
+        client: client.map(Box::new),
     };
     let config = options.config.clone();
     let shared = Arc::new(Shared::new(config.clone(), info, agreed));
@@ -293,7 +293,7 @@ struct Held {
     #[expect(dead_code, reason = "dropping it is what counts")]
     tracked: Tracked,
     #[expect(dead_code, reason = "dropping it is what counts")]
-    permit: Option<Permit>,
+    permit: Option<Box<Permit>>,
 }
 
 #[expect(
