@@ -212,6 +212,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// Everything but the application, until the connection is `closed`, or else done with.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>, closed: bool) -> Poll<()> {
         self.grace = None;
+        // A callback that failed for the end has left it.
+        self.patience = None;
         loop {
             self.take_signals();
             // What still comes is looked at for a Close frame and dropped.

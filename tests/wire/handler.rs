@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tower_websocket::{CloseEvent, Connection, Error, Message, Result, WebSocketHandler};
+use tower_websocket::{
+    CloseCode, CloseEvent, Connection, Error, Message, Result, WebSocketHandler,
+};
 
 use crate::support::*;
 
@@ -62,7 +64,7 @@ fn stack(callback: &'static str, how: How) -> (Stack<Faulty>, Recorder) {
     (Stack::new(handler), recorder)
 }
 
-async fn nothing_is_left(stack: &Stack<Faulty>) {
+async fn nothing_is_left<H: WebSocketHandler>(stack: &Stack<H>) {
     within(async {
         while stack.shutdown.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -178,6 +180,42 @@ async fn a3_the_handler_timeout_counts_for_each_message_anew_and_not_in_between(
     }
     client.send(&close(1000, "")).await;
     client.expect_close(Some(1000)).await;
+}
+
+/// A `send` that fails since the connection was closed ends the callback, and nobody is told.
+#[tokio::test(start_paused = true)]
+async fn a3_the_handler_timeout_is_void_when_a_callback_fails_for_the_end() {
+    #[derive(Clone)]
+    struct Sends;
+    impl WebSocketHandler for Sends {
+        async fn on_message(&mut self, conn: &mut Connection, _: Message) -> Result {
+            let sender = conn.sender();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                sender.close(CloseCode::NORMAL, "")
+            });
+            loop {
+                conn.send(vec![0; 10_000]).await?;
+            }
+        }
+    }
+    let stack = Stack::new(Sends);
+    let timeout = Duration::from_secs(2);
+    let stack = stack.with(|layer| layer.handler_timeout(timeout).heartbeat(None));
+    let mut client = stack.open().await;
+    client.send(&text("a")).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let close = loop {
+        let received = client.frame().await.unwrap();
+        if received.first == 0x88 {
+            break received;
+        }
+    };
+    assert_eq!(close.payload, 1000u16.to_be_bytes());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    client.send(&frame(0x88, &close.payload)).await;
+    assert_eq!(client.frame().await, None);
+    nothing_is_left(&stack).await;
 }
 
 /// Nobody reads then, so its end is not seen, and no pong would be. But it can be written to.
