@@ -348,6 +348,14 @@ impl Shared {
         .await;
     }
 
+    /// Gives the signal for what was asked before the driver was there: [`aborted`](Self::aborted),
+    /// that stood in for it, has taken the first one.
+    pub(crate) fn ask_again(&self) {
+        if self.queue().asked.is_some() {
+            self.signal(ASKED);
+        }
+    }
+
     /// What messages are compressed with.
     pub(crate) fn agreed(&self) -> Option<Agreed> {
         self.deflate.as_ref().map(|deflate| deflate.agreed())

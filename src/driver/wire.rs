@@ -82,6 +82,7 @@ pub(crate) enum Beside {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     pub(crate) fn new(io: IO, shared: Arc<Shared>, config: Arc<Config>) -> Self {
         let started = tokio::time::Instant::now();
+        shared.ask_again();
         let mut session = Session::new(config.clone());
         if let Some(agreed) = shared.agreed() {
             session.set_deflate(agreed);

@@ -165,3 +165,29 @@ async fn a11_a_handshake_that_meets_a_shutdown_is_refused() {
         client.end_of_body().await;
     }
 }
+
+/// The response is under way, and the pipe is full; then the drain begins.
+#[tokio::test(start_paused = true)]
+async fn a11_a_connection_whose_101_is_still_being_written_is_told_too() {
+    let (stack, recorder) = Stack::recorded();
+    let (client, server) = tokio::io::duplex(64);
+    tokio::spawn(serve_http1(server, stack.layer.layer(plain())));
+    let mut client = Client::new(client);
+    client.send(HANDSHAKE.as_bytes()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stack.shutdown.connections(), 1);
+    assert!(recorder.log().is_empty());
+    let shutdown = stack.shutdown.clone();
+    let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(client.head().await.status, 101);
+    let close_frame = client.frame().await.expect("a Close frame");
+    assert_eq!(close_frame.payload[..2], 1001u16.to_be_bytes());
+    client.send(&close(1001, "")).await;
+    client.end().await;
+    assert_eq!(draining.await.unwrap().forced(), 0);
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1001 Shutdown clean"
+    );
+}
