@@ -13,6 +13,8 @@ pub(crate) struct Liveness {
     last_received: Moment,
     /// Of either direction.
     last_message: Moment,
+    /// What is being written is more than pings and pongs.
+    sending: bool,
     /// The payload of the ping that waits for its pong.
     ping: Option<[u8; 4]>,
     pings: u32,
@@ -60,6 +62,7 @@ impl Liveness {
             timers,
             last_received: Moment::START,
             last_message: Moment::START,
+            sending: false,
             ping: None,
             pings: 0,
             reading: None,
@@ -99,7 +102,7 @@ impl Liveness {
         self.reading = None;
     }
 
-    /// A message came or went.
+    /// A message arrived.
     #[inline]
     pub(crate) fn message(&mut self, now: Moment) {
         self.last_message = now;
@@ -111,6 +114,12 @@ impl Liveness {
             self.ping = None;
             self.timers.stop(Timer::Pong);
         }
+    }
+
+    /// Messages are about to be written.
+    #[inline]
+    pub(crate) fn sending(&mut self) {
+        self.sending = true;
     }
 
     /// The socket takes no more for now.
@@ -126,7 +135,9 @@ impl Liveness {
     /// The socket took `n` bytes.
     #[inline]
     pub(crate) fn wrote(&mut self, n: usize, now: Moment) {
-        self.last_message = now;
+        if self.sending {
+            self.last_message = now;
+        }
         if let Some(writing) = &mut self.writing {
             self.last_room = Some(now);
             writing.add(n);
@@ -140,6 +151,7 @@ impl Liveness {
     /// All that was to be written is written.
     #[inline]
     pub(crate) fn flushed(&mut self) {
+        self.sending = false;
         if self.writing.take().is_some() {
             self.timers.stop(Timer::Send);
         }
@@ -450,7 +462,12 @@ mod tests {
         let mut live = Liveness::new(&config);
         live.message(at(5));
         assert_eq!(live.due(at(10), false, &config), None);
+        live.sending();
         live.wrote(1, at(14));
+        live.flushed();
+        // A ping or a pong.
+        live.wrote(1, at(15));
+        live.flushed();
         assert_eq!(live.due(at(15), false, &config), None);
         assert_eq!(live.due(at(24), false, &config), Some(Due::Idle));
     }

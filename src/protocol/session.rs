@@ -220,6 +220,9 @@ impl Session {
             batch.set_control(self.lane.take());
         }
         writer.take(batch);
+        if batch.has_messages() {
+            self.live.sending();
+        }
         if self.phase == Phase::Closing && batch.is_empty() {
             if let Some(ending) = &mut self.ending {
                 let mut bytes = Vec::new();

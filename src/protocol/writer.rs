@@ -166,6 +166,12 @@ impl Batch {
         self.control.is_empty() && self.head.is_empty() && self.parts.is_empty()
     }
 
+    /// Whether there is more in it than control frames.
+    #[inline]
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.head.is_empty() || !self.parts.is_empty()
+    }
+
     /// What is to be written next, if that is one piece.
     #[inline]
     pub(crate) fn single(&self) -> Option<&[u8]> {

@@ -220,6 +220,35 @@ async fn every_timeout_can_be_set() {
     assert_eq!((close.first, began.elapsed().as_secs()), (0x88, 1));
 }
 
+/// Heartbeats are no messages, in whichever direction they go.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_whose_peer_answers_heartbeats_is_idle() {
+    let (stack, recorder) = Stack::recorded();
+    let stack = stack.with(|layer| layer.idle_timeout(Duration::from_secs(90)));
+    let mut client = stack.open().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    client.send(&text("a")).await;
+    client.expect(0x81, b"a").await;
+    let began = tokio::time::Instant::now();
+    let mut pings = 0;
+    let close = loop {
+        let received = client.frame().await.unwrap();
+        if received.first != 0x89 {
+            break received;
+        }
+        pings += 1;
+        client.send(&frame(0x8A, &received.payload)).await;
+    };
+    assert_eq!(close.payload[..2], 1001u16.to_be_bytes());
+    assert_eq!((pings, began.elapsed().as_secs()), (4, 90));
+    client.send(&frame(0x88, &close.payload[..2])).await;
+    client.end().await;
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1001 Timeout clean"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn n4_the_queue_is_as_long_as_it_was_set() {
     let layer = WebSocketLayer::from_fn("/ws", |conn: Connection| async move {
