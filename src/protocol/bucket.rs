@@ -54,9 +54,13 @@ impl Bucket {
 
     /// Nothing was read from `since` until `now`: what the peer has sent meanwhile comes in one
     /// go, and that is not its haste.
+    ///
+    /// Pauses in quick succession are one: what piled up in the first may take as many rounds as
+    /// the application has messages of it.
     pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
+        let before = self.excused.filter(|excuse| since <= excuse.until);
         self.excused = Some(Excuse {
-            since,
+            since: before.map_or(since, |excuse| excuse.since.min(since)),
             until: now + CATCH_UP,
         });
     }
@@ -117,6 +121,23 @@ mod tests {
         bucket.excuse(at(1000), at(11_000));
         assert!((0..10).all(|_| bucket.take(1, at(12_001))));
         assert!(!bucket.take(1, at(12_001)));
+    }
+
+    #[test]
+    fn what_piled_up_is_still_excused_when_reading_it_has_more_pauses() {
+        let mut bucket = Bucket::new(10, 10);
+        bucket.excuse(at(1000), at(11_000));
+        for i in 0..110 {
+            assert!(bucket.take(1, at(11_000 + i)), "{i}");
+            bucket.excuse(at(11_000 + i), at(11_001 + i));
+        }
+        assert!((0..9).any(|_| !bucket.take(1, at(11_110))));
+        // A pause long after the first has its own.
+        let mut bucket = Bucket::new(10, 10);
+        bucket.excuse(at(1000), at(11_000));
+        bucket.excuse(at(12_001), at(12_002));
+        assert!((0..10).all(|_| bucket.take(1, at(12_002))));
+        assert!(!bucket.take(1, at(12_002)));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use http::Request;
 use hyper::body::Incoming;
 use tower::Layer;
 use tower::util::MapRequestLayer;
-use tower_websocket::{Connection, TrustedProxies, WebSocketLayer};
+use tower_websocket::{
+    Connection, Message, Result, TrustedProxies, WebSocketHandler, WebSocketLayer,
+};
 
 use crate::support::*;
 
@@ -144,6 +146,34 @@ async fn a_peer_that_sends_faster_than_the_limit_is_closed_with_1008() {
         panic!("100 messages at once passed");
     });
     assert_eq!(within(flood).await.unwrap()[..2], 1008u16.to_be_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_at_the_full_rate_is_not_closed_because_the_application_was_busy() {
+    #[derive(Clone)]
+    struct Busy(u64);
+    impl WebSocketHandler for Busy {
+        async fn on_message(&mut self, conn: &mut Connection, _: Message) -> Result {
+            let busy = std::mem::replace(&mut self.0, 1);
+            tokio::time::sleep(Duration::from_millis(busy)).await;
+            conn.send("ok").await?;
+            Ok(())
+        }
+    }
+    let stack = Stack::new(Busy(5000)).with(|layer| layer.max_messages_per_second(10));
+    // As much as a socket may hold, so that the peer is never held up.
+    let (client, server) = tokio::io::duplex(16 << 20);
+    tokio::spawn(serve_http1(server, stack.layer.layer(plain())));
+    let mut client = Client::new(client);
+    client.handshake().await;
+    for _ in 0..60 {
+        // Two of them are more than is read ahead.
+        client.send(&frame(0x82, &[0; 60_000])).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for _ in 0..60 {
+        client.expect(0x81, b"ok").await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
