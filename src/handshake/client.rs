@@ -123,6 +123,10 @@ impl TrustedProxies {
 
 /// The addresses behind `for` in the elements of a `Forwarded` line (RFC 7239 §4), in one pass.
 fn elements(line: &[u8]) -> Vec<Option<IpAddr>> {
+    if !is_whole(line) {
+        // A client that begins a quoted string makes what the proxy appends a part of it.
+        return vec![None];
+    }
     line.split(separator(b','))
         .map(|element| {
             let pairs = element.split(separator(b';')).map(<[u8]>::trim_ascii);
@@ -143,12 +147,33 @@ fn elements(line: &[u8]) -> Vec<Option<IpAddr>> {
 
 /// Whether a byte is `wanted`, and not inside a quoted string.
 fn separator(wanted: u8) -> impl FnMut(&u8) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
+    let mut quotes = Quotes::default();
     move |b| {
-        let (inside, literal) = (quoted, escaped);
-        escaped = inside && !literal && *b == b'\\';
-        quoted ^= *b == b'"' && !literal;
+        let inside = quotes.quoted;
+        quotes.pass(*b);
         !inside && *b == wanted
+    }
+}
+
+/// Whether every quoted string in `line` ends in it.
+fn is_whole(line: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    line.iter().for_each(|b| quotes.pass(*b));
+    !quotes.quoted
+}
+
+/// Where a quoted string begins and ends (RFC 9110 §5.6.4).
+#[derive(Default)]
+struct Quotes {
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    fn pass(&mut self, b: u8) {
+        let literal = self.escaped;
+        self.escaped = self.quoted && !literal && b == b'\\';
+        self.quoted ^= b == b'"' && !literal;
     }
 }
 
@@ -248,6 +273,10 @@ mod tests {
             ("for=1.2.3.4;for=6.6.6.6", "10.0.0.1"),
             ("for=1.2.3.4, for=\"6.6.6.6", "10.0.0.1"),
             ("", "10.0.0.1"),
+            // The client has begun a string, so that what the proxy appends is inside of it.
+            ("for=6.6.6.6;x=\", for=1.2.3.4", "10.0.0.1"),
+            ("for=6.6.6.6;x=\"\\, for=1.2.3.4", "10.0.0.1"),
+            ("for=6.6.6.6, x=\", for=\"[2001:db8::1]\"", "10.0.0.1"),
         ];
         for (line, client) in rows {
             let found = proxies.client(ip("10.0.0.1"), &headers(&[("forwarded", line)]));
