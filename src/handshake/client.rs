@@ -68,8 +68,7 @@ impl TrustedProxies {
     {
         let networks = networks.into_iter().filter_map(|entry| {
             let entry = entry.as_ref();
-            let network = entry.parse().ok();
-            let network = network.or_else(|| Some(entry.parse::<IpAddr>().ok()?.into()));
+            let network = network(entry.trim());
             if network.is_none() {
                 tracing::error!(
                     "{entry:?} is no address and no network, such as 10.0.0.0/8: no proxy is \
@@ -118,6 +117,23 @@ impl TrustedProxies {
         self.networks
             .iter()
             .any(|network| network.contains(&address))
+    }
+}
+
+/// An address or a network. IPv4 that is written as IPv6, as a socket for both tells it, is IPv4:
+/// so is what it is compared with.
+fn network(entry: &str) -> Option<IpNet> {
+    if let Ok(address) = entry.parse::<IpAddr>() {
+        return Some(address.to_canonical().into());
+    }
+    let network = entry.parse::<IpNet>().ok()?;
+    let mapped = match network.addr().to_canonical() {
+        v4 @ IpAddr::V4(_) => network.prefix_len().checked_sub(96).map(|len| (v4, len)),
+        IpAddr::V6(_) => None,
+    };
+    match (network, mapped) {
+        (IpNet::V6(_), Some((v4, len))) => IpNet::new(v4, len).ok(),
+        _ => Some(network),
     }
 }
 
@@ -292,5 +308,22 @@ mod tests {
         assert_eq!(found, ip("1.1.1.1"));
         let proxies = TrustedProxies::x_forwarded_for(["10.0.0.1", "no address"]);
         assert_eq!(proxies.client(peer, &headers(&lines)), ip("2.2.2.2"));
+    }
+
+    #[test]
+    fn r1_an_entry_means_the_same_however_it_is_written() {
+        let entries = [
+            "::ffff:10.0.0.1",
+            " 10.0.0.2",
+            "::ffff:10.1.0.0/112",
+            "10.2.9.9/16",
+        ];
+        let proxies = TrustedProxies::x_forwarded_for(entries);
+        for trusted in ["10.0.0.1", "10.0.0.2", "10.1.255.9", "10.2.0.1"] {
+            assert!(proxies.trusts(ip(trusted)), "{trusted}");
+        }
+        for other in ["10.0.0.3", "10.3.0.1", "10.4.0.1", "::1"] {
+            assert!(!proxies.trusts(ip(other)), "{other}");
+        }
     }
 }
