@@ -197,7 +197,11 @@ impl Data {
 fn reserve(bytes: &mut Vec<u8>, additional: usize, expected: usize) {
     let needed = bytes.len() + additional;
     if needed > bytes.capacity() {
-        let goal = grown(bytes.capacity(), needed, bytes.len() + expected);
+        let goal = grown(
+            bytes.capacity(),
+            needed,
+            bytes.len().saturating_add(expected),
+        );
         bytes.reserve_exact(goal - bytes.len());
     }
 }

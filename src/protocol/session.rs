@@ -88,7 +88,7 @@ impl Rates {
         }
         let messages = config.max_message_rate.map(u64::from);
         // A message that is not too large must not be too fast either, nor a read of it.
-        let whole = (config.max_message + SCRATCH) as u64;
+        let whole = config.max_message.saturating_add(SCRATCH) as u64;
         Some(Box::new(Self {
             messages: messages.map(|rate| Bucket::new(rate, rate)),
             bytes: config.max_byte_rate.map(|rate| Bucket::new(rate, whole)),

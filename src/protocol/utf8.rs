@@ -43,7 +43,7 @@ impl TextBuilder {
             let goal = grown(
                 self.text.capacity(),
                 self.text.len() + bytes.len(),
-                self.text.len() + expected,
+                self.text.len().saturating_add(expected),
             );
             self.text.reserve_exact(goal - self.text.len());
         }

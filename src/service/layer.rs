@@ -170,7 +170,8 @@ impl<E> WebSocketLayer<E> {
     /// message in pieces of 1 KiB passes, a flood of fragments is closed with 1008.
     #[must_use]
     pub fn max_fragments(self, fragments: u32) -> Self {
-        self.config(|config| config.max_fragments = fragments)
+        // A message has one at least.
+        self.config(|config| config.max_fragments = fragments.max(1))
     }
 
     /// Subprotocols that the application speaks, the preferred first. The first one that the
@@ -302,10 +303,11 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// Silence after which a ping is sent. Default 20 s, since proxies drop connections that
-    /// are silent for 30 to 60 s. `None` sends none.
+    /// are silent for 30 to 60 s. `None`, or zero, sends none.
     #[must_use]
     pub fn heartbeat(self, silence: impl Into<Option<Duration>>) -> Self {
-        let silence = silence.into();
+        // After no silence at all, the next would be due before the first is out.
+        let silence = silence.into().filter(|silence| !silence.is_zero());
         self.config(|config| config.heartbeat = silence)
     }
 

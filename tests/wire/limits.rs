@@ -279,6 +279,52 @@ async fn an_idle_connection_whose_peer_answers_heartbeats_is_idle() {
     );
 }
 
+/// Whatever is set, nothing panics and nothing spins.
+#[tokio::test(start_paused = true)]
+async fn the_largest_values_are_no_limits_and_the_smallest_do_no_harm() {
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| {
+        let longest = Duration::MAX;
+        layer
+            .max_message_size(usize::MAX)
+            .max_fragments(u32::MAX)
+            .max_control_frames_per_second(u32::MAX)
+            .max_messages_per_second(u32::MAX)
+            .max_bytes_per_second(1000)
+            .max_queue(usize::MAX, usize::MAX)
+            .max_connections(usize::MAX)
+            .max_connections_per_ip(usize::MAX)
+            .heartbeat(longest)
+            .pong_timeout(longest)
+            .progress_timeout(longest)
+            .handler_timeout(longest)
+            .idle_timeout(longest)
+            .max_lifetime(longest)
+            .close_timeout(longest)
+            .upgrade_timeout(longest)
+    });
+    let mut client = stack.open().await;
+    // The second fragment begins within a character, and the buffer has to grow for it.
+    let message = ["é".as_bytes(), &[b'a'; 1000]].concat();
+    client.send(&frame(0x01, &message[..1])).await;
+    client.send(&frame(0x00, &message[1..])).await;
+    client.send(&frame(0x80, b"")).await;
+    client.expect(0x81, &message).await;
+    client.send(&frame(0x88, &[])).await;
+    client.expect_close(None).await;
+
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| layer.heartbeat(Duration::ZERO).max_fragments(0));
+    let mut client = stack.open().await;
+    for byte in text("abc") {
+        client.send(&[byte]).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    client.expect(0x81, b"abc").await;
+    let quiet = tokio::time::timeout(Duration::from_secs(100), client.frame());
+    assert!(quiet.await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn n4_the_queue_is_as_long_as_it_was_set() {
     let layer = WebSocketLayer::from_fn("/ws", |conn: Connection| async move {
