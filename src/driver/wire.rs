@@ -388,6 +388,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         let read = if let Some(mut rest) = self.session.direct() {
             let n = ready!(pin!(self.io.read_buf(&mut rest)).poll(cx));
             if let Ok(n @ 1..) = n {
+                self.time_read();
                 self.session.arrived(n, self.now);
                 if let Some(Event::Message(message)) = self.session.filled(n, self.now) {
                     self.direct = Some(Box::new(message));
@@ -400,12 +401,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         };
         match read {
             Ok(0) => self.ended(),
-            Ok(n) => self.session.arrived(n, self.now),
+            Ok(n) => {
+                self.time_read();
+                self.session.arrived(n, self.now);
+            }
             // rustls says so when a peer ends TCP without its close_notify: no more than a FIN.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended(),
             Err(e) => self.failed(e),
         }
         Poll::Ready(())
+    }
+
+    /// A rate needs the time of each read: the callbacks between two of them may have taken long.
+    #[inline]
+    fn time_read(&mut self) {
+        if self.session.is_metered() {
+            self.look_at_clock();
+        }
     }
 
     /// Shuts the output down and throws away what still arrives: an unread byte would turn

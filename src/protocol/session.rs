@@ -396,6 +396,12 @@ impl Session {
             && matches!(self.phase, Phase::Open | Phase::Closing | Phase::Awaiting)
     }
 
+    /// Whether the peer may send only so much in a second.
+    #[inline]
+    pub(crate) fn is_metered(&self) -> bool {
+        self.rates.is_some()
+    }
+
     /// Whether [`fill`](Self::fill) has something beside the messages of the queue.
     #[inline]
     pub(crate) fn has_output(&self) -> bool {

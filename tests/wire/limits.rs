@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 use tower_websocket::{
@@ -174,6 +175,35 @@ async fn a_peer_at_the_full_rate_is_not_closed_because_the_application_was_busy(
     for _ in 0..60 {
         client.expect(0x81, b"ok").await;
     }
+}
+
+/// The same where it is so busy that its thread stands still, in real time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_at_the_full_rate_is_not_closed_because_the_application_blocked() {
+    #[derive(Clone)]
+    struct Blocks;
+    impl WebSocketHandler for Blocks {
+        async fn on_message(&mut self, conn: &mut Connection, _: Message) -> Result {
+            std::thread::sleep(Duration::from_millis(60));
+            conn.try_send("ok")?;
+            Ok(())
+        }
+    }
+    let stack = Stack::new(Blocks).with(|layer| layer.max_messages_per_second(20));
+    let mut client = Client::tcp(tcp(stack.layer.layer(plain())).await).await;
+    client.handshake().await;
+    let (mut reader, mut writer) = tokio::io::split(client.io);
+    let sending = tokio::spawn(async move {
+        for _ in 0..30 {
+            writer.write_all(&text("a")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        writer
+    });
+    let mut echoed = [0; 4 * 30];
+    within(reader.read_exact(&mut echoed)).await.unwrap();
+    assert_eq!(echoed[..], b"\x81\x02ok".repeat(30)[..]);
+    drop(sending);
 }
 
 #[tokio::test(start_paused = true)]
