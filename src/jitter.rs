@@ -8,8 +8,14 @@ use std::time::Duration;
 ///
 /// No secret hangs on it: the keys that std draws for its hash maps are random enough.
 pub(crate) fn up_to(most: Duration) -> Duration {
-    let parts = RandomState::new().build_hasher().finish() >> 32;
-    most.mul_f64(parts as f64 / f64::from(u32::MAX))
+    let parts = (RandomState::new().build_hasher().finish() >> 32) as u32;
+    // In whole numbers: as a float, the longest duration is longer than it is.
+    let whole = most / u32::MAX;
+    let rest = most - whole * u32::MAX;
+    whole * parts
+        + rest
+            .mul_f64(f64::from(parts) / f64::from(u32::MAX))
+            .min(rest)
 }
 
 #[cfg(test)]
@@ -27,5 +33,6 @@ mod tests {
         }
         assert!(quarters.iter().all(|n| *n > 100), "{quarters:?}");
         assert_eq!(up_to(Duration::ZERO), Duration::ZERO);
+        assert!((0..1000).any(|_| up_to(Duration::MAX) > Duration::MAX / 2));
     }
 }

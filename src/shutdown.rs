@@ -145,7 +145,7 @@ impl Shutdown {
 impl Drain {
     /// The time over which the connections are told, in an order and at moments of chance: they
     /// will come back to another server, and should not do so all at once. What exceeds the
-    /// deadline is cut off.
+    /// deadline is cut off; who is told close to it has no time to finish, so leave some.
     ///
     /// Default: 1 ms for each connection, but no more than a quarter of the deadline, so that
     /// the last ones have three quarters of it to finish.

@@ -231,7 +231,8 @@ impl<E> WebSocketLayer<E> {
     /// 1008.
     ///
     /// A token bucket: in t seconds pass `messages` · (1 + t). What waits in the socket while
-    /// the application is busy is not held against the peer.
+    /// the application of the connection is busy is not held against the peer; what waits because
+    /// something else blocks the thread for longer than a second is.
     #[must_use]
     pub fn max_messages_per_second(self, messages: u32) -> Self {
         self.config(|config| config.max_message_rate = Some(messages))

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The pure parts under Miri, which sees what undefined behaviour the crates below them may have:
+# ours has no `unsafe`, theirs (bytes, bytestring, http, simdutf8) do. Needs a nightly toolchain
+# with the components miri and rust-src; some minutes, so it is not a part of the gate.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tests/env.sh
+source tests/env.sh
+
+need_rust
+cargo +nightly miri --version >/dev/null 2>&1 ||
+    rustup component add miri rust-src --toolchain nightly
+export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/miri
+# Left out: those that try thousands of inputs, which say nothing more here and take hours.
+cargo +nightly miri test --lib -- \
+    protocol::bucket protocol::frame protocol::lane protocol::mask protocol::timers \
+    protocol::liveness protocol::session protocol::writer service::mount service::gate \
+    handshake::headers handshake::client handshake::rejection connection::request \
+    --skip more_bytes_in_a_second --skip in_any_pieces --skip a_slow_reader \
+    --skip a_hundred_thousand --skip any_ --skip h16_
