@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -173,7 +173,7 @@ impl Shared {
 
     async fn send_later(&self, mut message: Message) -> Result<(), SendError> {
         loop {
-            let mut space = std::pin::pin!(self.space.notified());
+            let mut space = pin!(self.space.notified());
             // Registered before the look, so that no room is missed.
             space.as_mut().enable();
             match self.try_send(message) {
@@ -332,24 +332,26 @@ impl Shared {
         inbox.receiver.take()
     }
 
-    /// Ready when the server is down; for connections that know no other signal.
-    pub(crate) async fn aborted(&self) {
+    /// What `future` gives, unless the server is down before; in place of the driver, and deaf to
+    /// every other signal.
+    pub(crate) async fn unless_aborted<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
         poll_fn(|cx| {
             self.set_driver(cx.waker());
             loop {
                 if self.take_signals() & ABORT != 0 {
-                    return Poll::Ready(());
+                    return Poll::Ready(None);
                 }
                 if self.park() {
-                    return Poll::Pending;
+                    return future.as_mut().poll(cx).map(Some);
                 }
             }
         })
-        .await;
+        .await
     }
 
-    /// Gives the signal for what was asked before the driver was there: [`aborted`](Self::aborted),
-    /// that stood in for it, has taken the first one.
+    /// Gives the signal for what was asked before the driver was there:
+    /// [`unless_aborted`](Self::unless_aborted), that stood in for it, has taken the first one.
     pub(crate) fn ask_again(&self) {
         if self.queue().asked.is_some() {
             self.signal(ASKED);

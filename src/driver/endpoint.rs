@@ -1,10 +1,9 @@
 //! [`Endpoint`]: what may be mounted, a handler or a function of a tungstenite stream.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use http::request::Parts;
 use hyper::upgrade::Upgraded;
@@ -111,13 +110,8 @@ impl Endpoint for StreamFn {
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         tracing::debug!("open");
         let request = seat.shared.info.request.parts().clone();
-        let mut running = pin!(caught(async { (self.function)(socket, request).await }));
-        let mut aborted = pin!(seat.shared.aborted());
-        let ended = poll_fn(|cx| match aborted.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => running.as_mut().poll(cx).map(Some),
-        });
-        let failure = match ended.await {
+        let running = caught(async { (self.function)(socket, request).await });
+        let failure = match seat.shared.unless_aborted(running).await {
             None => return tracing::debug!("dropped at the deadline of the shutdown"),
             Some(Ok(Ok(()))) => return tracing::debug!("closed"),
             Some(Ok(Err(error))) => Kind::Application(error),

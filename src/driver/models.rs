@@ -163,6 +163,12 @@ impl WebSocketHandler for Witness {
 
 /// A connection with a queue for two messages; its other end of the socket.
 fn connection() -> (Arc<Shared>, Wire<Socket>, Socket) {
+    let (shared, wire, peer) = opening();
+    (shared, wire(), peer)
+}
+
+/// The same, before it is open.
+fn opening() -> (Arc<Shared>, impl FnOnce() -> Wire<Socket>, Socket) {
     let config = Arc::new(Config {
         queue_messages: 2,
         heartbeat: None,
@@ -179,7 +185,8 @@ fn connection() -> (Arc<Shared>, Wire<Socket>, Socket) {
     };
     let shared = Arc::new(Shared::new(config.clone(), info, None));
     let (ours, theirs) = socket();
-    (shared.clone(), Wire::new(ours, shared, config), theirs)
+    let to_open = shared.clone();
+    (shared, || Wire::new(ours, to_open, config), theirs)
 }
 
 /// What a peer reads: the messages, and whether a Close frame came behind them.
@@ -390,6 +397,38 @@ fn f32_a10_both_sides_close_and_messages_come_in_and_on_close_is_called_once() {
                 "{ended:?}"
             );
             assert!(first || ended == [Initiator::Peer]);
+        });
+    });
+}
+
+/// What becomes of a connection whose 101 is being sent when the server goes down.
+#[test]
+fn a11_a_drain_reaches_a_connection_that_is_about_to_open() {
+    check(|| {
+        block_on(async {
+            let shutdown = Shutdown::new();
+            let (shared, wire, peer) = opening();
+            let member: Arc<dyn Member> = shared.clone();
+            let tracked = shutdown.track(Arc::downgrade(&member)).unwrap();
+            let witness = Witness::default();
+            let driver = spawn({
+                let witness = witness.clone();
+                async move {
+                    let response = async {
+                        yield_now().await;
+                        yield_now().await;
+                    };
+                    assert!(shared.unless_aborted(response).await.is_some());
+                    drive(witness, wire()).await;
+                    drop(tracked);
+                }
+            });
+            let hearing = spawn(listen(peer));
+            let drain = shutdown.drain(Duration::from_secs(60));
+            assert_eq!(drain.spread(Duration::ZERO).await.closed(), 1);
+            assert!(hearing.await.unwrap().closed);
+            driver.await.unwrap();
+            assert_eq!(*witness.ended.lock().unwrap(), [Initiator::Shutdown]);
         });
     });
 }

@@ -2,10 +2,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, Ready, poll_fn, ready};
+use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -308,16 +307,10 @@ fn run<E: Endpoint>(
     held: Held,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let io = {
-            let mut opening = pin!(pending.open(config.upgrade_timeout));
-            let mut aborted = pin!(shared.aborted());
-            poll_fn(|cx| match aborted.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => opening.as_mut().poll(cx),
-            })
-            .await
+        let opening = pending.open(config.upgrade_timeout);
+        let Some(Some(io)) = shared.unless_aborted(opening).await else {
+            return;
         };
-        let Some(io) = io else { return };
         endpoint.serve(Seat { shared, config }, io).await;
         drop(held);
     }
