@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Fuzzes: fuzz/run.sh [--grow] [SECONDS [TARGET...]]; by default all targets, 10 s each.
 # With --grow, what was found beside the corpus is merged into it. See fuzz/README.md.
+#
+# fuzz/run.sh --check: 15,000 inputs for each target, the same ones every time as long as the code
+# is the same. For the gate: it tells of what a change has broken, not of luck.
 set -euo pipefail
 # shellcheck source=../tests/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../tests/env.sh"
 
 grow=
-[ "${1:-}" != --grow ] || {
-    grow=yes
-    shift
-}
+check=
+case ${1:-} in
+    --grow) grow=yes && shift ;;
+    --check) check=yes && shift ;;
+esac
 seconds=${1:-10}
 targets=("${@:2}")
 [ ${#targets[@]} -gt 0 ] ||
@@ -35,10 +39,15 @@ for target in "${targets[@]}"; do
     kept=$root/fuzz/target/found/$target
     crashes=$root/fuzz/target/crashes/$target
     log=$work/$target.log
+    effort=(-max_total_time="$seconds")
+    [ -z "$check" ] || {
+        effort=(-runs=15000 -seed=1)
+        kept=$work/found/$target
+    }
     mkdir -p "$corpus" "$kept" "$crashes"
     seeds=("$corpus")
     [ ! -d "$root/fuzz/regressions/$target" ] || seeds+=("$root/fuzz/regressions/$target")
-    if ! "$programs/$target" "${limits[@]}" -max_total_time="$seconds" -artifact_prefix="$crashes/" \
+    if ! "$programs/$target" "${limits[@]}" "${effort[@]}" -artifact_prefix="$crashes/" \
         "$kept" "${seeds[@]}" >"$log" 2>&1; then
         grep -v -e '^#[0-9]' -e '^stat::' "$log" | tail -n 40 >&2
         crash=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)

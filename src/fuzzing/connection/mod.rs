@@ -142,7 +142,8 @@ fn check(record: &Record, output: &Output, events: &[Event], finished: bool) {
         _ => None,
     });
     let mut pings = pings.collect::<Vec<_>>().into_iter();
-    for pong in &output.pongs {
+    // An empty one may be the heartbeat of an application that does not read.
+    for pong in output.pongs.iter().filter(|pong| !pong.is_empty()) {
         // Equal pings in a row may have one answer.
         assert!(pings.any(|ping| ping == pong), "nobody asked: {pong:x?}");
     }
