@@ -2,7 +2,7 @@
 # Fuzzes: fuzz/run.sh [--grow] [SECONDS [TARGET...]]; by default all targets, 10 s each.
 # With --grow, what was found beside the corpus is merged into it. See fuzz/README.md.
 #
-# fuzz/run.sh --check: 15,000 inputs for each target, the same ones every time as long as the code
+# fuzz/run.sh --check [TARGET...]: 15,000 inputs for each target, the same ones every time as long as the code
 # is the same. For the gate: it tells of what a change has broken, not of luck.
 set -euo pipefail
 # shellcheck source=../tests/env.sh
@@ -15,6 +15,7 @@ case ${1:-} in
     --check) check=yes && shift ;;
 esac
 seconds=${1:-10}
+[ -z "$check" ] || set -- - "$@"
 targets=("${@:2}")
 [ ${#targets[@]} -gt 0 ] ||
     mapfile -t targets < <(sed -n 's|^path = "fuzz_targets/\(.*\)\.rs"|\1|p' "$root/fuzz/Cargo.toml")
