@@ -14,7 +14,7 @@ export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/miri
 # Left out: those that try thousands of inputs, which say nothing more here and take hours.
 cargo +nightly miri test --lib -- \
-    protocol::bucket protocol::frame protocol::lane protocol::mask protocol::timers \
+    protocol::rates protocol::frame protocol::lane protocol::mask protocol::timers \
     protocol::liveness protocol::session protocol::writer service::mount service::gate \
     handshake::headers handshake::client handshake::rejection connection::request \
     --skip more_bytes_in_a_second --skip in_any_pieces --skip a_slow_reader \

@@ -3,6 +3,7 @@
 
 mod driver;
 mod endpoint;
+mod input;
 #[cfg(all(test, shuttle))]
 mod models;
 mod upgraded;

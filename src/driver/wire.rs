@@ -1,16 +1,16 @@
 //! [`Wire`]: the socket of a connection with its session, its output and its clock.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-use crate::config::{BUDGET, Config, FORCED, SCRATCH};
+use super::input::Input;
+use crate::config::{BUDGET, Config, FORCED};
 use crate::connection::{ABORT, ASKED, Connection, OUTPUT, Shared};
 use crate::error::Error;
 use crate::jitter;
@@ -586,81 +586,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 impl<IO> Drop for Wire<IO> {
     fn drop(&mut self) {
         self.shared.close_queue(true);
-    }
-}
-
-impl Drop for Input {
-    /// A connection that ends while it reads would take the thread's buffer with it, and the
-    /// next would zero a new one: that was half the instructions of a handshake.
-    fn drop(&mut self) {
-        if self.borrowed {
-            let bytes = std::mem::take(&mut self.bytes);
-            // The thread may be at its end.
-            let _ = BUFFER.try_with(|buffer| buffer.replace(bytes));
-        }
-    }
-}
-
-/// What has been read and not yet taken.
-#[derive(Default)]
-struct Input {
-    bytes: Vec<u8>,
-    at: usize,
-    end: usize,
-    /// `bytes` is the thread's.
-    borrowed: bool,
-}
-
-thread_local! {
-    /// Connections read one after the other, so one buffer a thread does for all of them,
-    /// and none is held while a connection is quiet.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Input {
-    fn is_empty(&self) -> bool {
-        self.at == self.end
-    }
-
-    fn skip(&mut self, n: usize) {
-        self.at = n;
-    }
-
-    /// Reads into the thread's buffer; everything before must have been taken.
-    #[inline]
-    fn poll_fill<IO: AsyncRead + Unpin>(
-        &mut self,
-        io: &mut IO,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        if !self.borrowed {
-            self.borrowed = true;
-            self.bytes = BUFFER.take();
-            // Once a thread, or when two connections of it read at a time. Bytes of another
-            // connection stay behind `end` and are never looked at.
-            self.bytes.resize(SCRATCH, 0);
-        }
-        (self.at, self.end) = (0, 0);
-        let mut buffer = ReadBuf::new(&mut self.bytes);
-        ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
-        self.end = buffer.filled().len();
-        Poll::Ready(Ok(self.end))
-    }
-
-    /// Gives the thread's buffer back; what has not been taken moves to one of its own size.
-    fn rest(&mut self) {
-        if self.is_empty() {
-            if !self.borrowed {
-                self.bytes = Vec::new();
-            }
-            (self.at, self.end) = (0, 0);
-        }
-        if self.borrowed {
-            self.borrowed = false;
-            let rest = self.bytes[self.at..self.end].to_vec();
-            (self.at, self.end) = (0, rest.len());
-            BUFFER.set(std::mem::replace(&mut self.bytes, rest));
-        }
     }
 }
 

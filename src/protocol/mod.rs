@@ -2,13 +2,13 @@
 //! moments in, events, bytes and deadlines out. Knows no socket, no task, no clock.
 
 mod assembler;
-mod bucket;
 mod deflate;
 mod ending;
 mod frame;
 mod lane;
 mod liveness;
 mod mask;
+mod rates;
 mod session;
 mod timers;
 mod utf8;

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use bytes::buf::Limit;
 
 use super::assembler::{Assembler, Limits, Received, Violation};
-use super::bucket::Bucket;
 use super::deflate::Agreed;
 use super::ending::{Ending, Initiator, Outcome, Reply};
 use super::frame::OpCode;
 use super::lane::Lane;
 use super::liveness::{Due, Liveness};
+use super::rates::Rates;
 use super::timers::Moment;
 use super::writer::{Batch, Writer, write_close};
 use crate::config::{Config, SCRATCH};
@@ -74,34 +74,6 @@ pub(crate) struct Session {
     input_over: bool,
 }
 
-/// What a peer may send in a second.
-#[derive(Debug)]
-struct Rates {
-    messages: Option<Bucket>,
-    bytes: Option<Bucket>,
-}
-
-impl Rates {
-    fn new(config: &Config) -> Option<Box<Self>> {
-        if config.max_message_rate.is_none() && config.max_byte_rate.is_none() {
-            return None;
-        }
-        let messages = config.max_message_rate.map(u64::from);
-        // A message that is not too large must not be too fast either, nor a read of it.
-        let whole = config.max_message.saturating_add(SCRATCH) as u64;
-        Some(Box::new(Self {
-            messages: messages.map(|rate| Bucket::new(rate, rate)),
-            bytes: config.max_byte_rate.map(|rate| Bucket::new(rate, whole)),
-        }))
-    }
-
-    fn excuse(&mut self, since: Moment, now: Moment) {
-        for bucket in [&mut self.messages, &mut self.bytes].into_iter().flatten() {
-            bucket.excuse(since, now);
-        }
-    }
-}
-
 impl Session {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let limits = Limits {
@@ -141,8 +113,11 @@ impl Session {
     #[inline]
     pub(crate) fn arrived(&mut self, n: usize, now: Moment) {
         self.live.arrived(n, now);
-        let bytes = self.rates.as_mut().and_then(|rates| rates.bytes.as_mut());
-        if bytes.is_some_and(|bytes| !bytes.take(n as u64, now)) {
+        if self
+            .rates
+            .as_mut()
+            .is_some_and(|rates| !rates.bytes(n, now))
+        {
             self.too_fast("more bytes in a second than this server takes", now);
         }
     }
@@ -450,9 +425,7 @@ impl Session {
             Ok(Some(Received::Message(message))) => {
                 self.live.received();
                 self.live.message(now);
-                let rates = self.rates.as_mut();
-                let messages = rates.and_then(|rates| rates.messages.as_mut());
-                if messages.is_some_and(|messages| !messages.take(1, now)) {
+                if self.rates.as_mut().is_some_and(|rates| !rates.message(now)) {
                     self.too_fast("more messages in a second than this server takes", now);
                     return None;
                 }

@@ -1,13 +1,55 @@
-//! [`Bucket`]: how much a peer may send in a second, by the cell rate algorithm: a token bucket
-//! that keeps one moment in place of a count.
+//! [`Rates`]: how much a peer may send in a second.
 
 use std::time::Duration;
 
 use super::timers::Moment;
+use crate::config::{Config, SCRATCH};
 
+/// See the module docs.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+}
+
+impl Rates {
+    /// `None`: as much as it likes. Boxed, since that is the rule.
+    pub(crate) fn new(config: &Config) -> Option<Box<Self>> {
+        if config.max_message_rate.is_none() && config.max_byte_rate.is_none() {
+            return None;
+        }
+        let messages = config.max_message_rate.map(u64::from);
+        // A message that is not too large must not be too fast either, nor a read of it.
+        let whole = config.max_message.saturating_add(SCRATCH) as u64;
+        Some(Box::new(Self {
+            messages: messages.map(|rate| Bucket::new(rate, rate)),
+            bytes: config.max_byte_rate.map(|rate| Bucket::new(rate, whole)),
+        }))
+    }
+
+    /// A message arrived. `false`: that is one too many.
+    pub(crate) fn message(&mut self, now: Moment) -> bool {
+        self.messages.as_mut().is_none_or(|m| m.take(1, now))
+    }
+
+    /// Bytes arrived. `false`: those are too many.
+    pub(crate) fn bytes(&mut self, n: usize, now: Moment) -> bool {
+        self.bytes.as_mut().is_none_or(|b| b.take(n as u64, now))
+    }
+
+    /// See [`Bucket::excuse`].
+    pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
+        for bucket in [&mut self.messages, &mut self.bytes].into_iter().flatten() {
+            bucket.excuse(since, now);
+        }
+    }
+}
+
+/// A token bucket that keeps one moment in place of a count: the generic cell rate algorithm.
+///
 /// Fills at `rate` a second, and holds so much that `burst` may come at once.
 #[derive(Debug)]
-pub(crate) struct Bucket {
+struct Bucket {
     rate: u64,
     /// The time in which what it holds flows in.
     depth: Duration,
@@ -31,7 +73,7 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 
 impl Bucket {
     /// Of a connection that opens now: full. A rate of 0 is taken for 1.
-    pub(crate) fn new(rate: u64, burst: u64) -> Self {
+    fn new(rate: u64, burst: u64) -> Self {
         let rate = rate.max(1);
         Self {
             rate,
@@ -43,7 +85,7 @@ impl Bucket {
 
     /// Takes `n`. `false`: that is more than there is.
     #[inline]
-    pub(crate) fn take(&mut self, n: u64, now: Moment) -> bool {
+    fn take(&mut self, n: u64, now: Moment) -> bool {
         let from = match self.excused {
             Some(excuse) if now <= excuse.until => excuse.since,
             _ => now,
@@ -57,7 +99,7 @@ impl Bucket {
     ///
     /// Pauses in quick succession are one: what piled up in the first may take as many rounds as
     /// the application has messages of it.
-    pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
+    fn excuse(&mut self, since: Moment, now: Moment) {
         let before = self.excused.filter(|excuse| since <= excuse.until);
         self.excused = Some(Excuse {
             since: before.map_or(since, |excuse| excuse.since.min(since)),
