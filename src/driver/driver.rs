@@ -139,7 +139,10 @@ where
             };
             // The callback first: most are ready at once, and then nothing else is looked at.
             match poll_caught(running, cx) {
-                Poll::Ready(Ok(Ok(()))) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(Ok(()))) => {
+                    this.wire.returned();
+                    return Poll::Ready(Ok(()));
+                }
                 Poll::Ready(Ok(Err(error))) => break Kind::Application(error),
                 Poll::Ready(Err(message)) => break Kind::Panic { callback, message },
                 Poll::Pending => {}
@@ -150,6 +153,7 @@ where
                 Beside::Late => break Kind::Late { callback },
             }
         };
+        this.wire.returned();
         // What it holds is dropped here, where a second panic does no harm.
         let _ = catch_unwind(AssertUnwindSafe(|| this.callback.set(None)));
         Poll::Ready(Err(Error::new(failure)))

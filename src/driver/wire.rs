@@ -144,8 +144,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             return Poll::Pending;
         }
         self.full = false;
-        // Or it would be due, and acted upon by nobody.
-        self.patience = None;
         if self.delivered {
             if let Some(message) = self.shared.next_delivered() {
                 self.handled += 1;
@@ -213,8 +211,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// Everything but the application, until the connection is `closed`, or else done with.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>, closed: bool) -> Poll<()> {
         self.grace = None;
-        // A callback that failed for the end has left it.
-        self.patience = None;
         loop {
             self.take_signals();
             // What still comes is looked at for a Close frame and dropped.
@@ -253,14 +249,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// The callback that comes next has the handler timeout, if there is one.
     #[inline]
     pub(crate) fn be_patient(&mut self) {
-        (self.patience, self.fresh) = (None, true);
+        self.fresh = true;
+    }
+
+    /// The callback has ended, in whatever way. Its deadline would be due some day, and acted upon
+    /// by nobody.
+    #[inline]
+    pub(crate) fn returned(&mut self) {
+        (self.patience, self.fresh) = (None, false);
     }
 
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
         self.look_at_clock();
         self.limited = true;
-        (self.patience, self.fresh) = (None, false);
         let until = self.now + self.config.close_timeout;
         self.grace = Some(self.forced.map_or(until, |forced| forced.min(until)));
     }
@@ -388,8 +390,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         let read = if let Some(mut rest) = self.session.direct() {
             let n = ready!(pin!(self.io.read_buf(&mut rest)).poll(cx));
             if let Ok(n @ 1..) = n {
-                self.time_read();
-                self.session.arrived(n, self.now);
+                self.arrived(n);
                 if let Some(Event::Message(message)) = self.session.filled(n, self.now) {
                     self.direct = Some(Box::new(message));
                 }
@@ -401,10 +402,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         };
         match read {
             Ok(0) => self.ended(),
-            Ok(n) => {
-                self.time_read();
-                self.session.arrived(n, self.now);
-            }
+            Ok(n) => self.arrived(n),
             // rustls says so when a peer ends TCP without its close_notify: no more than a FIN.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended(),
             Err(e) => self.failed(e),
@@ -412,12 +410,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         Poll::Ready(())
     }
 
-    /// A rate needs the time of each read: the callbacks between two of them may have taken long.
     #[inline]
-    fn time_read(&mut self) {
+    fn arrived(&mut self, n: usize) {
+        // A rate needs the time of each read: the callbacks between two may have taken long.
         if self.session.is_metered() {
             self.look_at_clock();
         }
+        self.session.arrived(n, self.now);
     }
 
     /// Shuts the output down and throws away what still arrives: an unread byte would turn
