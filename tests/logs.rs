@@ -161,12 +161,7 @@ async fn r12_a_server_without_with_upgrades_is_told_so_in_one_line() {
         client.send(HANDSHAKE.as_bytes()).await;
         client.end().await;
     }
-    within(async {
-        while stack.shutdown.connections() > 0 {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
-    })
-    .await;
+    left(&stack.shutdown, 0).await;
     assert_eq!(log.text().lines().count(), 1, "{}", log.text());
     assert_eq!(log.lines_with("with_upgrades").len(), 1, "{}", log.text());
     assert!(recorder.log().is_empty());

@@ -46,6 +46,22 @@ pub(crate) struct Info {
     pub(crate) client: Option<Box<IpAddr>>,
 }
 
+impl Info {
+    /// Of a connection that came without a request.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            id: ConnectionId::next(),
+            request: Kept::nothing(),
+            mount: "".into(),
+            rest: "".into(),
+            protocol: None,
+            peer: None,
+            client: None,
+        }
+    }
+}
+
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::driver::drive;
 use super::wire::Wire;
 use crate::config::Config;
-use crate::connection::{CloseEvent, Connection, ConnectionId, Info, Kept, Sender, Shared};
+use crate::connection::{CloseEvent, Connection, Info, Sender, Shared};
 use crate::handler::{Result, WebSocketHandler};
 use crate::message::{CloseCode, Message};
 use crate::protocol::Initiator;
@@ -174,16 +174,7 @@ fn opening() -> (Arc<Shared>, impl FnOnce() -> Wire<Socket>, Socket) {
         heartbeat: None,
         ..Config::default()
     });
-    let info = Info {
-        id: ConnectionId::next(),
-        request: Kept::nothing(),
-        mount: "".into(),
-        rest: "".into(),
-        protocol: None,
-        peer: None,
-        client: None,
-    };
-    let shared = Arc::new(Shared::new(config.clone(), info, None));
+    let shared = Arc::new(Shared::new(config.clone(), Info::of_nobody(), None));
     let (ours, theirs) = socket();
     let to_open = shared.clone();
     (shared, || Wire::new(ours, to_open, config), theirs)

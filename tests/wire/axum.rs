@@ -237,12 +237,7 @@ async fn a16_under_and_over_other_layers_the_upgrade_works_and_the_socket_outliv
         client.send(&close(1000, "")).await;
         client.expect_close(Some(1000)).await;
         drop(client);
-        within(async {
-            while shutdown.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        left(&shutdown, 0).await;
         assert_eq!(ask(addr, "/ws").await.0, 101, "the permit is free again");
     }
 }
@@ -293,12 +288,7 @@ async fn x1_a_response_that_was_changed_or_replaced_opens_nothing() {
         }
         client.try_send(&text("let me in")).await;
         client.end().await;
-        within(async {
-            while shutdown.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        left(&shutdown, 0).await;
         assert!(recorder.log().is_empty(), "{i}: {:?}", recorder.log());
     }
 }

@@ -64,15 +64,6 @@ fn stack(callback: &'static str, how: How) -> (Stack<Faulty>, Recorder) {
     (Stack::new(handler), recorder)
 }
 
-async fn nothing_is_left<H: WebSocketHandler>(stack: &Stack<H>) {
-    within(async {
-        while stack.shutdown.connections() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn a1_an_error_or_a_panic_closes_with_1011_and_on_close_is_called_once() {
     for how in [How::Fails, How::Panics] {
@@ -85,7 +76,7 @@ async fn a1_an_error_or_a_panic_closes_with_1011_and_on_close_is_called_once() {
             client.try_send(&close(1011, "")).await;
             client.end().await;
             drop(client);
-            nothing_is_left(&stack).await;
+            left(&stack.shutdown, 0).await;
             let log = recorder.log();
             assert_eq!(log[log.len() - 2], "error");
             assert_eq!(log[log.len() - 1], "close 1011 Application clean");
@@ -103,7 +94,7 @@ async fn a2_a_fault_in_on_close_or_on_error_is_contained() {
             client.send(&[0x83]).await;
             client.expect_close(Some(1002)).await;
             drop(client);
-            nothing_is_left(&stack).await;
+            left(&stack.shutdown, 0).await;
             assert_lines(
                 &recorder.log(),
                 &["open", "error", "close 1002 Protocol unclean"],
@@ -124,7 +115,7 @@ async fn a3_a_callback_that_never_ends_does_not_stop_pongs_and_is_dropped_after_
         client.send(&close(1000, "")).await;
         client.end().await;
         drop(client);
-        nothing_is_left(&stack).await;
+        left(&stack.shutdown, 0).await;
         let closes = recorder
             .log()
             .iter()
@@ -148,7 +139,7 @@ async fn a3_a_callback_has_the_handler_timeout_where_there_is_one() {
     client.try_send(&close(1011, "")).await;
     client.end().await;
     drop(client);
-    nothing_is_left(&stack).await;
+    left(&stack.shutdown, 0).await;
     let log = recorder.log();
     assert_lines(
         &log,
@@ -215,7 +206,7 @@ async fn a3_the_handler_timeout_is_void_when_a_callback_fails_for_the_end() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     client.send(&frame(0x88, &close.payload)).await;
     assert_eq!(client.frame().await, None);
-    nothing_is_left(&stack).await;
+    left(&stack.shutdown, 0).await;
 }
 
 /// Nobody reads then, so its end is not seen, and no pong would be. But it can be written to.
@@ -239,7 +230,7 @@ async fn a3_a_peer_that_leaves_while_a_callback_hangs_with_all_it_may_have_read_
     assert_eq!(recorder.log(), ["open", "message"]);
     drop(client);
     let began = tokio::time::Instant::now();
-    nothing_is_left(&stack).await;
+    left(&stack.shutdown, 0).await;
     assert!(began.elapsed().as_secs() <= 25, "{:?}", began.elapsed());
     let log = recorder.log();
     assert_eq!(log.last().unwrap(), "close 1006 Transport unclean");
@@ -305,12 +296,7 @@ async fn a1_a2_a3_whatever_a_callback_does_on_close_is_called_once_and_the_peer_
             assert_eq!((frame.first, code), (0x88, expected), "{at} {how}");
             client.end().await;
             drop(client);
-            within(async {
-                while stack.shutdown.connections() > 0 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            })
-            .await;
+            left(&stack.shutdown, 0).await;
             let log = recorder.log();
             let count = |name: &str| log.iter().filter(|line| *line == name).count();
             assert_eq!(

@@ -133,12 +133,7 @@ fn a5_a15_a_runtime_that_is_dropped_frees_its_connections_and_tells_their_sender
                 assert!(sender.close(CloseCode::NORMAL, "").is_err());
                 // The descriptor is closed: the stream ends for the peer.
                 client.end().await;
-                within(async {
-                    while stack.shutdown.connections() > 0 {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                })
-                .await;
+                left(&stack.shutdown, 0).await;
                 // Nobody is left to wait for.
                 for _ in 0..2 {
                     let drained = stack.shutdown.drain(Duration::from_secs(60)).await;
@@ -195,12 +190,7 @@ async fn a5_a_callback_that_is_dropped_with_its_connection_is_followed_by_on_clo
             }
             client.end().await;
             drop(client);
-            within(async {
-                while stack.shutdown.connections() > 0 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            })
-            .await;
+            left(&stack.shutdown, 0).await;
             assert!(
                 began.elapsed() < Duration::from_secs(6),
                 "{at} {who}: {:?}",
@@ -378,12 +368,7 @@ async fn a10_whatever_a_callback_does_to_its_connection_it_ends_and_on_close_is_
                 seen.push(frame);
             }
             drop(client);
-            within(async {
-                while stack.shutdown.connections() > 0 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            })
-            .await;
+            left(&stack.shutdown, 0).await;
             assert!(began.elapsed() < Duration::from_secs(11), "{at} {what}");
             let log = recorder.log();
             let count = |line: &str| log.iter().filter(|l| *l == line).count();

@@ -52,12 +52,7 @@ async fn r1_more_connections_of_one_address_than_the_limit_are_429() {
     assert_eq!(head.status, 101);
     drop(first);
     recorder.closed().await;
-    within(async {
-        while stack.shutdown.connections() > 2 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    left(&stack.shutdown, 2).await;
     assert_eq!(from(layer, "192.0.2.1:4", "").await.1.status, 101);
 }
 

@@ -114,12 +114,7 @@ async fn n1_a_reset_is_1006_once() {
         client.send(&frame(0x82, &[0; 1000])[..part]).await;
         client.io.set_zero_linger().unwrap();
         drop(client);
-        within(async {
-            while stack.shutdown.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        left(&stack.shutdown, 0).await;
     }
     let log = recorder.log();
     let closed = log.iter().filter(|l| *l == "close 1006 Transport unclean");

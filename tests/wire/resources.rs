@@ -146,12 +146,7 @@ async fn r8_of_2000_clients_at_once_200_are_admitted_and_the_others_hear_503_at_
         }
         waves.push(admitted.len());
         drop(admitted);
-        within(async {
-            while stack.shutdown.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        left(&stack.shutdown, 0).await;
     }
     assert_eq!(waves, [PLACES; 2]);
     // Nobody waited for a timer: time is paused and moves only when all wait.

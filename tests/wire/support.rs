@@ -157,12 +157,7 @@ impl<H: WebSocketHandler> Stack<H> {
 
     /// Nothing is left, and a fresh connection works.
     pub async fn is_clean(&self) {
-        within(async {
-            while self.shutdown.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        left(&self.shutdown, 0).await;
         let mut client = self.open().await;
         client.send(&frame(0x88, &[])).await;
         client.expect_close(None).await;
@@ -430,6 +425,16 @@ pub fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     };
     let payload = bytes.get(at..at + len)?.to_vec();
     Some((Frame { first, payload }, at + len))
+}
+
+/// Waits until no more than so many connections are left.
+pub async fn left(shutdown: &Shutdown, connections: usize) {
+    within(async {
+        while shutdown.connections() > connections {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 /// No test waits longer; with paused time this is as good as at once.

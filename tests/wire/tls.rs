@@ -110,15 +110,6 @@ async fn echoes(client: &mut TlsClient) {
     );
 }
 
-async fn left_alone<H: WebSocketHandler>(stack: &Stack<H>, connections: usize) {
-    within(async {
-        while stack.shutdown.connections() > connections {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn n10_a_fin_without_close_notify_is_1006_and_never_clean() {
     for version in VERSIONS {
@@ -220,7 +211,7 @@ async fn n11_a_truncated_record_is_1006_at_the_fin_and_found_without_one() {
             raw(&mut client, &record[..record.len() / 2]).await;
             if fin {
                 drop(client.io.into_inner());
-                left_alone(&stack, 1).await;
+                left(&stack.shutdown, 1).await;
                 assert_lines(
                     &recorder.log(),
                     &["open", "open", "close 1006 Transport unclean"],
@@ -236,7 +227,7 @@ async fn n11_a_truncated_record_is_1006_at_the_fin_and_found_without_one() {
                 assert_eq!(client.frame().await.unwrap().first, 0x88);
                 assert!((39..=41).contains(&began.elapsed().as_secs()));
                 drop(client);
-                left_alone(&stack, 1).await;
+                left(&stack.shutdown, 1).await;
                 let log = recorder.log();
                 assert_eq!(log.len(), 4, "{log:?}");
                 assert_eq!(log[3], "close 1006 Timeout unclean");
@@ -279,7 +270,7 @@ async fn n11_a_garbage_record_ends_its_connection_and_no_other() {
             let mut client = open(&stack, version).await;
             let bytes = damage(whole(&mut client));
             raw(&mut client, &bytes).await;
-            left_alone(&stack, 1).await;
+            left(&stack.shutdown, 1).await;
             let log = recorder.log().split_off(before);
             assert_eq!(log.len(), 3, "{what}: {log:?}");
             assert_eq!(log[0], "open");
@@ -320,7 +311,7 @@ async fn n11_a_flood_of_key_updates_ends_its_connection_and_no_other() {
     let (mut io, _) = client.io.into_inner();
     // The server leaves in the midst of it.
     assert!(within(io.write_all(&flood)).await.is_err());
-    left_alone(&stack, 1).await;
+    left(&stack.shutdown, 1).await;
     let log = recorder.log();
     assert_eq!(log.len(), 54, "{log:?}");
     assert!(log[52].starts_with("error "), "{log:?}");

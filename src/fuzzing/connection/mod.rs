@@ -17,7 +17,7 @@ use super::frames::run;
 use super::input::Input;
 use super::stream::{any_agreed, limits, stream};
 use crate::config::Config;
-use crate::connection::{Connection, ConnectionId, Info, Kept, Shared};
+use crate::connection::{Connection, Info, Shared};
 use crate::driver::{Wire, drive};
 use crate::message::{CloseCode, Message};
 use crate::protocol::{Agreed, Event, Initiator, OpCode};
@@ -47,15 +47,7 @@ async fn played(mut input: Input<'_>) {
     let bytes = stream(&mut input, agreed);
     let whole = run(&config, agreed, &bytes, || usize::MAX);
 
-    let info = Info {
-        id: ConnectionId::next(),
-        request: Kept::nothing(),
-        mount: "".into(),
-        rest: "".into(),
-        protocol: None,
-        peer: None,
-        client: None,
-    };
+    let info = Info::of_nobody();
     let shared = Arc::new(Shared::new(config.clone(), info, agreed));
     let wire = Wire::new(transport.with(bytes), shared.clone(), config);
     let application = Application::new(callbacks, shared.clone(), log.clone());
