@@ -103,10 +103,6 @@ pub(crate) const SCRATCH: usize = 64 * 1024;
 /// into one buffer with their neighbours.
 pub(crate) const BY_REFERENCE: usize = 8 * 1024;
 
-/// Messages handled before a connection gives its thread to others. 128 is also the
-/// budget that tokio gives a task.
-pub(crate) const BUDGET: u32 = 128;
-
 /// Pongs that wait for a blocked socket, in bytes on the wire; beyond that only the
 /// latest ping is answered (RFC 6455 §5.5.3).
 pub(crate) const CONTROL_LANE: usize = 4 * 1024;

@@ -122,10 +122,13 @@ impl Shared {
         if let Some(refused) = queue.refuses(&self.config) {
             return Err(refused.with(message));
         }
-        self.log_sent(&message);
+        let shown = self.shows_sent().then(|| message.clone());
         queue.writer.push(message);
         drop(queue);
         self.signal(OUTPUT);
+        if let Some(message) = shown {
+            self.show_sent(&message);
+        }
         Ok(())
     }
 
@@ -146,7 +149,6 @@ impl Shared {
             if queue.closed {
                 return Err(Refused::Closed);
             }
-            self.log_sent(&message);
             match compressed {
                 Some(compressed) => queue.writer.push_compressed(&message, compressed),
                 None => queue.writer.push(message.clone()),
@@ -156,6 +158,9 @@ impl Shared {
         match sent {
             Ok(()) => {
                 self.signal(OUTPUT);
+                if self.shows_sent() {
+                    self.show_sent(&message);
+                }
                 Ok(())
             }
             Err(refused) => Err(refused.with(message)),
@@ -272,20 +277,21 @@ impl Shared {
         }
     }
 
-    /// Lets `session` fill `batch` from the queue. Tells whether there is more.
+    /// Lets `session` fill `batch` from the queue.
     #[inline]
-    pub(crate) fn fill(&self, session: &mut Session, batch: &mut Batch) -> bool {
+    pub(crate) fn fill(&self, session: &mut Session, batch: &mut Batch) -> Filled {
         let mut queue = self.queue();
         // Under this lock, so that no message is accepted behind our Close frame.
         queue.closed |= !session.is_sendable();
         session.fill(&mut queue.writer, batch);
         let more = !queue.writer.is_empty();
-        if queue.waited && !batch.is_empty() {
+        let room = queue.waited && !batch.is_empty();
+        if room {
             queue.waited = false;
             drop(queue);
             self.space.notify_one();
         }
-        more
+        Filled { more, room }
     }
 
     /// Accepts nothing more; with `discard`, what is waiting is dropped too.
@@ -316,6 +322,15 @@ impl Shared {
         self.inbox().bytes >= READ_AHEAD
     }
 
+    /// Messages that wait for the application.
+    pub(crate) fn inbox_len(&self) -> usize {
+        self.inbox().messages.len()
+    }
+
+    pub(crate) fn is_queue_empty(&self) -> bool {
+        self.queue().writer.is_empty()
+    }
+
     pub(crate) fn next_delivered(&self) -> Option<Message> {
         self.inbox().pop()
     }
@@ -323,13 +338,26 @@ impl Shared {
     /// No message will follow those that are there; with `discard`, those are dropped too.
     pub(crate) fn end_inbox(&self, failure: Option<Error>, discard: bool) -> Option<Waker> {
         let mut inbox = self.inbox();
-        inbox.ended = true;
-        inbox.failure = failure;
+        if !inbox.ended {
+            inbox.ended = true;
+            inbox.failure = failure;
+        }
         if discard {
             inbox.messages = VecDeque::new();
             inbox.bytes = 0;
         }
         inbox.receiver.take()
+    }
+
+    /// The driver is gone: who waits is told, and nothing is kept for those who hold a `Sender`.
+    pub(crate) fn end(&self) {
+        self.close_queue(true);
+        if let Some(waker) = self.end_inbox(None, true) {
+            waker.wake();
+        }
+        if let Some(deflate) = &self.deflate {
+            deflate.end();
+        }
     }
 
     /// What `future` gives, unless the server is down before; in place of the driver, and deaf to
@@ -365,8 +393,19 @@ impl Shared {
 
     // ---- inside
 
+    /// Whether somebody reads what is sent.
     #[inline]
-    fn log_sent(&self, message: &Message) {
+    fn shows_sent(&self) -> bool {
+        if self.config.debug {
+            tracing::enabled!(target: "tower_websocket::wire", tracing::Level::DEBUG)
+        } else {
+            tracing::enabled!(target: "tower_websocket::wire", tracing::Level::TRACE)
+        }
+    }
+
+    /// Not to be called under a lock: whoever reads it may send.
+    #[cold]
+    fn show_sent(&self, message: &Message) {
         if self.config.debug {
             tracing::debug!(target: "tower_websocket::wire", connection = %self.info.id, "send {message:?}");
         } else {
@@ -430,6 +469,14 @@ impl Member for Shared {
     fn abort(&self) {
         self.signal(ABORT);
     }
+}
+
+/// What became of the queue when a batch was filled from it.
+pub(crate) struct Filled {
+    /// There is more in it.
+    pub(crate) more: bool,
+    /// It was full, somebody has waited, and now there is room.
+    pub(crate) room: bool,
 }
 
 /// Why the queue does not take a message.

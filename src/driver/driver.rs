@@ -48,7 +48,7 @@ where
             .await;
         }
 
-        let ended = wire.is_over();
+        let ended = poll_fn(|cx| Poll::Ready(wire.is_over(cx))).await;
         if let Err(error) = called {
             // After the end, that nothing can be sent any more is no news.
             if !(ended && is_closed(&error)) {
@@ -56,7 +56,7 @@ where
             }
             wire.close(CloseFrame::known(CloseCode::INTERNAL, "internal error"));
         } else {
-            wire.finished();
+            wire.finish();
         }
         if let Some(error) = wire.take_error() {
             tell(&mut wire, &mut handler, &mut conn, error).await;

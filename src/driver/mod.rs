@@ -1,11 +1,15 @@
 //! The task of one connection: bytes and time in, bytes out, callbacks called. It decides
 //! nothing; `protocol` does.
 
+mod clock;
 mod driver;
 mod endpoint;
 mod input;
 #[cfg(all(test, shuttle))]
 mod models;
+mod patience;
+mod transport;
+mod turn;
 mod upgraded;
 mod wire;
 

@@ -95,7 +95,7 @@ pub(super) fn run(
     assert_eq!(session.receive(&mut more, &mut 0, now), None);
     assert_eq!(session.held(), 0);
 
-    session.finished(now);
+    session.finish(now);
     let written = write(&mut session);
     assert_eq!(session.phase(), Phase::Draining);
     let close = match outcome.initiator {

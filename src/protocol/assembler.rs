@@ -79,6 +79,9 @@ pub(crate) struct Assembler {
     control: Option<Box<Control>>,
     /// If messages may be compressed.
     deflate: Option<Box<Inbound>>,
+    /// Payload of the message that is arriving, in bytes on the wire, which
+    /// [`take_progress`](Self::take_progress) has not told yet.
+    progress: usize,
 }
 
 #[derive(Debug)]
@@ -216,6 +219,7 @@ impl Assembler {
             message: None,
             control: None,
             deflate: None,
+            progress: 0,
         }
     }
 
@@ -312,6 +316,7 @@ impl Assembler {
             }),
         ) = (&mut self.frame, &mut self.message)
         {
+            self.progress += n;
             let start = bytes.len().saturating_sub(n);
             frame.mask = unmask(&mut bytes[start..], frame.mask);
             frame.remaining -= n.min(frame.remaining);
@@ -330,6 +335,11 @@ impl Assembler {
     /// Whether a part of a frame has arrived and the rest has not.
     pub(crate) fn in_frame(&self) -> bool {
         self.head_len > 0 || self.frame.is_some()
+    }
+
+    /// How many bytes of payload have come nearer to the end of a message since the last call.
+    pub(crate) fn take_progress(&mut self) -> usize {
+        std::mem::take(&mut self.progress)
     }
 
     /// Bytes of memory that are held for what is under way.
@@ -457,6 +467,7 @@ impl Assembler {
         } else if let Some(message) = &mut self.message {
             let room = self.limits.max_message - message.data.len();
             message.push(piece, frame.expected(room), room)?;
+            self.progress += n;
         }
         frame.remaining -= n;
         *at += n;
@@ -481,6 +492,7 @@ impl Assembler {
             OpCode::Close => Some(Received::Close(close(control)?)),
             _ if frame.fin => match self.message.take() {
                 Some(mut message) => {
+                    self.progress = 0;
                     message.complete(&mut self.deflate, self.limits.max_message)?;
                     Some(Received::Message(message.finish()?))
                 }

@@ -36,6 +36,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Ending {
     pub(crate) outcome: Outcome,
     pub(crate) reply: Reply,
+    /// We are the first to close, so the peer's Close frame is awaited.
+    pub(crate) awaits_answer: bool,
     /// For `on_error`, until it has been told.
     pub(crate) error: Option<Error>,
 }
@@ -51,9 +53,25 @@ pub(crate) enum Reply {
 }
 
 impl Ending {
-    /// Ends with a frame that is sent and told to the application alike.
-    pub(crate) fn new(frame: CloseFrame, initiator: Initiator) -> Self {
+    /// We close first, with a frame that is sent and told to the application alike.
+    pub(crate) fn ours(frame: CloseFrame, initiator: Initiator) -> Self {
         Self {
+            awaits_answer: true,
+            ..Self::of(frame, initiator)
+        }
+    }
+
+    /// The peer broke a rule or missed a deadline; the frame says which.
+    pub(crate) fn fault(frame: CloseFrame, initiator: Initiator, error: Error) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::of(frame, initiator)
+        }
+    }
+
+    fn of(frame: CloseFrame, initiator: Initiator) -> Self {
+        Self {
+            awaits_answer: false,
             outcome: Outcome {
                 code: frame.code,
                 reason: frame.reason.clone(),
@@ -69,7 +87,7 @@ impl Ending {
     pub(crate) fn abnormal(reason: &'static str, initiator: Initiator) -> Self {
         Self {
             reply: Reply::Nothing,
-            ..Self::new(CloseFrame::known(CloseCode::ABNORMAL, reason), initiator)
+            ..Self::of(CloseFrame::known(CloseCode::ABNORMAL, reason), initiator)
         }
     }
 
@@ -80,12 +98,12 @@ impl Ending {
             let none = CloseFrame::known(CloseCode::NO_STATUS, "");
             return Self {
                 reply: Reply::Empty,
-                ..Self::new(none, Initiator::Peer)
+                ..Self::of(none, Initiator::Peer)
             };
         };
         Self {
             reply: Reply::Frame(CloseFrame::known(frame.code, "")),
-            ..Self::new(frame, Initiator::Peer)
+            ..Self::of(frame, Initiator::Peer)
         }
     }
 

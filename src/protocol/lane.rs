@@ -2,10 +2,8 @@
 //! queue delays none of them.
 
 use super::frame::OpCode;
-use super::timers::Moment;
 use super::writer::write_control;
 use crate::config::CONTROL_LANE;
-use std::time::Duration;
 
 /// Empty, it owns no memory beside itself.
 #[derive(Debug)]
@@ -13,9 +11,6 @@ pub(crate) struct Lane {
     frames: Vec<u8>,
     /// Where the last frame begins, if it is a pong.
     last_pong: Option<u32>,
-    /// Frames that arrived since then.
-    count: u32,
-    since: Moment,
 }
 
 impl Lane {
@@ -23,19 +18,7 @@ impl Lane {
         Self {
             frames: Vec::new(),
             last_pong: None,
-            count: 0,
-            since: Moment::START,
         }
-    }
-
-    /// A control frame arrived. `false`: more than `limit` have in this second.
-    pub(crate) fn count(&mut self, limit: u32, now: Moment) -> bool {
-        if now.since(self.since) >= Duration::from_secs(1) {
-            self.since = now;
-            self.count = 0;
-        }
-        self.count = self.count.saturating_add(1);
-        self.count <= limit
     }
 
     pub(crate) fn ping(&mut self, payload: &[u8]) {
@@ -96,14 +79,6 @@ mod tests {
         lane.ping(b"");
         lane.pong(b"");
         assert_eq!(lane.take(), b"\x8A\x00\x89\x00\x8A\x00");
-    }
-
-    #[test]
-    fn f22_the_count_starts_anew_every_second() {
-        let mut lane = Lane::new();
-        assert!((0..3).all(|_| lane.count(3, Moment::START)));
-        assert!(!lane.count(3, Moment::START));
-        assert!(lane.count(3, Moment::new(Duration::from_secs(1))));
     }
 
     #[test]

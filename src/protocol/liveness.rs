@@ -15,15 +15,43 @@ pub(crate) struct Liveness {
     last_message: Moment,
     /// What is being written is more than pings and pongs.
     sending: bool,
-    /// The payload of the ping that waits for its pong.
-    ping: Option<[u8; 4]>,
+    ping: Option<Ping>,
     pings: u32,
     reading: Option<Progress>,
     writing: Option<Progress>,
-    /// When the socket last took bytes after it had been full.
-    last_room: Option<Moment>,
+    /// When a peer that reads as slowly as [`SLOWEST`] has read all that the socket took.
+    caught_up: Moment,
     /// Since when the driver does not read, and the pong deadline that was stopped.
     paused: Option<(Moment, Option<Moment>)>,
+}
+
+/// A ping of ours that waits for its pong.
+#[derive(Clone, Copy, Debug)]
+struct Ping {
+    payload: [u8; 4],
+    /// The socket has taken it: from here on the peer has time to answer.
+    is_sent: bool,
+    /// What was written behind it, in bytes.
+    behind: u32,
+}
+
+/// What a peer has to read, in bytes a second, so as not to be taken for one that does not.
+///
+/// What the socket took is not what the peer read: the kernel buffers up to 4 MiB, and so does
+/// every relay in between. Linux says that there is room again when a third of its buffer is free,
+/// which a peer on a link of 16 kB/s sees to in a minute and a half.
+const SLOWEST: u64 = 16_000;
+
+/// What may lie between the application and the peer, in bytes: two kernels' buffers. Beyond it no
+/// more time is given, which makes 9 minutes the longest.
+const BETWEEN: u64 = 8 * 1024 * 1024;
+
+/// What is on its way anyway and earns no time.
+const ON_ITS_WAY: u64 = SCRATCH as u64;
+
+/// The time in which a peer reads `bytes` that reads no faster than [`SLOWEST`].
+const fn reading_time(bytes: u64) -> Duration {
+    Duration::from_nanos(bytes.saturating_mul(1_000_000_000 / SLOWEST))
 }
 
 /// A deadline has passed.
@@ -42,8 +70,9 @@ pub(crate) enum Due {
     NotReading,
     /// No message came or went.
     Idle,
-    /// It has lived long enough.
-    Lifetime,
+    /// It has lived long enough; or, where it leaves already, the message that is arriving is not
+    /// waited for any longer.
+    Leave,
     /// The time of the closing handshake, or of the drain, is over.
     Over,
 }
@@ -67,7 +96,7 @@ impl Liveness {
             pings: 0,
             reading: None,
             writing: None,
-            last_room: None,
+            caught_up: Moment::START,
             paused: None,
         }
     }
@@ -76,22 +105,23 @@ impl Liveness {
 
     /// Bytes arrived, whatever they are.
     #[inline]
-    pub(crate) fn arrived(&mut self, n: usize, now: Moment) {
+    pub(crate) fn arrived(&mut self, now: Moment) {
         self.last_received = now;
-        if let Some(reading) = &mut self.reading {
-            reading.add(n);
-        }
     }
 
-    /// A part of a message is here, of which `n` bytes came last.
+    /// A part of a message is here. `n` bytes of payload came last: pings, headers and empty
+    /// fragments do not bring it nearer to its end.
     #[inline]
     pub(crate) fn receiving(&mut self, n: usize, now: Moment, config: &Config) {
-        if self.reading.is_none() {
-            let mut reading = Progress::begin(now);
-            reading.add(n);
-            let deadline = reading.deadline(config.progress_timeout);
-            self.timers.set(Timer::Receive, deadline);
-            self.reading = Some(reading);
+        match &mut self.reading {
+            Some(reading) => reading.add(n, now),
+            None => {
+                let mut reading = Progress::begin(now);
+                reading.add(n, now);
+                let deadline = reading.deadline(config.progress_timeout);
+                self.timers.set(Timer::Receive, deadline);
+                self.reading = Some(reading);
+            }
         }
     }
 
@@ -109,10 +139,13 @@ impl Liveness {
     }
 
     /// Unsolicited pongs are allowed (RFC 6455 §5.5.3); they answer nothing.
-    pub(crate) fn ponged(&mut self, payload: &[u8]) {
-        if self.ping.is_some_and(|ping| payload == ping) {
+    pub(crate) fn ponged(&mut self, payload: &[u8], now: Moment) {
+        if let Some(ping) = self.ping.filter(|ping| payload == ping.payload) {
             self.ping = None;
             self.timers.stop(Timer::Pong);
+            // All that was written before the ping has been read.
+            let since = now + reading_time(ping.behind.into());
+            self.caught_up = self.caught_up.min(since);
         }
     }
 
@@ -125,7 +158,7 @@ impl Liveness {
     /// The socket takes no more for now.
     pub(crate) fn blocked(&mut self, now: Moment, config: &Config) {
         if self.writing.is_none() {
-            let writing = Progress::begin(now);
+            let writing = Progress::begin(now + self.behind(now));
             let deadline = writing.deadline(config.progress_timeout);
             self.timers.set(Timer::Send, deadline);
             self.writing = Some(writing);
@@ -138,23 +171,41 @@ impl Liveness {
         if self.sending {
             self.last_message = now;
         }
+        if let Some(ping) = &mut self.ping {
+            ping.behind = ping
+                .behind
+                .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        }
+        let most = now + reading_time(BETWEEN);
+        self.caught_up = (self.caught_up.max(now) + reading_time(n as u64)).min(most);
+        let begin = now + self.behind(now);
         if let Some(writing) = &mut self.writing {
-            self.last_room = Some(now);
-            writing.add(n);
-            // Time earned long ago must not pay for a stall of today.
-            if writing.moved() >= SCRATCH {
-                *writing = Progress::begin(now);
-            }
+            writing.add(n, begin);
         }
     }
 
     /// All that was to be written is written.
     #[inline]
-    pub(crate) fn flushed(&mut self) {
+    pub(crate) fn flushed(&mut self, now: Moment, config: &Config) {
         self.sending = false;
         if self.writing.take().is_some() {
             self.timers.stop(Timer::Send);
         }
+        if let Some(ping) = self.ping.as_mut().filter(|ping| !ping.is_sent) {
+            ping.is_sent = true;
+            let at = now + self.behind(now) + config.pong_timeout;
+            match &mut self.paused {
+                Some((_, pong)) => *pong = Some(at),
+                None => self.timers.set(Timer::Pong, at),
+            }
+        }
+    }
+
+    /// How long a peer that reads slowly but steadily may still be reading what was written.
+    #[inline]
+    pub(crate) fn behind(&self, now: Moment) -> Duration {
+        let behind = self.caught_up.since(now);
+        behind.saturating_sub(reading_time(ON_ITS_WAY))
     }
 
     /// The driver stops reading: what the peer sent from here on is not its delay.
@@ -194,15 +245,16 @@ impl Liveness {
             Timer::Pong,
             Timer::Heartbeat,
             Timer::Idle,
-            Timer::Lifetime,
+            Timer::Leave,
         ] {
             self.timers.stop(timer);
         }
     }
 
-    /// It shall not live longer than to `at`.
-    pub(crate) fn live_until(&mut self, at: Moment) {
-        self.timers.set(Timer::Lifetime, at);
+    /// It is to leave at `at`; or, where it leaves already, the message that is arriving may take
+    /// until then.
+    pub(crate) fn leave_at(&mut self, at: Moment) {
+        self.timers.set(Timer::Leave, at);
     }
 
     /// There is an end to this at `at`.
@@ -228,7 +280,12 @@ impl Liveness {
         while let Some(timer) = self.timers.expired(now) {
             let due = match timer {
                 Timer::Heartbeat => self.heartbeat(now, config),
-                Timer::Pong => self.pong(now, in_frame, config.pong_timeout),
+                // The pong stands behind the rest of a frame, which the progress rule watches.
+                Timer::Pong if in_frame => {
+                    self.timers.set(timer, now + config.pong_timeout);
+                    None
+                }
+                Timer::Pong => Some(Due::NoPong),
                 Timer::Receive => {
                     let deadline = self.reading.map(|r| r.deadline(config.progress_timeout));
                     self.unless_later(timer, deadline, now, Due::NotSending)
@@ -241,7 +298,7 @@ impl Liveness {
                     let deadline = config.idle_timeout.map(|idle| self.last_message + idle);
                     self.unless_later(timer, deadline, now, Due::Idle)
                 }
-                Timer::Lifetime => Some(Due::Lifetime),
+                Timer::Leave => Some(Due::Leave),
                 Timer::Close => Some(Due::Over),
             };
             if due.is_some() {
@@ -284,27 +341,12 @@ impl Liveness {
         }
         let payload = self.pings.to_be_bytes();
         self.pings = self.pings.wrapping_add(1);
-        self.ping = Some(payload);
-        self.timers.set(Timer::Pong, now + config.pong_timeout);
+        self.ping = Some(Ping {
+            payload,
+            is_sent: false,
+            behind: 0,
+        });
         Some(Due::Ping(payload))
-    }
-
-    fn pong(&mut self, now: Moment, in_frame: bool, timeout: Duration) -> Option<Due> {
-        // The pong stands behind the rest of a frame, or our ping behind a queue that the
-        // peer is reading; the progress rules watch those.
-        let moving = self.last_room.map(|at| at + timeout);
-        let later = if in_frame {
-            Some(now + timeout)
-        } else {
-            moving
-        };
-        match later.filter(|at| *at > now) {
-            Some(at) => {
-                self.timers.set(Timer::Pong, at);
-                None
-            }
-            None => Some(Due::NoPong),
-        }
     }
 }
 
@@ -330,28 +372,34 @@ mod tests {
         seen
     }
 
+    /// The first ping is due at 20 s, and the socket takes it.
+    fn pinged(config: &Config) -> Liveness {
+        let mut live = Liveness::new(config);
+        assert_eq!(live.due(at(20), false, config), Some(Due::Ping([0; 4])));
+        live.wrote(6, at(20));
+        live.flushed(at(20), config);
+        live
+    }
+
     #[test]
     fn n7_a_silent_peer_is_found_after_40_seconds() {
         let config = Config::default();
-        let mut live = Liveness::new(&config);
-        let seen = run(&mut live, &config, 100);
-        assert_eq!(seen, [(20, Due::Ping([0; 4])), (40, Due::NoPong)]);
+        let mut live = pinged(&config);
+        assert_eq!(run(&mut live, &config, 100), [(40, Due::NoPong)]);
     }
 
     #[test]
     fn f24_only_the_pong_with_our_payload_answers_the_ping() {
         let config = Config::default();
-        let mut live = Liveness::new(&config);
-        assert_eq!(live.due(at(20), false, &config), Some(Due::Ping([0; 4])));
-        live.ponged(b"");
-        live.ponged(b"\0\0\0\0\0");
-        live.ponged(b"\0\0\0\x01");
+        let mut live = pinged(&config);
+        live.ponged(b"", at(21));
+        live.ponged(b"\0\0\0\0\0", at(21));
+        live.ponged(b"\0\0\0\x01", at(21));
         assert_eq!(live.due(at(40), false, &config), Some(Due::NoPong));
 
-        let mut live = Liveness::new(&config);
-        assert_eq!(live.due(at(20), false, &config), Some(Due::Ping([0; 4])));
-        live.ponged(&[0; 4]);
-        live.arrived(6, at(20));
+        let mut live = pinged(&config);
+        live.ponged(&[0; 4], at(20));
+        live.arrived(at(20));
         assert_eq!(
             live.due(at(40), false, &config),
             Some(Due::Ping([0, 0, 0, 1]))
@@ -359,11 +407,124 @@ mod tests {
     }
 
     #[test]
+    fn p5_the_time_to_answer_counts_from_when_the_socket_has_taken_the_ping() {
+        let config = Config::default();
+        let mut live = Liveness::new(&config);
+        live.blocked(at(10), &config);
+        assert_eq!(live.due(at(20), false, &config), Some(Due::Ping([0; 4])));
+        // The progress of what is before it is watched meanwhile.
+        assert_eq!(run(&mut live, &config, 100), [(40, Due::NotReading)]);
+        live.flushed(at(41), &config);
+        assert_eq!(run(&mut live, &config, 100), [(61, Due::NoPong)]);
+    }
+
+    #[test]
+    fn p5_a_pong_proves_that_all_before_its_ping_was_read() {
+        let config = Config::default();
+        let mut live = Liveness::new(&config);
+        live.wrote(4_000_000, at(0));
+        assert_eq!(live.due(at(20), false, &config), Some(Due::Ping([0; 4])));
+        live.wrote(6, at(20));
+        live.flushed(at(20), &config);
+        live.wrote(1000, at(21));
+        assert!(live.behind(at(22)) > Duration::from_secs(200));
+        live.ponged(&[0; 4], at(22));
+        assert_eq!(live.behind(at(22)), Duration::ZERO);
+    }
+
+    /// A peer that reads `rate` bytes a second, behind `between` bytes of buffers of which a third
+    /// must be free before the socket takes more, is sent `message` bytes at once. What was due, by
+    /// the time all of it is read; or by the end of an hour, of one that reads nothing.
+    fn sent_to(rate: u64, between: u64, message: u64) -> Vec<(u64, Due)> {
+        let config = Config::default();
+        let mut live = Liveness::new(&config);
+        let (mut unsent, mut written, mut read) = (message, 0, 0);
+        let mut ping: Option<(u64, [u8; 4])> = None;
+        let mut asked = None;
+        let mut bad = Vec::new();
+        for second in 0..3600 {
+            let now = at(second);
+            read = written.min(read + rate);
+            if let Some((behind, payload)) = ping.filter(|(behind, _)| *behind <= read) {
+                assert!(behind <= written);
+                live.arrived(now);
+                live.ponged(&payload, now);
+                ping = None;
+            }
+            while let Some(due) = live.due(now, false, &config) {
+                match due {
+                    Due::Ping(payload) => asked = Some(payload),
+                    due => bad.push((second, due)),
+                }
+            }
+            if !bad.is_empty() || unsent == 0 && read == written && second > 0 {
+                return bad;
+            }
+            if written - read <= between * 2 / 3 {
+                let n = unsent.min(between - (written - read));
+                live.wrote(n as usize, now);
+                written += n;
+                unsent -= n;
+                if let Some(payload) = asked.take() {
+                    written += 6;
+                    live.wrote(6, now);
+                    ping = Some((written, payload));
+                }
+            }
+            if unsent > 0 || asked.is_some() {
+                live.blocked(now, &config);
+            } else {
+                live.flushed(now, &config);
+            }
+        }
+        bad
+    }
+
+    #[test]
+    fn p5_who_reads_16_kb_a_second_is_never_cut_off_whatever_lies_between() {
+        for between in [16 << 10, 300_000, 2_600_000, 4 << 20, 8 << 20] {
+            for rate in [16_000, 20_000, 25_000, 50_000, 1_000_000] {
+                for message in [
+                    1_000, 1_000_000, 1_500_000, 3_000_000, 8_000_000, 30_000_000,
+                ] {
+                    let due = sent_to(rate, between, message);
+                    assert_eq!(due, [], "{message} B at {rate} B/s through {between} B");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn p5_who_reads_nothing_is_given_up_in_a_time_that_what_the_socket_took_decides() {
+        for (between, latest) in [
+            (0, 30),
+            (64 << 10, 30),
+            (2_600_000, 189),
+            (4 << 20, 289),
+            (8 << 20, 551),
+            // No buffer is larger than we believe.
+            (64 << 20, 551),
+        ] {
+            let due = sent_to(0, between, 100_000_000);
+            assert_eq!(due, [(latest, Due::NotReading)], "{between}");
+            if between == 0 {
+                continue;
+            }
+            // All of it is in the buffers: the ping stands behind it.
+            let due = sent_to(0, between + 6, between);
+            let [(at, Due::NoPong | Due::NotReading)] = due[..] else {
+                panic!("{due:?}");
+            };
+            assert!(at <= latest + 20, "{between}: {at}");
+        }
+    }
+
+    #[test]
     fn a_peer_that_sends_is_not_pinged() {
         let config = Config::default();
         let mut live = Liveness::new(&config);
         for second in (0..100).step_by(10) {
-            live.arrived(1, at(second));
+            live.arrived(at(second));
             assert_eq!(live.due(at(second), false, &config), None);
         }
     }
@@ -372,10 +533,10 @@ mod tests {
     fn f8_n6_a_stalled_frame_is_late_after_30_seconds_and_a_second_for_each_kib() {
         let config = Config::default();
         let mut live = Liveness::new(&config);
-        live.arrived(4096, at(0));
+        live.arrived(at(0));
         live.receiving(4096, at(0), &config);
         for second in 1..34 {
-            live.arrived(1, at(second));
+            live.arrived(at(second));
             assert_eq!(live.due(at(second), true, &config), None, "{second}");
         }
         assert_eq!(live.due(at(34), true, &config), Some(Due::NotSending));
@@ -427,8 +588,7 @@ mod tests {
     #[test]
     fn a3_while_the_driver_does_not_read_no_delay_is_the_peers() {
         let config = Config::default();
-        let mut live = Liveness::new(&config);
-        assert_eq!(live.due(at(20), false, &config), Some(Due::Ping([0; 4])));
+        let mut live = pinged(&config);
         live.receiving(1, at(20), &config);
         live.pause(at(30));
         let beats: Vec<_> = (2..=25).map(|i| (20 * i, Due::Beat)).collect();
@@ -441,15 +601,39 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_behind_a_frame_or_behind_a_moving_queue_has_more_time() {
+    fn a_pong_behind_the_rest_of_a_frame_has_more_time() {
+        let config = Config::default();
+        let mut live = pinged(&config);
+        assert_eq!(live.due(at(40), true, &config), None);
+        assert_eq!(live.due(at(60), false, &config), Some(Due::NoPong));
+    }
+
+    #[test]
+    fn s3_what_brings_a_message_no_nearer_to_its_end_buys_no_time() {
         let config = Config::default();
         let mut live = Liveness::new(&config);
-        assert_eq!(live.due(at(20), true, &config), Some(Due::Ping([0; 4])));
-        assert_eq!(live.due(at(40), true, &config), None);
-        live.blocked(at(50), &config);
-        live.wrote(1, at(55));
-        assert_eq!(live.due(at(60), false, &config), None);
-        assert_eq!(live.due(at(75), false, &config), Some(Due::NoPong));
+        live.receiving(10, at(0), &config);
+        for second in 0..30 {
+            // A kilobyte of pings, or an empty fragment.
+            live.arrived(at(second));
+            live.receiving(0, at(second), &config);
+            assert_eq!(live.due(at(second), false, &config), None);
+        }
+        assert_eq!(live.due(at(30), false, &config), Some(Due::NotSending));
+    }
+
+    #[test]
+    fn s3_a_message_of_which_all_but_a_byte_came_at_once_is_late_within_94_seconds() {
+        let config = Config {
+            heartbeat: None,
+            ..Config::default()
+        };
+        let mut live = Liveness::new(&config);
+        for _ in 0..16 {
+            live.receiving(65_535, at(0), &config);
+        }
+        let due = run(&mut live, &config, 3600);
+        assert!(matches!(due[..], [(30..=94, Due::NotSending)]), "{due:?}");
     }
 
     #[test]
@@ -464,10 +648,10 @@ mod tests {
         assert_eq!(live.due(at(10), false, &config), None);
         live.sending();
         live.wrote(1, at(14));
-        live.flushed();
+        live.flushed(at(15), &config);
         // A ping or a pong.
         live.wrote(1, at(15));
-        live.flushed();
+        live.flushed(at(15), &config);
         assert_eq!(live.due(at(15), false, &config), None);
         assert_eq!(live.due(at(24), false, &config), Some(Due::Idle));
     }

@@ -2,6 +2,7 @@
 //! moments in, events, bytes and deadlines out. Knows no socket, no task, no clock.
 
 mod assembler;
+mod closing;
 mod deflate;
 mod ending;
 mod frame;
@@ -14,6 +15,7 @@ mod timers;
 mod utf8;
 mod writer;
 
+pub(crate) use closing::Phase;
 #[cfg(feature = "deflate")]
 pub use deflate::Deflate;
 #[cfg(not(feature = "deflate"))]
@@ -25,7 +27,7 @@ pub use ending::Initiator;
 pub(crate) use ending::Outcome;
 #[cfg(any(fuzzing, test))]
 pub(crate) use frame::OpCode;
-pub(crate) use session::{Event, Phase, Session};
+pub(crate) use session::{Event, Session};
 pub(crate) use timers::Moment;
 #[cfg(any(fuzzing, test))]
 pub(crate) use utf8::{InvalidUtf8, TextBuilder};

@@ -5,64 +5,29 @@ use std::time::Duration;
 use super::timers::Moment;
 use crate::config::{Config, SCRATCH};
 
-/// See the module docs.
+/// See the module docs. The rates themselves stand in the [`Config`].
 #[derive(Debug)]
 pub(crate) struct Rates {
-    messages: Option<Bucket>,
-    bytes: Option<Bucket>,
+    /// Pings and pongs, which always have a limit.
+    control: Bucket,
+    /// Messages and bytes, if one of them has a limit. Boxed, since most connections have none.
+    metered: Option<Box<Metered>>,
+    /// What was not read yesterday may be read today. Boxed, since pauses are rare.
+    excuse: Option<Box<Excuse>>,
 }
 
-impl Rates {
-    /// `None`: as much as it likes. Boxed, since that is the rule.
-    pub(crate) fn new(config: &Config) -> Option<Box<Self>> {
-        if config.max_message_rate.is_none() && config.max_byte_rate.is_none() {
-            return None;
-        }
-        let messages = config.max_message_rate.map(u64::from);
-        // A message that is not too large must not be too fast either, nor a read of it.
-        let whole = config.max_message.saturating_add(SCRATCH) as u64;
-        Some(Box::new(Self {
-            messages: messages.map(|rate| Bucket::new(rate, rate)),
-            bytes: config.max_byte_rate.map(|rate| Bucket::new(rate, whole)),
-        }))
-    }
-
-    /// A message arrived. `false`: that is one too many.
-    pub(crate) fn message(&mut self, now: Moment) -> bool {
-        self.messages.as_mut().is_none_or(|m| m.take(1, now))
-    }
-
-    /// Bytes arrived. `false`: those are too many.
-    pub(crate) fn bytes(&mut self, n: usize, now: Moment) -> bool {
-        self.bytes.as_mut().is_none_or(|b| b.take(n as u64, now))
-    }
-
-    /// See [`Bucket::excuse`].
-    pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
-        for bucket in [&mut self.messages, &mut self.bytes].into_iter().flatten() {
-            bucket.excuse(since, now);
-        }
-    }
+#[derive(Debug, Default)]
+struct Metered {
+    messages: Bucket,
+    bytes: Bucket,
 }
 
-/// A token bucket that keeps one moment in place of a count: the generic cell rate algorithm.
-///
-/// Fills at `rate` a second, and holds so much that `burst` may come at once.
-#[derive(Debug)]
-struct Bucket {
-    rate: u64,
-    /// The time in which what it holds flows in.
-    depth: Duration,
-    /// When it is full again.
-    full_at: Moment,
-    /// What was not read yesterday may be read today; see [`Bucket::excuse`].
-    excused: Option<Excuse>,
-}
-
+/// The driver did not read for a while, and the peer went on sending.
 #[derive(Clone, Copy, Debug)]
 struct Excuse {
-    /// Since when the peer may have sent what is read now.
-    since: Moment,
+    /// For how long. Of pauses in quick succession, the longest: that is what the socket had time
+    /// to fill in, and it bounds the excuse.
+    pause: Duration,
     /// From here on it has no meaning.
     until: Moment,
 }
@@ -71,27 +36,51 @@ struct Excuse {
 /// MiB at most, and reading those takes milliseconds.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
-impl Bucket {
-    /// Of a connection that opens now: full. A rate of 0 is taken for 1.
-    fn new(rate: u64, burst: u64) -> Self {
-        let rate = rate.max(1);
+impl Rates {
+    /// Of a connection that opens now: every bucket is full.
+    pub(crate) fn new(config: &Config) -> Self {
+        let metered = config.max_message_rate.is_some() || config.max_byte_rate.is_some();
         Self {
-            rate,
-            depth: time(burst.max(rate), rate),
-            full_at: Moment::START,
-            excused: None,
+            control: Bucket::default(),
+            metered: metered.then(Box::default),
+            excuse: None,
         }
     }
 
-    /// Takes `n`. `false`: that is more than there is.
+    /// Whether there is a limit on messages or bytes.
     #[inline]
-    fn take(&mut self, n: u64, now: Moment) -> bool {
-        let from = match self.excused {
-            Some(excuse) if now <= excuse.until => excuse.since,
-            _ => now,
+    pub(crate) fn is_metered(&self) -> bool {
+        self.metered.is_some()
+    }
+
+    /// Takes a ping, a pong or a Close. `false`: that is one too many.
+    pub(crate) fn control(&mut self, now: Moment, config: &Config) -> bool {
+        let rate = u64::from(config.max_control_rate);
+        let from = self.excused(now);
+        self.control.take(1, rate, rate, from, now)
+    }
+
+    /// Takes a message. `false`: that is one too many.
+    #[inline]
+    pub(crate) fn message(&mut self, now: Moment, config: &Config) -> bool {
+        let from = self.excused(now);
+        let (Some(metered), Some(rate)) = (&mut self.metered, config.max_message_rate) else {
+            return true;
         };
-        self.full_at = self.full_at.max(from) + time(n, self.rate);
-        self.full_at.since(now) <= self.depth
+        let rate = u64::from(rate);
+        metered.messages.take(1, rate, rate, from, now)
+    }
+
+    /// Takes `n` bytes. `false`: those are too many.
+    #[inline]
+    pub(crate) fn bytes(&mut self, n: usize, now: Moment, config: &Config) -> bool {
+        let from = self.excused(now);
+        let (Some(metered), Some(rate)) = (&mut self.metered, config.max_byte_rate) else {
+            return true;
+        };
+        // A message that is not too large must not be too fast either, nor a read of it.
+        let whole = config.max_message.saturating_add(SCRATCH) as u64;
+        metered.bytes.take(n as u64, rate, whole, from, now)
     }
 
     /// Nothing was read from `since` until `now`: what the peer has sent meanwhile comes in one
@@ -99,12 +88,57 @@ impl Bucket {
     ///
     /// Pauses in quick succession are one: what piled up in the first may take as many rounds as
     /// the application has messages of it.
-    fn excuse(&mut self, since: Moment, now: Moment) {
-        let before = self.excused.filter(|excuse| since <= excuse.until);
-        self.excused = Some(Excuse {
-            since: before.map_or(since, |excuse| excuse.since.min(since)),
+    pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
+        let pause = now.since(since);
+        let before = self
+            .excuse
+            .as_deref()
+            .filter(|before| since <= before.until);
+        let excuse = Excuse {
+            pause: before.map_or(pause, |before| before.pause.max(pause)),
             until: now + CATCH_UP,
-        });
+        };
+        match &mut self.excuse {
+            Some(kept) => **kept = excuse,
+            none => *none = Some(Box::new(excuse)),
+        }
+    }
+
+    /// Since when the peer may have sent what is read now.
+    #[inline]
+    fn excused(&self, now: Moment) -> Moment {
+        match self.excuse.as_deref() {
+            Some(excuse) if now <= excuse.until => now.before(excuse.pause),
+            _ => now,
+        }
+    }
+}
+
+/// A token bucket that keeps one moment in place of a count: the generic cell rate algorithm.
+///
+/// It fills at `rate` a second, and holds so much that `burst` may come at once.
+#[derive(Debug)]
+struct Bucket {
+    /// When it is full again.
+    full_at: Moment,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self {
+            full_at: Moment::START,
+        }
+    }
+}
+
+impl Bucket {
+    /// Takes `n` that may have been sent since `from`. `false`: that is more than there is. A rate
+    /// of 0 is taken for 1.
+    #[inline]
+    fn take(&mut self, n: u64, rate: u64, burst: u64, from: Moment, now: Moment) -> bool {
+        let rate = rate.max(1);
+        self.full_at = self.full_at.max(from) + time(n, rate);
+        self.full_at.since(now) <= time(burst.max(rate), rate)
     }
 }
 
@@ -122,72 +156,104 @@ mod tests {
         Moment::new(Duration::from_millis(millis))
     }
 
+    /// One bucket of `rate` a second.
+    fn limited(rate: u32) -> (Rates, Config) {
+        let config = Config {
+            max_control_rate: rate,
+            max_message_rate: Some(rate),
+            ..Config::default()
+        };
+        (Rates::new(&config), config)
+    }
+
+    /// Every kind of frame that is counted has the same rule.
+    const KINDS: [fn(&mut Rates, Moment, &Config) -> bool; 2] = [Rates::control, Rates::message];
+
     #[test]
-    fn a_burst_passes_and_one_more_does_not() {
-        let mut bucket = Bucket::new(10, 10);
-        assert!((0..10).all(|_| bucket.take(1, at(5000))));
-        assert!(!bucket.take(1, at(5000)));
+    fn f22_a_burst_passes_and_one_more_does_not() {
+        for take in KINDS {
+            let (mut rates, config) = limited(10);
+            assert!((0..10).all(|_| take(&mut rates, at(5000), &config)));
+            assert!(!take(&mut rates, at(5000), &config));
+        }
     }
 
     #[test]
-    fn the_rate_passes_for_ever_and_a_tenth_more_does_not() {
-        let mut bucket = Bucket::new(10, 10);
-        assert!((0..1000).all(|i| bucket.take(1, at(i * 100))));
-        let mut bucket = Bucket::new(10, 10);
-        let refused = (0..1000).find(|i| !bucket.take(1, at(i * 90)));
-        // 10 at once, and then one in ten is too many.
-        assert!(matches!(refused, Some(90..110)), "{refused:?}");
+    fn f22_the_rate_passes_for_ever_and_a_tenth_more_does_not() {
+        for take in KINDS {
+            let (mut rates, config) = limited(10);
+            assert!((0..1000).all(|i| take(&mut rates, at(i * 100), &config)));
+            let (mut rates, config) = limited(10);
+            let refused = (0..1000).find(|i| !take(&mut rates, at(i * 90), &config));
+            // 10 at once, and then one in ten is too many.
+            assert!(matches!(refused, Some(90..110)), "{refused:?}");
+        }
     }
 
     #[test]
     fn silence_saves_no_more_than_the_burst() {
-        let mut bucket = Bucket::new(1000, 4000);
-        assert!(bucket.take(4000, at(60_000)));
-        assert!(!bucket.take(10, at(60_000)));
-        let mut bucket = Bucket::new(1000, 4000);
-        assert!(bucket.take(4000, at(0)));
-        assert!(bucket.take(1000, at(1000)));
+        let take = |bucket: &mut Bucket, n, now| bucket.take(n, 1000, 4000, now, now);
+        let mut bucket = Bucket::default();
+        assert!(take(&mut bucket, 4000, at(60_000)));
+        assert!(!take(&mut bucket, 10, at(60_000)));
+        let mut bucket = Bucket::default();
+        assert!(take(&mut bucket, 4000, at(0)));
+        assert!(take(&mut bucket, 1000, at(1000)));
     }
 
     #[test]
     fn what_piled_up_while_nobody_read_is_not_the_peers_haste() {
-        let mut bucket = Bucket::new(10, 10);
-        // 10 s of messages at the full rate, read within a moment.
-        bucket.excuse(at(1000), at(11_000));
-        assert!((0..100).all(|_| bucket.take(1, at(11_000))));
-        // The burst on top, and no more.
-        assert!((0..10).all(|_| bucket.take(1, at(11_000))));
-        assert!(!bucket.take(1, at(11_000)));
-        // An excuse that was not needed is void soon.
-        let mut bucket = Bucket::new(10, 10);
-        bucket.excuse(at(1000), at(11_000));
-        assert!((0..10).all(|_| bucket.take(1, at(12_001))));
-        assert!(!bucket.take(1, at(12_001)));
+        for take in KINDS {
+            let (mut rates, config) = limited(10);
+            // 10 s of messages at the full rate, read within a moment.
+            rates.excuse(at(1000), at(11_000));
+            assert!((0..100).all(|_| take(&mut rates, at(11_000), &config)));
+            // The burst on top, and no more.
+            assert!((0..10).all(|_| take(&mut rates, at(11_000), &config)));
+            assert!(!take(&mut rates, at(11_000), &config));
+            // An excuse that was not needed is void soon.
+            let (mut rates, config) = limited(10);
+            rates.excuse(at(1000), at(11_000));
+            assert!((0..10).all(|_| take(&mut rates, at(12_001), &config)));
+            assert!(!take(&mut rates, at(12_001), &config));
+        }
     }
 
     #[test]
     fn what_piled_up_is_still_excused_when_reading_it_has_more_pauses() {
-        let mut bucket = Bucket::new(10, 10);
-        bucket.excuse(at(1000), at(11_000));
+        let (mut rates, config) = limited(10);
+        rates.excuse(at(1000), at(11_000));
         for i in 0..110 {
-            assert!(bucket.take(1, at(11_000 + i)), "{i}");
-            bucket.excuse(at(11_000 + i), at(11_001 + i));
+            assert!(rates.message(at(11_000 + i), &config), "{i}");
+            rates.excuse(at(11_000 + i), at(11_001 + i));
         }
-        assert!((0..9).any(|_| !bucket.take(1, at(11_110))));
+        assert!((0..9).any(|_| !rates.message(at(11_110), &config)));
         // A pause long after the first has its own.
-        let mut bucket = Bucket::new(10, 10);
-        bucket.excuse(at(1000), at(11_000));
-        bucket.excuse(at(12_001), at(12_002));
-        assert!((0..10).all(|_| bucket.take(1, at(12_002))));
-        assert!(!bucket.take(1, at(12_002)));
+        let (mut rates, config) = limited(10);
+        rates.excuse(at(1000), at(11_000));
+        rates.excuse(at(12_001), at(12_002));
+        assert!((0..10).all(|_| rates.message(at(12_002), &config)));
+        assert!(!rates.message(at(12_002), &config));
+    }
+
+    #[test]
+    fn s9_pauses_in_succession_excuse_no_more_than_the_longest_of_them() {
+        let (mut rates, config) = limited(10);
+        // An hour of pauses of a second each, in which the peer sends nothing.
+        for second in 0..3600 {
+            rates.excuse(at(second * 1000), at(second * 1000 + 900));
+        }
+        let now = at(3_600_000);
+        let passed = (0..).take_while(|_| rates.message(now, &config)).count();
+        assert_eq!(passed, 19);
     }
 
     #[test]
     fn any_numbers_will_do() {
-        let mut bucket = Bucket::new(0, 0);
-        assert!(bucket.take(1, at(0)));
-        assert!(!bucket.take(u64::MAX, at(0)));
-        let mut bucket = Bucket::new(u64::MAX, u64::MAX);
-        assert!(bucket.take(u64::MAX, at(0)));
+        let mut bucket = Bucket::default();
+        assert!(bucket.take(1, 0, 0, at(0), at(0)));
+        assert!(!bucket.take(u64::MAX, 0, 0, at(0), at(0)));
+        let mut bucket = Bucket::default();
+        assert!(bucket.take(u64::MAX, u64::MAX, u64::MAX, at(0), at(0)));
     }
 }

@@ -1,19 +1,19 @@
 //! A connection after the 101, as a value: bytes, requests and moments in; events, bytes
 //! and deadlines out. It decides everything and touches nothing.
 //!
-//! The end of a connection goes through [`Phase`]: inbound is over and the application may
-//! finish (`Finishing`), what it sent goes out and a Close frame behind it (`Closing`), the
-//! peer's Close is awaited where we were first (`Awaiting`), the output is shut down and
-//! what still arrives is thrown away, so that no RST eats our Close frame (`Draining`).
+//! It routes: frames are put together by [`Assembler`], deadlines kept by [`Liveness`], rates by
+//! [`Rates`], and how it ends is [`Closing`]'s.
 
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::buf::Limit;
 
 use super::assembler::{Assembler, Limits, Received, Violation};
+use super::closing::{Closing, Phase};
 use super::deflate::Agreed;
 use super::ending::{Ending, Initiator, Outcome, Reply};
 use super::frame::OpCode;
@@ -24,7 +24,7 @@ use super::timers::Moment;
 use super::writer::{Batch, Writer, write_close};
 use crate::config::{Config, SCRATCH};
 use crate::error::{Error, Kind};
-use crate::message::{CloseCode, CloseFrame, CloseReason, Message};
+use crate::message::{CloseCode, CloseFrame, Message};
 
 /// What the bytes of a peer amount to.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,22 +35,6 @@ pub(crate) enum Event {
     Control(OpCode, Bytes),
 }
 
-/// Where a connection stands; see the module docs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Open,
-    /// Nothing more will be delivered; the application finishes and may still send.
-    Finishing,
-    /// The queue is closed, what is in it is written, then our Close.
-    Closing,
-    /// Our Close is written, the peer's has not arrived.
-    Awaiting,
-    /// All is said; the output is shut down, the input thrown away.
-    Draining,
-    /// Nothing more to do.
-    Dead,
-}
-
 /// See the module docs.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -58,20 +42,8 @@ pub(crate) struct Session {
     assembler: Assembler,
     lane: Lane,
     live: Liveness,
-    /// If there is a limit. Boxed: most have none.
-    rates: Option<Box<Rates>>,
-    phase: Phase,
-    /// Leave thus at the end of the message that is arriving.
-    leaving: Option<Box<Ending>>,
-    /// How it ends, once that is decided.
-    ending: Option<Box<Ending>>,
-    /// Our Close has been handed to the driver, or there will be none.
-    close_taken: bool,
-    /// We were first: wait for the peer's Close.
-    await_peer: bool,
-    peer_closed: bool,
-    /// The input has ended, or has lost its meaning.
-    input_over: bool,
+    rates: Rates,
+    closing: Closing,
 }
 
 impl Session {
@@ -87,13 +59,7 @@ impl Session {
             config,
             assembler: Assembler::new(limits),
             lane: Lane::new(),
-            phase: Phase::Open,
-            leaving: None,
-            ending: None,
-            close_taken: false,
-            await_peer: false,
-            peer_closed: false,
-            input_over: false,
+            closing: Closing::new(),
         }
     }
 
@@ -102,9 +68,9 @@ impl Session {
         self.assembler.set_deflate(agreed);
     }
 
-    /// The connection shall end in good order at `at`.
+    /// The connection is to end gracefully at `at`.
     pub(crate) fn live_until(&mut self, at: Moment) {
-        self.live.live_until(at);
+        self.live.leave_at(at);
     }
 
     // ---- bytes in
@@ -112,12 +78,8 @@ impl Session {
     /// Bytes arrived from the peer, whatever they are.
     #[inline]
     pub(crate) fn arrived(&mut self, n: usize, now: Moment) {
-        self.live.arrived(n, now);
-        if self
-            .rates
-            .as_mut()
-            .is_some_and(|rates| !rates.bytes(n, now))
-        {
+        self.live.arrived(now);
+        if !self.rates.bytes(n, now, &self.config) {
             self.too_fast("more bytes in a second than this server takes", now);
         }
     }
@@ -131,18 +93,13 @@ impl Session {
         at: &mut usize,
         now: Moment,
     ) -> Option<Event> {
-        while *at < input.len() {
-            if self.stop_reading() {
-                return None;
-            }
-            let before = *at;
+        while *at < input.len() && self.closing.is_readable() {
             let taken = self.assembler.take(input, at);
-            let event = self.interpret(taken, *at - before, now);
+            let event = self.interpret(taken, now);
             if event.is_some() {
                 return event;
             }
         }
-        self.stop_reading();
         None
     }
 
@@ -156,30 +113,20 @@ impl Session {
     /// `n` bytes were read into what [`direct`](Self::direct) gave.
     pub(crate) fn filled(&mut self, n: usize, now: Moment) -> Option<Event> {
         let taken = self.assembler.filled(n);
-        let event = self.interpret(taken, n, now);
-        self.stop_reading();
-        event
+        self.interpret(taken, now)
     }
 
     /// The peer ended its side of the transport.
     pub(crate) fn end_of_input(&mut self, now: Moment) {
-        match self.phase {
-            Phase::Open => self.finish(Ending::abnormal("", Initiator::Transport)),
-            Phase::Awaiting => self.drain(now),
-            _ => {}
-        }
-        self.input_over = true;
-        // The rest of it will not come, and the application may take its time to finish.
-        self.assembler.clear();
+        let ending = Ending::abnormal("", Initiator::Transport);
+        self.change(now, |closing| closing.peer_failed(ending));
     }
 
     /// The transport failed.
     pub(crate) fn failed(&mut self, error: io::Error) {
-        if self.phase == Phase::Open {
-            let error = Error::new(Kind::Io(error));
-            self.decide(Ending::abnormal("", Initiator::Transport).with_error(error));
-        }
-        self.die();
+        let error = Error::new(Kind::Io(error));
+        let ending = Ending::abnormal("", Initiator::Transport).with_error(error);
+        self.change(Moment::START, |closing| closing.fail(ending));
     }
 
     // ---- bytes out
@@ -188,7 +135,7 @@ impl Session {
     /// 64 KiB of messages; behind the last message, our Close.
     #[inline]
     pub(crate) fn fill(&mut self, writer: &mut Writer, batch: &mut Batch) {
-        if self.close_taken || matches!(self.phase, Phase::Draining | Phase::Dead) {
+        if !self.closing.is_writable() {
             return;
         }
         if !self.lane.is_empty() {
@@ -198,18 +145,22 @@ impl Session {
         if batch.has_messages() {
             self.live.sending();
         }
-        if self.phase == Phase::Closing && batch.is_empty() {
-            if let Some(ending) = &mut self.ending {
-                let mut bytes = Vec::new();
-                match std::mem::replace(&mut ending.reply, Reply::Nothing) {
-                    Reply::Nothing => {}
-                    Reply::Empty => write_close(&mut bytes, None),
-                    Reply::Frame(frame) => write_close(&mut bytes, Some(&frame)),
-                }
-                batch.set_control(bytes);
+        if batch.is_empty() {
+            if let Some(close) = self.take_close() {
+                batch.set_control(close);
             }
-            self.close_taken = true;
         }
+    }
+
+    /// Our Close frame, if it is its turn.
+    fn take_close(&mut self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match self.closing.take_close()? {
+            Reply::Nothing => {}
+            Reply::Empty => write_close(&mut bytes, None),
+            Reply::Frame(frame) => write_close(&mut bytes, Some(&frame)),
+        }
+        Some(bytes)
     }
 
     /// The socket takes no more for now.
@@ -226,14 +177,9 @@ impl Session {
     /// All that was to be written is written.
     #[inline]
     pub(crate) fn flushed(&mut self, now: Moment) {
-        self.live.flushed();
-        if self.phase == Phase::Closing && self.close_taken {
-            if self.await_peer && !self.peer_closed && !self.input_over {
-                self.phase = Phase::Awaiting;
-                self.live.end_at(now + self.config.close_timeout);
-            } else {
-                self.drain(now);
-            }
+        self.live.flushed(now, &self.config);
+        if self.closing.phase() == Phase::Closing {
+            self.change(now, Closing::written);
         }
     }
 
@@ -241,39 +187,39 @@ impl Session {
 
     /// The application, or something in its name, closes.
     pub(crate) fn close(&mut self, frame: CloseFrame, initiator: Initiator, now: Moment) {
-        match self.phase {
-            Phase::Open => {
-                self.decide(Ending::new(frame, initiator));
-                self.await_peer = true;
-                self.begin_closing(now);
-            }
-            // What was decided stands; only the time for the application is over.
-            Phase::Finishing => self.begin_closing(now),
-            _ => {}
-        }
+        let ending = Ending::ours(frame, initiator);
+        self.change(now, |closing| closing.close(ending));
     }
 
     /// The server goes down: finish the message that is arriving, let the application
     /// finish with what it has, then close.
-    pub(crate) fn leave(&mut self, frame: CloseFrame, initiator: Initiator) {
-        if self.phase == Phase::Open {
-            self.leaving = Some(Box::new(Ending::new(frame, initiator)));
-            self.stop_reading();
+    pub(crate) fn leave(&mut self, frame: CloseFrame, initiator: Initiator, now: Moment) {
+        if self.closing.phase() == Phase::Open {
+            self.live.leave_at(now + self.config.progress_timeout);
+            let ending = Ending::ours(frame, initiator);
+            self.change(now, |closing| closing.leave(ending));
+            self.leave_between_messages(now);
         }
     }
 
-    /// The application has finished after the end of the input.
-    pub(crate) fn finished(&mut self, now: Moment) {
-        if self.phase == Phase::Finishing {
-            self.begin_closing(now);
-        }
+    /// The application is done with all that came, or is not waited for any longer.
+    pub(crate) fn finish(&mut self, now: Moment) {
+        self.change(now, Closing::finish);
     }
 
-    /// The connection ends now, whatever is pending.
-    pub(crate) fn abort(&mut self) {
+    /// The connection ends now, whatever is pending. Gives a Close frame to try to write, which is
+    /// not waited for.
+    pub(crate) fn abort(&mut self, now: Moment) -> Option<Vec<u8>> {
         let frame = CloseFrame::known(CloseCode::GOING_AWAY, "");
-        self.decide(Ending::new(frame, Initiator::Shutdown));
-        self.die();
+        self.close(frame, Initiator::Shutdown, now);
+        let last_words = self.take_close();
+        self.change(now, Closing::die);
+        last_words
+    }
+
+    /// The output is shut down, and the input at its end.
+    pub(crate) fn drained(&mut self, now: Moment) {
+        self.change(now, Closing::die);
     }
 
     /// Queues a ping of the application; it may have at most 125 bytes.
@@ -287,15 +233,16 @@ impl Session {
 
     /// The driver stops reading: what the peer sent from here on is not its delay.
     pub(crate) fn pause(&mut self, now: Moment) {
-        self.live.pause(now);
+        if self.closing.is_open() {
+            self.live.pause(now);
+        }
     }
 
     /// The driver reads again.
     #[inline]
     pub(crate) fn resume(&mut self, now: Moment) {
-        let paused = self.live.resume(now, &self.config);
-        if let (Some(since), Some(rates)) = (paused, &mut self.rates) {
-            rates.excuse(since, now);
+        if let Some(since) = self.live.resume(now, &self.config) {
+            self.rates.excuse(since, now);
         }
     }
 
@@ -327,19 +274,22 @@ impl Session {
                 Due::NotReading => {
                     let what = "the peer does not read what is sent";
                     let error = Error::new(Kind::Timeout(what.into()));
-                    self.decide(Ending::abnormal(what, Initiator::Timeout).with_error(error));
-                    self.die();
+                    let ending = Ending::abnormal(what, Initiator::Timeout).with_error(error);
+                    self.change(now, |closing| closing.fail(ending));
                 }
                 Due::Idle => {
                     let frame = CloseFrame::known(CloseCode::GOING_AWAY, "idle for too long");
                     self.close(frame, Initiator::Timeout, now);
                 }
-                Due::Lifetime => {
+                Due::Leave if self.closing.phase() == Phase::Leaving => {
+                    self.change(now, Closing::leave_now);
+                }
+                Due::Leave => {
                     let reason = "this connection has lived as long as it may";
                     let frame = CloseFrame::known(CloseCode::GOING_AWAY, reason);
-                    self.leave(frame, Initiator::Timeout);
+                    self.leave(frame, Initiator::Timeout, now);
                 }
-                Due::Over => self.die(),
+                Due::Over => self.change(now, Closing::die),
             }
         }
     }
@@ -348,39 +298,50 @@ impl Session {
 
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
-        self.phase
+        self.closing.phase()
     }
 
     /// Whether no more messages will come.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.phase != Phase::Open
+        !self.closing.is_open()
     }
 
     /// Whether what is sent still goes out.
     #[inline]
     pub(crate) fn is_sendable(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Finishing)
+        self.closing.is_sendable()
     }
 
     /// Whether bytes of the peer have a meaning, and room for the answers.
     #[inline]
     pub(crate) fn wants_input(&self) -> bool {
-        !self.input_over
-            && !self.lane.is_full()
-            && matches!(self.phase, Phase::Open | Phase::Closing | Phase::Awaiting)
+        self.closing.is_readable() && !self.lane.is_full()
+    }
+
+    /// How long the application may go on sending after the end that was decided.
+    ///
+    /// The answer to a peer's Close must not wait for it (RFC 6455 §5.5.1: "as soon as
+    /// practical"), nor may the end of a peer that broke a rule. Whoever ended only its own output,
+    /// or is told to leave, may be answered in full.
+    pub(crate) fn farewell(&self) -> Duration {
+        if self.closing.is_by_peer() {
+            FAREWELL
+        } else {
+            self.config.close_timeout / 2
+        }
     }
 
     /// Whether the peer may send only so much in a second.
     #[inline]
     pub(crate) fn is_metered(&self) -> bool {
-        self.rates.is_some()
+        self.rates.is_metered()
     }
 
     /// Whether [`fill`](Self::fill) has something beside the messages of the queue.
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
-        !self.lane.is_empty() || self.phase == Phase::Closing && !self.close_taken
+        !self.lane.is_empty() || self.closing.has_close()
     }
 
     /// Bytes of memory that are held for what is arriving.
@@ -391,25 +352,17 @@ impl Session {
 
     /// What went wrong, if `on_error` has not been told yet.
     pub(crate) fn error(&self) -> Option<&Error> {
-        self.ending.as_ref()?.error.as_ref()
+        self.closing.error()
     }
 
     /// What `on_error` is to be told.
     pub(crate) fn take_error(&mut self) -> Option<Error> {
-        self.ending.as_mut()?.error.take()
+        self.closing.take_error()
     }
 
     /// How it ended; to ask when it is closed.
     pub(crate) fn outcome(&self) -> Outcome {
-        match &self.ending {
-            Some(ending) => ending.outcome.clone(),
-            None => Outcome {
-                code: CloseCode::ABNORMAL,
-                reason: CloseReason::EMPTY,
-                initiator: Initiator::Transport,
-                clean: false,
-            },
-        }
+        self.closing.outcome()
     }
 
     // ---- inside
@@ -418,23 +371,23 @@ impl Session {
     fn interpret(
         &mut self,
         taken: Result<Option<Received>, Violation>,
-        n: usize,
         now: Moment,
     ) -> Option<Event> {
-        match taken {
+        let event = match taken {
             Ok(Some(Received::Message(message))) => {
                 self.live.received();
                 self.live.message(now);
-                if self.rates.as_mut().is_some_and(|rates| !rates.message(now)) {
+                if !self.rates.message(now, &self.config) {
                     self.too_fast("more messages in a second than this server takes", now);
                     return None;
                 }
                 // Whatever comes after our decision to close is not delivered (row F29).
-                (self.phase == Phase::Open).then_some(Event::Message(message))
+                self.closing.is_open().then_some(Event::Message(message))
             }
             Ok(None) => {
                 if !self.assembler.is_idle() {
-                    self.live.receiving(n, now, &self.config);
+                    let progress = self.assembler.take_progress();
+                    self.live.receiving(progress, now, &self.config);
                 }
                 None
             }
@@ -448,32 +401,42 @@ impl Session {
                 self.violated(violation.code, violation.reason, now);
                 None
             }
+        };
+        self.leave_between_messages(now);
+        event
+    }
+
+    /// A server that leaves takes the message that is arriving, and no other.
+    #[inline]
+    fn leave_between_messages(&mut self, now: Moment) {
+        if self.closing.phase() == Phase::Leaving && self.assembler.is_idle() {
+            self.change(now, Closing::leave_now);
         }
     }
 
     fn control(&mut self, received: Received, now: Moment) -> Option<Event> {
-        if !self.lane.count(self.config.max_control_rate, now) {
+        if !self.rates.control(now, &self.config) {
             let reason = "more pings and pongs in a second than this server takes";
             self.violated(CloseCode::POLICY, reason.into(), now);
             return None;
         }
         match received {
             Received::Ping(payload) => {
-                if !self.close_taken {
+                if self.closing.is_writable() {
                     self.lane.pong(&payload);
                 }
                 Some(Event::Control(OpCode::Ping, payload))
             }
             Received::Pong(payload) => {
-                self.live.ponged(&payload);
+                self.live.ponged(&payload, now);
                 Some(Event::Control(OpCode::Pong, payload))
             }
             Received::Close(frame) => {
                 let payload = frame.as_ref().map_or_else(Bytes::new, |frame| {
                     Bytes::from(format!("{} {}", frame.code, frame.reason))
                 });
-                self.peer_closed = true;
-                self.ends(Ending::answered(frame), now);
+                let ending = Ending::answered(frame);
+                self.change(now, |closing| closing.peer_closed(ending));
                 Some(Event::Control(OpCode::Close, payload))
             }
             Received::Message(_) => None,
@@ -483,7 +446,7 @@ impl Session {
     #[cold]
     fn too_fast(&mut self, reason: &'static str, now: Moment) {
         // What comes behind our own Close frame is thrown away as it is.
-        if self.phase == Phase::Open {
+        if self.closing.is_open() {
             self.violated(CloseCode::POLICY, reason.into(), now);
         }
     }
@@ -492,89 +455,70 @@ impl Session {
     fn violated(&mut self, code: CloseCode, reason: Cow<'static, str>, now: Moment) {
         let frame = CloseFrame::known(code, reason.as_ref());
         let error = Error::new(Kind::Violation { code, reason });
-        self.ends(
-            Ending::new(frame, Initiator::Protocol).with_error(error),
-            now,
-        );
+        let ending = Ending::fault(frame, Initiator::Protocol, error);
+        self.change(now, |closing| closing.peer_failed(ending));
     }
 
     #[cold]
     fn timed_out(&mut self, code: CloseCode, on_wire: CloseCode, what: &'static str, now: Moment) {
-        let mut ending = Ending::new(CloseFrame::known(on_wire, what), Initiator::Timeout);
-        ending.outcome.code = code;
         let error = Error::new(Kind::Timeout(what.into()));
-        self.ends(ending.with_error(error), now);
+        let frame = CloseFrame::known(on_wire, what);
+        let mut ending = Ending::fault(frame, Initiator::Timeout, error);
+        ending.outcome.code = code;
+        self.change(now, |closing| closing.peer_failed(ending));
     }
 
-    /// The peer has ended it, by a Close frame or by its faults: what it sends from here on
-    /// has no meaning.
-    fn ends(&mut self, ending: Ending, now: Moment) {
-        self.input_over = true;
-        self.assembler.clear();
-        self.live.stop_receiving();
-        match self.phase {
-            Phase::Open => self.finish(ending),
-            Phase::Awaiting => self.drain(now),
-            _ => {}
+    /// Takes a step towards the end, and lets go of what has no meaning behind it.
+    fn change(&mut self, now: Moment, step: impl FnOnce(&mut Closing)) {
+        let before = self.closing.phase();
+        step(&mut self.closing);
+        if self.closing.is_input_over() {
+            self.assembler.clear();
         }
-    }
-
-    /// Whether reading ends here; starts to leave at the end of a message.
-    #[inline]
-    fn stop_reading(&mut self) -> bool {
-        if self.leaving.is_some() && self.phase == Phase::Open && self.assembler.is_idle() {
-            if let Some(ending) = self.leaving.take() {
-                self.await_peer = true;
-                self.finish(*ending);
+        let phase = self.closing.phase();
+        if phase == before {
+            return;
+        }
+        let patience = self.config.close_timeout;
+        match phase {
+            Phase::Open | Phase::Leaving => {}
+            Phase::Finishing => self.live.stop_receiving(),
+            Phase::Closing => {
+                self.live.stop_receiving();
+                // Who broke the rules gets no more of our time to read what was queued.
+                if self.closing.is_by_fault() {
+                    self.live.end_at(now + patience);
+                }
+            }
+            // Our Close lies behind all that was written.
+            Phase::Awaiting => self.live.end_at(now + self.live.behind(now) + patience),
+            Phase::Draining => {
+                let behind = self.live.behind(now);
+                self.lane.take();
+                self.live.clear();
+                let by_fault = self.closing.is_by_fault();
+                let patience = if by_fault {
+                    patience
+                } else {
+                    behind + patience
+                };
+                self.live.end_at(now + patience);
+            }
+            Phase::Dead => {
+                self.lane.take();
+                self.live.clear();
             }
         }
-        self.input_over || !matches!(self.phase, Phase::Open | Phase::Closing | Phase::Awaiting)
-    }
-
-    /// What was decided first stands.
-    fn decide(&mut self, ending: Ending) {
-        self.ending.get_or_insert_with(|| Box::new(ending));
-    }
-
-    fn finish(&mut self, ending: Ending) {
-        self.decide(ending);
-        self.phase = Phase::Finishing;
-        self.live.stop_receiving();
-    }
-
-    fn begin_closing(&mut self, now: Moment) {
-        self.phase = Phase::Closing;
-        self.live.stop_receiving();
-        // Who broke the rules gets no more of our time to read what was queued.
-        let initiator = self.ending.as_ref().map(|ending| ending.outcome.initiator);
-        let broken = matches!(initiator, Some(Initiator::Protocol | Initiator::Timeout));
-        if broken && !self.await_peer {
-            self.live.end_at(now + self.config.close_timeout);
-        }
-    }
-
-    fn drain(&mut self, now: Moment) {
-        let clean = self.peer_closed && self.close_taken;
-        if let Some(ending) = &mut self.ending {
-            ending.outcome.clean = clean;
-        }
-        self.die();
-        self.phase = Phase::Draining;
-        self.live.end_at(now + self.config.close_timeout);
-    }
-
-    fn die(&mut self) {
-        self.phase = Phase::Dead;
-        self.input_over = true;
-        self.assembler.clear();
-        self.lane.take();
-        self.live.clear();
     }
 }
 
+/// How long the application may go on sending when the peer has closed. 50 ms: enough for an
+/// answer that is being made, and little beside the 5 to 10 s for which clients wait.
+const FAREWELL: Duration = Duration::from_millis(50);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use bytes::BufMut;
 
     use super::*;
 
@@ -656,7 +600,7 @@ mod tests {
         peer.feed(&frame(0x88, &[0x03, 0xE8, b'x']));
         assert_eq!(peer.session.phase(), Phase::Finishing);
         peer.queue.push(Message::from("b"));
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         assert_eq!(peer.written(), b"\x81\x01a\x81\x01b\x88\x02\x03\xE8");
         assert_eq!(peer.session.phase(), Phase::Draining);
         assert_eq!(peer.ended(), (1000, Initiator::Peer, true));
@@ -666,7 +610,7 @@ mod tests {
     fn f25_an_empty_close_is_answered_with_an_empty_one_and_told_as_1005() {
         let mut peer = Peer::new();
         peer.feed(&frame(0x88, b""));
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         assert_eq!(peer.written(), b"\x88\x00");
         assert_eq!(peer.ended(), (1005, Initiator::Peer, true));
     }
@@ -721,7 +665,7 @@ mod tests {
         assert!(peer.session.is_over() && peer.session.is_sendable());
         assert!(peer.session.take_error().unwrap().is_protocol());
         assert!(peer.session.take_error().is_none());
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         assert_eq!(peer.written()[2..4], 1002u16.to_be_bytes());
         assert_eq!(peer.ended(), (1002, Initiator::Protocol, false));
     }
@@ -730,7 +674,7 @@ mod tests {
     fn who_broke_the_rules_and_does_not_read_has_the_close_timeout_only() {
         let mut peer = Peer::new();
         peer.feed(b"\x81\x01a");
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         peer.session.blocked(peer.now);
         peer.after(5);
         assert_eq!(peer.session.phase(), Phase::Dead);
@@ -832,11 +776,11 @@ mod tests {
             .live_until(Moment::new(Duration::from_secs(10)));
         peer.feed(&frame(0x01, b"a"));
         peer.after(10);
-        assert_eq!(peer.session.phase(), Phase::Open);
+        assert_eq!(peer.session.phase(), Phase::Leaving);
         let whole = peer.feed(&frame(0x80, b"b"));
         assert_eq!(whole, [Event::Message(Message::from("ab"))]);
         peer.queue.push(Message::from("c"));
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         // A peer that reads slowly has done no wrong: it has the usual time.
         peer.session.blocked(peer.now);
         peer.after(10);
@@ -854,16 +798,109 @@ mod tests {
         peer.session.leave(
             CloseFrame::known(CloseCode::GOING_AWAY, ""),
             Initiator::Shutdown,
+            peer.now,
         );
-        assert_eq!(peer.session.phase(), Phase::Open);
+        assert_eq!(peer.session.phase(), Phase::Leaving);
         let mut rest = frame(0x80, b"b");
         rest.extend(frame(0x81, b"one more"));
         assert_eq!(peer.feed(&rest), [Event::Message(Message::from("ab"))]);
         assert_eq!(peer.session.phase(), Phase::Finishing);
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         assert_eq!(peer.written(), b"\x88\x02\x03\xE9");
         assert_eq!(peer.session.phase(), Phase::Awaiting);
         assert_eq!(peer.ended().1, Initiator::Shutdown);
+    }
+
+    /// The bare case: nothing comes behind the message.
+    #[test]
+    fn p3_a_leaving_server_closes_as_soon_as_the_message_that_was_arriving_is_whole() {
+        let message = frame(0x81, b"0123456789");
+        for lifetime in [false, true] {
+            for cut in 1..message.len() {
+                let mut peer = Peer::new();
+                peer.session
+                    .live_until(Moment::new(Duration::from_secs(10)));
+                peer.feed(&message[..cut]);
+                if lifetime {
+                    peer.after(10);
+                } else {
+                    peer.session.leave(normal(), Initiator::Shutdown, peer.now);
+                }
+                assert_eq!(peer.session.phase(), Phase::Leaving, "{cut}");
+                assert_eq!(peer.feed(&message[cut..]).len(), 1);
+                assert_eq!(peer.session.phase(), Phase::Finishing, "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn p3_a_leaving_server_closes_as_soon_as_a_large_message_is_whole() {
+        let mut peer = Peer::new();
+        let mut head = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
+        head.push(7);
+        peer.feed(&head);
+        peer.session.leave(normal(), Initiator::Shutdown, peer.now);
+        let mut rest = 128 * 1024 - 1;
+        let mut events = Vec::new();
+        while let Some(mut space) = peer.session.direct() {
+            let n = rest.min(space.remaining_mut());
+            space.put_bytes(7, n);
+            rest -= n;
+            events.extend(peer.session.filled(n, peer.now));
+        }
+        events.extend(peer.feed(&vec![7; rest]));
+        assert!(matches!(&events[..], [Event::Message(m)] if m.len() == 128 * 1024));
+        assert_eq!(peer.session.phase(), Phase::Finishing);
+    }
+
+    #[test]
+    fn s3_a_leaving_server_waits_half_a_minute_for_the_message_that_is_arriving() {
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x02, b"1"));
+        peer.session.leave(normal(), Initiator::Shutdown, peer.now);
+        for _ in 0..29 {
+            peer.after(1);
+            peer.feed(&frame(0x00, &[0; 120]).repeat(20));
+            assert_eq!(peer.session.phase(), Phase::Leaving);
+        }
+        peer.after(1);
+        assert_eq!(peer.session.phase(), Phase::Finishing);
+        peer.session.finish(peer.now);
+        peer.written();
+        assert_eq!(peer.session.phase(), Phase::Awaiting);
+        // What goes on arriving is still understood, and not delivered.
+        let mut rest = frame(0x80, b"2");
+        rest.extend(frame(0x88, b"\x03\xE8"));
+        assert_eq!(peer.feed(&rest).len(), 1);
+        assert_eq!(peer.ended(), (1000, Initiator::Shutdown, true));
+    }
+
+    #[test]
+    fn s3_pings_do_not_keep_an_unfinished_message_alive() {
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x02, b"1"));
+        for second in 1..=30 {
+            assert_eq!(peer.session.phase(), Phase::Open, "{second}");
+            peer.after(1);
+            peer.feed(&frame(0x89, &[0; 120]).repeat(20));
+            peer.written();
+        }
+        assert_eq!(peer.ended(), (1008, Initiator::Timeout, false));
+    }
+
+    #[test]
+    fn p5_a_peer_that_is_still_reading_has_longer_to_answer_our_close() {
+        let mut peer = Peer::new();
+        peer.queue.push(Message::from(vec![0; 1_600_000]));
+        peer.session
+            .close(normal(), Initiator::Application, peer.now);
+        peer.written();
+        assert_eq!(peer.session.phase(), Phase::Awaiting);
+        // 100 s of reading at 16 kB/s, less what is on its way anyway.
+        peer.after(95);
+        assert_eq!(peer.session.phase(), Phase::Awaiting);
+        peer.after(10);
+        assert_eq!(peer.session.phase(), Phase::Dead);
     }
 
     #[test]
@@ -872,7 +909,7 @@ mod tests {
         peer.queue.push(Message::from("a"));
         peer.session.end_of_input(peer.now);
         assert_eq!(peer.session.phase(), Phase::Finishing);
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         assert_eq!(peer.written(), b"\x81\x01a");
         assert_eq!(peer.session.phase(), Phase::Draining);
         assert_eq!(peer.ended(), (1006, Initiator::Transport, false));
@@ -910,7 +947,7 @@ mod tests {
         assert_eq!(peer.written(), b"\x89\x04\0\0\0\0");
         peer.after(20);
         assert!(peer.session.take_error().unwrap().is_timeout());
-        peer.session.finished(peer.now);
+        peer.session.finish(peer.now);
         assert_eq!(peer.written()[2..4], 1011u16.to_be_bytes());
         assert_eq!(peer.ended(), (1006, Initiator::Timeout, false));
     }
@@ -918,13 +955,13 @@ mod tests {
     #[test]
     fn an_abort_ends_every_phase_and_keeps_what_was_decided() {
         let mut peer = Peer::new();
-        peer.session.abort();
+        assert!(peer.session.abort(peer.now).is_some());
         assert_eq!(peer.session.phase(), Phase::Dead);
         assert_eq!(peer.ended(), (1001, Initiator::Shutdown, false));
         assert_eq!(peer.session.deadline(), None);
         let mut peer = Peer::new();
         peer.feed(&frame(0x88, b""));
-        peer.session.abort();
+        assert_eq!(peer.session.abort(peer.now).unwrap(), b"\x88\0");
         assert_eq!(peer.ended(), (1005, Initiator::Peer, false));
     }
 
@@ -956,8 +993,12 @@ mod tests {
         let mut peer = Peer::new();
         match phase {
             Phase::Open => {}
+            Phase::Leaving => {
+                peer.feed(&frame(0x01, b"half"));
+                peer.session.leave(normal(), Initiator::Shutdown, peer.now);
+            }
             Phase::Finishing => {
-                peer.session.leave(normal(), Initiator::Shutdown);
+                peer.session.leave(normal(), Initiator::Shutdown, peer.now);
             }
             _ => peer
                 .session
@@ -982,32 +1023,41 @@ mod tests {
     fn every_event_in_every_phase_leads_where_the_table_says() {
         use Phase::*;
         type Act = fn(&mut Peer);
-        let all = [Open, Finishing, Closing, Awaiting, Draining, Dead];
-        let table: [(&str, Act, [Phase; 6]); 12] = [
+        let all = [Open, Leaving, Finishing, Closing, Awaiting, Draining, Dead];
+        let table: [(&str, Act, [Phase; 7]); 14] = [
             (
                 "the peer closes",
                 |peer| drop(peer.feed(&frame(0x88, b"\x03\xE9"))),
-                [Finishing, Finishing, Closing, Draining, Draining, Dead],
+                [
+                    Finishing, Finishing, Finishing, Closing, Draining, Draining, Dead,
+                ],
             ),
             (
                 "the peer breaks the protocol",
                 |peer| drop(peer.feed(&frame(0x83, b""))),
-                [Finishing, Finishing, Closing, Draining, Draining, Dead],
+                [
+                    Finishing, Finishing, Finishing, Closing, Draining, Draining, Dead,
+                ],
             ),
             (
                 "the peer sends a message",
                 |peer| drop(peer.feed(&frame(0x81, b"a"))),
-                [Open, Finishing, Closing, Awaiting, Draining, Dead],
+                // In the middle of another one, where it leaves.
+                [
+                    Open, Finishing, Finishing, Closing, Awaiting, Draining, Dead,
+                ],
             ),
             (
                 "the input ends",
                 |peer| peer.session.end_of_input(peer.now),
-                [Finishing, Finishing, Closing, Draining, Draining, Dead],
+                [
+                    Finishing, Finishing, Finishing, Closing, Draining, Draining, Dead,
+                ],
             ),
             (
                 "the transport fails",
                 |peer| peer.session.failed(io::ErrorKind::BrokenPipe.into()),
-                [Dead; 6],
+                [Dead; 7],
             ),
             (
                 "the application closes",
@@ -1015,31 +1065,49 @@ mod tests {
                     let frame = CloseFrame::known(CloseCode::POLICY, "");
                     peer.session.close(frame, Initiator::Application, peer.now);
                 },
-                [Closing, Closing, Closing, Awaiting, Draining, Dead],
+                [Closing, Closing, Closing, Closing, Awaiting, Draining, Dead],
             ),
             (
                 "the application has finished",
-                |peer| peer.session.finished(peer.now),
-                [Open, Closing, Closing, Awaiting, Draining, Dead],
+                |peer| peer.session.finish(peer.now),
+                [Open, Leaving, Closing, Closing, Awaiting, Draining, Dead],
             ),
             (
                 "the server goes down",
                 |peer| {
                     let frame = CloseFrame::known(CloseCode::RESTART, "");
-                    peer.session.leave(frame, Initiator::Shutdown);
+                    peer.session.leave(frame, Initiator::Shutdown, peer.now);
                 },
-                [Finishing, Finishing, Closing, Awaiting, Draining, Dead],
+                [
+                    Finishing, Leaving, Finishing, Closing, Awaiting, Draining, Dead,
+                ],
             ),
-            ("the server is down", |peer| peer.session.abort(), [Dead; 6]),
+            (
+                "the server is down",
+                |peer| drop(peer.session.abort(peer.now)),
+                [Dead; 7],
+            ),
             (
                 "all is written",
                 |peer| drop(peer.written()),
-                [Open, Finishing, Awaiting, Awaiting, Draining, Dead],
+                [Open, Leaving, Finishing, Awaiting, Awaiting, Draining, Dead],
+            ),
+            (
+                "the message that was arriving is whole",
+                |peer| drop(peer.feed(&frame(0x80, b""))),
+                [
+                    Finishing, Finishing, Finishing, Closing, Draining, Draining, Dead,
+                ],
+            ),
+            (
+                "half a minute passes",
+                |peer| peer.after(30),
+                [Open, Finishing, Finishing, Closing, Dead, Dead, Dead],
             ),
             (
                 "five seconds pass",
                 |peer| peer.after(5),
-                [Open, Finishing, Closing, Dead, Dead, Dead],
+                [Open, Leaving, Finishing, Closing, Dead, Dead, Dead],
             ),
             (
                 "the socket takes nothing for half a minute",
@@ -1047,7 +1115,7 @@ mod tests {
                     peer.session.blocked(peer.now);
                     peer.after(30);
                 },
-                [Dead, Dead, Dead, Dead, Dead, Dead],
+                [Dead; 7],
             ),
         ];
         for (what, act, expected) in table {
@@ -1056,7 +1124,7 @@ mod tests {
                 let before = peer.ended();
                 act(&mut peer);
                 assert_eq!(peer.session.phase(), to, "{what} in {from:?}");
-                if from != Open {
+                if !matches!(from, Open | Leaving) {
                     let (code, initiator, _) = peer.ended();
                     assert_eq!(
                         (code, initiator),
@@ -1066,10 +1134,11 @@ mod tests {
                 }
                 // From there it goes on to its end, and says Close once at the most.
                 let mut written = peer.written();
-                peer.session.finished(peer.now);
+                peer.session.finish(peer.now);
                 written.extend(peer.written());
-                for _ in 0..3 {
+                for _ in 0..4 {
                     peer.after(60);
+                    peer.session.finish(peer.now);
                     written.extend(peer.written());
                 }
                 let closes = written.windows(2).filter(|w| w[0] == 0x88).count();

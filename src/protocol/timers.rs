@@ -4,6 +4,8 @@ use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;
 
+use crate::config::SCRATCH;
+
 /// A moment in the life of a connection. Half the size of an `Instant`, and a test can make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(
@@ -28,6 +30,11 @@ impl Moment {
 
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+
+    /// That much earlier; the beginning at the earliest.
+    pub(crate) fn before(self, duration: Duration) -> Self {
+        Self::START + self.age().saturating_sub(duration)
     }
 }
 
@@ -58,8 +65,8 @@ pub(crate) enum Timer {
     Send,
     /// No message for too long.
     Idle,
-    /// It has lived long enough.
-    Lifetime,
+    /// It has lived long enough; then, the message that arrives while it leaves takes too long.
+    Leave,
     /// The closing handshake, then the drain of the socket.
     Close,
 }
@@ -71,7 +78,7 @@ impl Timer {
         Self::Receive,
         Self::Send,
         Self::Idle,
-        Self::Lifetime,
+        Self::Leave,
         Self::Close,
     ];
 }
@@ -124,12 +131,13 @@ impl Progress {
         }
     }
 
-    pub(crate) fn add(&mut self, bytes: usize) {
+    /// `bytes` moved. Time that was earned long ago does not pay for a stall of today: behind
+    /// each 64 KiB the time begins anew.
+    pub(crate) fn add(&mut self, bytes: usize, now: Moment) {
         self.moved = self.moved.saturating_add(bytes);
-    }
-
-    pub(crate) fn moved(&self) -> usize {
-        self.moved
+        if self.moved >= SCRATCH {
+            *self = Self::begin(now);
+        }
     }
 
     /// Time that was not the peer's does not count.
@@ -178,15 +186,25 @@ mod tests {
     fn f19_n5_a_byte_a_second_buys_no_time_and_a_kib_a_second_does() {
         let base = Duration::from_secs(30);
         let mut progress = Progress::begin(at(0));
-        for _ in 0..30 {
-            progress.add(1);
+        for second in 0..30 {
+            progress.add(1, at(second));
         }
         assert_eq!(progress.deadline(base), at(30));
-        progress.add(10 * 1024);
+        progress.add(10 * 1024, at(30));
         assert_eq!(progress.deadline(base), at(40));
         progress.excuse(Duration::from_secs(5));
         assert_eq!(progress.deadline(base), at(45));
-        progress.add(usize::MAX);
-        assert!(progress.deadline(base) > at(45));
+    }
+
+    #[test]
+    fn s3_what_moved_long_ago_pays_for_94_seconds_at_the_most() {
+        let base = Duration::from_secs(30);
+        let mut progress = Progress::begin(at(0));
+        progress.add(64 * 1024 - 1, at(1));
+        assert_eq!(progress.deadline(base), at(93));
+        progress.add(1, at(1));
+        assert_eq!(progress.deadline(base), at(31));
+        progress.add(usize::MAX, at(2));
+        assert_eq!(progress.deadline(base), at(32));
     }
 }

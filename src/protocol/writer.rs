@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 use super::frame::{OpCode, write_header};
-use crate::config::{BY_REFERENCE, SCRATCH};
+use crate::config::{BY_REFERENCE, MESSAGE_OVERHEAD, SCRATCH};
 use crate::message::{CloseFrame, Message};
 
 /// The longest header of a server: 2 bytes and 8 of length.
@@ -33,7 +33,7 @@ pub(crate) struct Writer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) messages: usize,
-    /// Bytes of payload.
+    /// Bytes of payload, and [`MESSAGE_OVERHEAD`] for each message.
     pub(crate) bytes: usize,
 }
 
@@ -67,18 +67,18 @@ impl Writer {
     fn frame(&mut self, opcode: OpCode, rsv1: bool, payload: Bytes) {
         let load = Load {
             messages: 1,
-            bytes: payload.len(),
+            bytes: payload.len() + MESSAGE_OVERHEAD,
         };
-        self.load.messages += 1;
-        self.load.bytes += payload.len();
+        self.load.messages += load.messages;
+        self.load.bytes += load.bytes;
         if payload.len() < BY_REFERENCE {
             if self.open.capacity() == 0 {
                 self.open = Vec::with_capacity(HEADER + payload.len());
             }
             write_header(&mut self.open, opcode, rsv1, payload.len());
             self.open.extend_from_slice(&payload);
-            self.open_load.messages += 1;
-            self.open_load.bytes += payload.len();
+            self.open_load.messages += load.messages;
+            self.open_load.bytes += load.bytes;
             // Half of it, so that a batch is not one small message over its size.
             if self.open.len() >= SCRATCH / 2 {
                 self.seal();

@@ -7,6 +7,7 @@ mod axum;
 mod conversation;
 mod deflate;
 mod drain;
+mod ending;
 mod framing;
 mod handler;
 mod handshake;

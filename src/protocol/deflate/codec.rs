@@ -302,6 +302,12 @@ impl Outbound {
         self.agreed
     }
 
+    /// Nothing more will be compressed.
+    pub(crate) fn end(&self) {
+        let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        *context = None;
+    }
+
     /// Whether a message of that many bytes is worth it.
     pub(crate) fn takes(&self, len: usize) -> bool {
         let deflate = &self.agreed.deflate;

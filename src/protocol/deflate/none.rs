@@ -70,6 +70,10 @@ impl Outbound {
         match *self {}
     }
 
+    pub(crate) fn end(&self) {
+        match *self {}
+    }
+
     pub(crate) fn takes(&self, _: usize) -> bool {
         match *self {}
     }

@@ -1,0 +1,311 @@
+//! [`Patience`]: how long the application may still run, and still send.
+
+use std::time::Duration;
+
+use crate::protocol::Moment;
+
+/// See the module docs. It decides by the moments that it is told, and knows no clock.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    callback: Callback,
+    /// Boxed, since most of the time there is no end in sight.
+    end: Option<Box<End>>,
+}
+
+/// What is left of the application's time.
+#[derive(Debug, Default)]
+struct End {
+    /// From here on, nothing more that it sends is accepted.
+    farewell: Option<Moment>,
+    /// Once the connection has ended: the farewell is put off by so much with each message taken
+    /// that came before the end.
+    grace: Option<Duration>,
+    /// How often it has filled the queue since then.
+    rooms: u8,
+    /// How many messages were waiting for it when that was last looked at.
+    waiting: usize,
+    /// From here on, its callback is not waited for.
+    abandon: Option<Moment>,
+    /// Until when `on_error` and `on_close` may run once a shutdown has come to its deadline.
+    forced: Option<Moment>,
+    /// Only those two are left to be called.
+    is_last: bool,
+}
+
+/// The time that the running callback has to itself.
+#[derive(Debug, Default)]
+enum Callback {
+    #[default]
+    Unlimited,
+    /// It counts from when the callback is first seen to wait: those that are ready at once need no
+    /// look at the clock.
+    Limited(Duration),
+    Until(Moment),
+}
+
+/// What is to be done about an application that still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Accept nothing more from it, and close.
+    Farewell,
+    /// Drop the callback: it took longer than a callback of its kind may.
+    Late,
+    /// Drop the callback: its connection has ended, and so has its time to finish.
+    Abandon,
+}
+
+impl Patience {
+    /// A callback begins that has `timeout`, if there is one.
+    #[inline]
+    pub(super) fn begin(&mut self, timeout: Option<Duration>) {
+        if let Some(timeout) = timeout {
+            self.callback = Callback::Limited(timeout);
+        }
+    }
+
+    /// Whether [`waits`](Self::waits) wants to know the time.
+    #[inline]
+    pub(super) fn is_counting(&self) -> bool {
+        !matches!(self.callback, Callback::Limited(_))
+    }
+
+    /// The callback is seen to wait.
+    pub(super) fn waits(&mut self, now: Moment) {
+        if let Callback::Limited(timeout) = self.callback {
+            self.callback = Callback::Until(now + timeout);
+        }
+    }
+
+    /// The callback has ended, in whatever way. Its deadline would be due some day, and acted upon
+    /// by nobody.
+    #[inline]
+    pub(super) fn returned(&mut self) {
+        self.callback = Callback::Unlimited;
+    }
+
+    /// The connection has ended, and `waiting` messages came before. From here on the application
+    /// may send for `farewell`, anew with each of those that it takes, and run for `close_timeout`.
+    pub(super) fn ended(
+        &mut self,
+        farewell: Duration,
+        close_timeout: Duration,
+        waiting: usize,
+        now: Moment,
+    ) {
+        let end = self.end.get_or_insert_default();
+        if end.grace.is_none() {
+            end.abandon.get_or_insert(now + close_timeout);
+            end.farewell = Some(now + farewell);
+            end.grace = Some(farewell);
+            end.waiting = waiting;
+        }
+    }
+
+    /// Whether the end of the connection has been told.
+    pub(super) fn knows_end(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.grace.is_some())
+    }
+
+    /// So many messages are waiting for the application now.
+    pub(super) fn waiting(&mut self, messages: usize, now: Moment) {
+        if let Some(end) = &mut self.end {
+            if messages < end.waiting && end.farewell.is_some() {
+                end.farewell = end.grace.map(|grace| now + grace);
+                end.rooms = 0;
+            }
+            end.waiting = messages;
+        }
+    }
+
+    /// The application had filled the queue, and has room again. What it was about to send when the
+    /// end came may have found the queue full; a second time it has sent a whole queue since.
+    pub(super) fn room(&mut self, now: Moment) {
+        if let Some(end) = &mut self.end {
+            end.rooms = end.rooms.saturating_add(1);
+            if end.rooms > 1 && end.farewell.is_some() && !end.is_last {
+                end.farewell = Some(now);
+            }
+        }
+    }
+
+    /// The callback that comes next is `on_error` or `on_close`, which have `close_timeout`.
+    pub(super) fn last(&mut self, close_timeout: Duration, now: Moment) {
+        let end = self.end.get_or_insert_default();
+        let until = now + close_timeout;
+        end.is_last = true;
+        end.abandon = Some(end.forced.map_or(until, |forced| forced.min(until)));
+    }
+
+    /// The deadline of a shutdown has passed: `on_error` and `on_close` have `rest` together, any
+    /// other callback had its time.
+    pub(super) fn force(&mut self, rest: Duration, now: Moment) {
+        let end = self.end.get_or_insert_default();
+        let forced = *end.forced.get_or_insert(now + rest);
+        let until = if end.is_last { forced } else { now };
+        end.abandon = Some(end.abandon.map_or(until, |abandon| abandon.min(until)));
+    }
+
+    /// No callback runs any more.
+    pub(super) fn clear(&mut self) {
+        self.returned();
+        if let Some(end) = &mut self.end {
+            (end.farewell, end.abandon) = (None, None);
+        }
+    }
+
+    /// When [`verdict`](Self::verdict) will have one.
+    #[inline]
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let callback = match self.callback {
+            Callback::Until(until) => Some(until),
+            _ => None,
+        };
+        let Some(end) = &self.end else {
+            return callback;
+        };
+        [callback, end.farewell, end.abandon]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What is due. The farewell is said once.
+    #[inline]
+    pub(super) fn verdict(&mut self, now: Moment) -> Option<Verdict> {
+        let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
+        if self.end.as_ref().is_some_and(|end| is_due(end.abandon)) {
+            return Some(Verdict::Abandon);
+        }
+        if let Callback::Until(until) = self.callback {
+            if until <= now {
+                return Some(Verdict::Late);
+            }
+        }
+        let end = self.end.as_mut().filter(|end| is_due(end.farewell))?;
+        end.farewell = None;
+        Some(Verdict::Farewell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Moment {
+        Moment::new(Duration::from_millis(millis))
+    }
+
+    /// What there is to do about an application that goes on for ever, and when.
+    fn all(patience: &mut Patience) -> Vec<(u128, Verdict)> {
+        let mut all = Vec::new();
+        while let Some(now) = patience.deadline() {
+            let verdict = patience
+                .verdict(now)
+                .expect("a deadline that means something");
+            all.push((now.age().as_millis(), verdict));
+            if verdict != Verdict::Farewell {
+                break;
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn an_open_connection_waits_for_its_application_for_ever() {
+        let mut patience = Patience::default();
+        patience.begin(None);
+        patience.waits(at(0));
+        assert_eq!(
+            (patience.deadline(), patience.verdict(at(1 << 40))),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn a_callback_with_a_timeout_has_it_from_when_it_first_waits_and_until_it_returns() {
+        let mut patience = Patience::default();
+        patience.begin(Some(SECOND));
+        assert!(!patience.is_counting());
+        patience.waits(at(500));
+        patience.waits(at(900));
+        assert_eq!(patience.verdict(at(1499)), None);
+        assert_eq!(all(&mut patience), [(1500, Verdict::Late)]);
+        patience.returned();
+        assert_eq!(patience.verdict(at(9000)), None);
+    }
+
+    #[test]
+    fn p4_after_the_end_the_application_may_send_a_little_longer_and_run_for_the_close_timeout() {
+        let mut patience = Patience::default();
+        patience.ended(SECOND / 20, 5 * SECOND, 0, at(1000));
+        // The first end counts.
+        patience.ended(SECOND, 9 * SECOND, 0, at(1010));
+        let expected = [(1050, Verdict::Farewell), (6000, Verdict::Abandon)];
+        assert_eq!(all(&mut patience), expected);
+    }
+
+    #[test]
+    fn p4_who_takes_what_came_before_the_end_may_go_on_answering_it() {
+        let mut patience = Patience::default();
+        patience.ended(SECOND / 20, 5 * SECOND, 3, at(1000));
+        patience.waiting(3, at(1020));
+        patience.waiting(2, at(1040));
+        assert_eq!(patience.verdict(at(1060)), None);
+        patience.waiting(0, at(1080));
+        let expected = [(1130, Verdict::Farewell), (6000, Verdict::Abandon)];
+        assert_eq!(all(&mut patience), expected);
+        // It is said once.
+        patience.waiting(0, at(2000));
+        assert_eq!(patience.deadline(), Some(at(6000)));
+    }
+
+    #[test]
+    fn p4_who_sends_a_whole_queue_after_the_end_need_not_be_waited_for() {
+        let mut patience = Patience::default();
+        // While the connection lives, a full queue is nothing.
+        (0..9).for_each(|_| patience.room(at(0)));
+        patience.ended(SECOND / 20, 5 * SECOND, 2, at(1000));
+        patience.room(at(1001));
+        patience.waiting(1, at(1002));
+        patience.room(at(1003));
+        assert_eq!(patience.verdict(at(1003)), None);
+        patience.room(at(1004));
+        assert_eq!(patience.verdict(at(1004)), Some(Verdict::Farewell));
+        patience.room(at(1005));
+        assert_eq!(patience.deadline(), Some(at(6000)));
+    }
+
+    #[test]
+    fn a14_a_shutdown_that_is_over_ends_callbacks_at_once_and_leaves_the_last_two_some_time() {
+        let mut patience = Patience::default();
+        patience.force(SECOND / 2, at(1000));
+        assert_eq!(all(&mut patience), [(1000, Verdict::Abandon)]);
+        patience.last(5 * SECOND, at(1000));
+        assert_eq!(all(&mut patience), [(1500, Verdict::Abandon)]);
+        // A peer that closes while `on_error` runs has its answer before that is done.
+        patience.ended(SECOND / 20, 5 * SECOND, 0, at(1000));
+        let expected = [(1050, Verdict::Farewell), (1500, Verdict::Abandon)];
+        assert_eq!(all(&mut patience), expected);
+        // The other way round: on_close was running.
+        let mut patience = Patience::default();
+        patience.last(5 * SECOND, at(0));
+        patience.force(SECOND / 2, at(1000));
+        patience.force(SECOND / 2, at(1400));
+        assert_eq!(all(&mut patience), [(1500, Verdict::Abandon)]);
+    }
+
+    #[test]
+    fn nothing_is_due_when_no_callback_runs() {
+        let mut patience = Patience::default();
+        patience.begin(Some(SECOND));
+        patience.waits(at(0));
+        patience.ended(SECOND, SECOND, 0, at(0));
+        patience.clear();
+        assert_eq!(
+            (patience.deadline(), patience.verdict(at(9000))),
+            (None, None)
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! [`Transport`]: the socket of a connection, what has been read from it, and what is being
+//! written to it. It knows bytes, and no protocol.
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use super::input::Input;
+use crate::protocol::{Batch, SLICES};
+
+/// See the module docs.
+pub(super) struct Transport<IO> {
+    io: IO,
+    /// What has been read and not yet taken.
+    pub(super) input: Input,
+    /// What is being written.
+    pub(super) batch: Batch,
+    /// Something is written and not yet flushed.
+    unflushed: bool,
+    /// The output is shut down.
+    shut: bool,
+    /// The input is at its end.
+    eof: bool,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
+    pub(super) fn new(io: IO) -> Self {
+        Self {
+            io,
+            input: Input::default(),
+            batch: Batch::default(),
+            unflushed: false,
+            shut: false,
+            eof: false,
+        }
+    }
+
+    /// Writes a part of the batch, and tells how much the socket took.
+    #[inline]
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let io = Pin::new(&mut self.io);
+        let written = if let Some(single) = self.batch.single() {
+            io.poll_write(cx, single)
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let n = self.batch.slices(&mut slices);
+            if io.is_write_vectored() {
+                io.poll_write_vectored(cx, &slices[..n])
+            } else {
+                io.poll_write(cx, &slices[0])
+            }
+        };
+        let n = ready!(written)?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.batch.advance(n);
+        self.unflushed = true;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Flushes what has been written, if anything has.
+    #[inline]
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes as much of `bytes` as the socket takes at once. Nobody waits for the rest.
+    pub(super) fn try_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
+        let _ = Pin::new(&mut self.io).poll_write(cx, bytes);
+        let _ = Pin::new(&mut self.io).poll_flush(cx);
+    }
+
+    /// Drops what has not been written.
+    pub(super) fn give_up(&mut self) {
+        self.batch = Batch::default();
+    }
+
+    /// Reads into the thread's buffer; 0 is the end. All that was read before must have been taken.
+    #[inline]
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let n = ready!(self.input.poll_fill(&mut self.io, cx));
+        Poll::Ready(self.end_or(n))
+    }
+
+    /// Reads straight to where the bytes stay.
+    pub(super) fn poll_read_to(
+        &mut self,
+        buffer: &mut impl BufMut,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(pin!(self.io.read_buf(buffer)).poll(cx));
+        Poll::Ready(self.end_or(n))
+    }
+
+    /// rustls says so when a peer ends TCP without its close_notify: no more than a FIN.
+    fn end_or(&mut self, read: io::Result<usize>) -> io::Result<usize> {
+        match read {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read,
+        }
+    }
+
+    /// Reads and throws away. Ready: there was something, or the input [has ended](Self::is_eof).
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.input.poll_fill(&mut self.io, cx)) {
+            Ok(n @ 1..) => self.input.skip(n),
+            _ => self.eof = true,
+        }
+        Poll::Ready(())
+    }
+
+    /// Shuts the output down.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut
+    }
+
+    pub(super) fn is_eof(&self) -> bool {
+        self.eof
+    }
+}

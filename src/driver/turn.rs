@@ -1,0 +1,152 @@
+//! [`Turn`]: how much one connection does before it gives its thread to others.
+
+use std::pin::pin;
+use std::task::Context;
+use std::time::Duration;
+
+use crate::protocol::Moment;
+
+/// See the module docs. It counts, and knows no clock.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    began: Option<Moment>,
+    messages: u32,
+    reads: u32,
+    /// What messages were inflated to, in bytes.
+    inflated: usize,
+}
+
+/// Messages in a turn. 128 is also the budget that tokio gives a task.
+const MESSAGES: u32 = 128;
+
+/// Reads in a turn, of 64 KiB each or more: half a millisecond of the kernel's copying.
+const READS: u32 = 16;
+
+/// What messages may be inflated to in a turn, in bytes, and by how much one may pass it. 64 KiB
+/// take a tenth of a millisecond.
+const INFLATED: usize = 64 * 1024;
+
+/// How long a turn may last. 250 µs: with ten connections that never rest, each other one waits for
+/// 2.5 ms; and it costs a hundredth of that to change.
+const LONGEST: Duration = Duration::from_micros(250);
+
+/// The clock is looked at after the second message, for handlers that are slow, and after every
+/// eighth.
+const LOOK_EVERY: u32 = 8;
+
+impl Turn {
+    /// Begins anew, when the task has slept or let others run.
+    pub(super) fn begin(&mut self, now: Moment) {
+        *self = Self {
+            began: Some(now),
+            ..Self::default()
+        };
+    }
+
+    /// A message is handled.
+    #[inline]
+    pub(super) fn message(&mut self) {
+        self.messages += 1;
+    }
+
+    /// Something was read.
+    #[inline]
+    pub(super) fn read(&mut self) {
+        self.reads += 1;
+    }
+
+    /// Messages were inflated to `n` bytes.
+    #[inline]
+    pub(super) fn inflated(&mut self, n: usize) {
+        self.inflated += n;
+    }
+
+    /// Whether it takes a look at the clock to know if the turn is over.
+    #[inline]
+    pub(super) fn wants_time(&self) -> bool {
+        self.messages == 2 || self.messages > 0 && self.messages % LOOK_EVERY == 0
+    }
+
+    /// Whether others are to run first.
+    #[inline]
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        self.messages >= MESSAGES
+            || self.inflated >= INFLATED
+            || self.began.is_some_and(|began| now.since(began) >= LONGEST)
+    }
+
+    /// Whether others are to run before more is read.
+    #[inline]
+    pub(super) fn has_read_enough(&self) -> bool {
+        self.reads >= READS
+    }
+}
+
+/// Wakes the task when the others of its thread have run and the sockets have been looked at.
+///
+/// A task that only wakes itself is polled up to 61 times before tokio looks at its sockets.
+pub(super) fn let_others_run(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Moment {
+        Moment::new(Duration::from_micros(micros))
+    }
+
+    fn turn(began: Moment) -> Turn {
+        let mut turn = Turn::default();
+        turn.begin(began);
+        turn
+    }
+
+    #[test]
+    fn s1_a_turn_is_over_after_128_messages_64_kib_inflated_or_250_microseconds() {
+        let mut by_messages = turn(at(1));
+        for _ in 0..127 {
+            by_messages.message();
+        }
+        assert!(!by_messages.is_over(at(1)));
+        by_messages.message();
+        assert!(by_messages.is_over(at(1)));
+
+        let mut by_work = turn(at(1));
+        by_work.inflated(INFLATED - 1);
+        assert!(!by_work.is_over(at(1)));
+        by_work.inflated(1);
+        assert!(by_work.is_over(at(1)));
+
+        let by_time = turn(at(1));
+        assert!(!by_time.is_over(at(250)));
+        assert!(by_time.is_over(at(251)));
+    }
+
+    #[test]
+    fn s1_the_clock_is_looked_at_early_and_then_at_every_eighth_message() {
+        let mut turn = turn(at(0));
+        let looks: Vec<u32> = (1..=24)
+            .filter(|_| {
+                turn.message();
+                turn.wants_time()
+            })
+            .collect();
+        assert_eq!(looks, [2, 8, 16, 24]);
+    }
+
+    #[test]
+    fn s1_reads_have_a_bound_of_their_own_and_a_new_turn_begins_with_nothing() {
+        let mut turn = turn(at(0));
+        for _ in 0..READS {
+            assert!(!turn.has_read_enough());
+            turn.read();
+            turn.message();
+            turn.inflated(INFLATED);
+        }
+        assert!(turn.has_read_enough() && turn.is_over(at(0)));
+        turn.begin(at(1000));
+        assert!(!turn.has_read_enough() && !turn.is_over(at(1000)) && !turn.wants_time());
+    }
+}
