@@ -166,3 +166,29 @@ async fn r12_a_server_without_with_upgrades_is_told_so_in_one_line() {
     assert_eq!(log.lines_with("with_upgrades").len(), 1, "{}", log.text());
     assert!(recorder.log().is_empty());
 }
+
+/// An identifier with a slash in it: the application is not asked, and somebody has to say so.
+#[tokio::test(start_paused = true)]
+async fn p8_a_handshake_whose_path_can_be_read_in_two_ways_is_named_in_one_line() {
+    let (log, _guard) = Log::begin(LevelFilter::WARN);
+    let (stack, recorder) = Stack::recorded();
+    for _ in 0..5 {
+        for path in ["/ws/a%2Fb%1b", "/ws/../x"] {
+            let mut client = stack.connect();
+            client
+                .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
+                .await;
+            client.response().await;
+            client.send(HANDSHAKE.replace("/ws", path).as_bytes()).await;
+            assert_eq!(client.response().await.0.status, 200);
+        }
+    }
+    assert_eq!(log.text().lines().count(), 1, "{}", log.text());
+    assert_eq!(
+        log.lines_with("\"/ws/a%2Fb%1b\"").len(),
+        1,
+        "{}",
+        log.text()
+    );
+    assert!(recorder.log().is_empty());
+}

@@ -9,7 +9,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::input::Input;
 use crate::handshake::{
-    Decision, Offer, OriginPolicy, Policy, Rejection, accept_response, examine, plain_refusal,
+    Decision, Hosts, Offer, OriginPolicy, Policy, Rejection, accept_response, examine,
+    plain_refusal,
 };
 
 /// Rows H1 to H26: whatever a request says, it is examined without a panic; what is refused gets
@@ -53,6 +54,7 @@ pub fn handshake(data: &[u8]) {
 fn policy(input: &mut Input<'_>) -> Policy {
     let flags = input.byte();
     Policy {
+        hosts: (flags & 16 != 0).then(|| Hosts::new(["*.example", "localhost:8080", "[::1]:8080"])),
         origin: match flags & 3 {
             0 | 1 => OriginPolicy::SameHost,
             2 => OriginPolicy::Any,
@@ -231,6 +233,13 @@ fn offered(parts: &Parts, policy: &Policy, offer: &Offer) {
         Some(name) => assert!(offer.offered.contains(name) && policy.protocols.contains(name)),
         None => assert!(!policy.require_protocol),
     }
+    if policy.hosts.is_some() {
+        let own = own_host(parts);
+        let (host, port) = split(&own);
+        // An address has more than one way to be written.
+        let local = (host == "localhost" || host.starts_with('[')) && port == Some("8080");
+        assert!(local || host.ends_with(".example"), "{own}");
+    }
     origin(parts, policy, &all(&ORIGIN));
 }
 
@@ -255,18 +264,22 @@ fn origin(parts: &Parts, policy: &Policy, origins: &[&[u8]]) {
         );
         return;
     }
-    assert!(matches!(scheme, "http" | "https"));
-    let own = match parts.uri.authority() {
-        Some(authority) => authority.to_string(),
-        None => String::from_utf8_lossy(parts.headers[HOST].as_bytes()).into_owned(),
-    }
-    .to_lowercase();
+    assert!(matches!(scheme, "http" | "https" | "ws" | "wss"));
+    let own = own_host(parts);
     // An address has more than one way to be written.
     let (own, _) = split(&own);
     assert!(
         host == own || host.starts_with('[') && own.starts_with('['),
         "{origin} {own}"
     );
+}
+
+fn own_host(parts: &Parts) -> String {
+    match parts.uri.authority() {
+        Some(authority) => authority.to_string(),
+        None => String::from_utf8_lossy(parts.headers[HOST].as_bytes()).into_owned(),
+    }
+    .to_lowercase()
 }
 
 fn split(authority: &str) -> (&str, Option<&str>) {

@@ -1,7 +1,7 @@
 use super::input::Input;
-use crate::service::Mount;
+use crate::service::{Mount, Place};
 
-/// Row H27: what [`Mount::matches`] takes apart is the path, in whole segments; and it takes
+/// Row H27: what [`Mount::place`] takes apart is the path, in whole segments; and it takes
 /// every path that is under the mount, except those that are another one to somebody who
 /// normalises.
 pub fn mount(data: &[u8]) {
@@ -17,8 +17,12 @@ pub fn mount(data: &[u8]) {
         let under = path
             .strip_prefix(name)
             .filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        let expected = under.filter(|rest| !means_another(rest));
-        assert_eq!(mount.matches(&path), expected, "{name:?} {path:?}");
+        let expected = match under {
+            Some(rest) if means_another(rest) => Place::Ambiguous,
+            Some(rest) => Place::Under(rest),
+            None => Place::Elsewhere,
+        };
+        assert_eq!(mount.place(&path), expected, "{name:?} {path:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`TrustedProxies`]: whose word is taken for where a request comes from.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{FORWARDED, HeaderName};
@@ -194,16 +194,35 @@ impl Quotes {
 }
 
 /// An address, with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
-/// `[2001:db8::1]`, `[2001:db8::1]:80` (RFC 7239 §6, and what is seen besides).
+/// `[2001:db8::1]`, `[2001:db8::1]:80`, or with a port that hides the number, `192.0.2.1:_a`
+/// (RFC 7239 §6, and what is seen besides).
 fn node(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_ascii();
     if let Ok(address) = text.parse() {
         return Some(address);
     }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some(address.ip());
+    if let Some(inside) = text.strip_prefix('[') {
+        let (address, port) = inside.split_once(']')?;
+        let address = IpAddr::V6(address.parse().ok()?);
+        let is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        return is_good.then_some(address);
     }
-    text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+    let (address, port) = text.split_once(':')?;
+    let address = IpAddr::V4(address.parse().ok()?);
+    is_port(port).then_some(address)
+}
+
+/// A `node-port` of RFC 7239 §6: a number, or `_` and letters, digits, `.`, `_`, `-`.
+fn is_port(text: &str) -> bool {
+    match text.strip_prefix('_') {
+        Some(hidden) => {
+            !hidden.is_empty()
+                && hidden
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        }
+        None => text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok(),
+    }
 }
 
 impl fmt::Debug for TrustedProxies {
@@ -281,6 +300,23 @@ mod tests {
             ),
             ("for=1.2.3.4, for=10.0.0.2", "1.2.3.4"),
             ("for=1.2.3.4;host=\"a, for=6.6.6.6\"", "1.2.3.4"),
+            // A port may be obfuscated (§6.3), and is a port then.
+            ("for=\"1.2.3.4:_x9\"", "1.2.3.4"),
+            ("for=\"1.2.3.4:_._-\"", "1.2.3.4"),
+            ("for=\"[2001:db8::1]:_port\"", "2001:db8::1"),
+            (
+                "for=6.6.6.6, for=\"1.2.3.4:_a\", for=\"10.0.0.2:_b\"",
+                "1.2.3.4",
+            ),
+            ("for=\"1.2.3.4:_\"", "10.0.0.1"),
+            ("for=\"1.2.3.4:_ä\"", "10.0.0.1"),
+            ("for=\"1.2.3.4:x9\"", "10.0.0.1"),
+            ("for=\"1.2.3.4:\"", "10.0.0.1"),
+            ("for=\"1.2.3.4:65536\"", "10.0.0.1"),
+            ("for=\"2001:db8::1:_x\"", "10.0.0.1"),
+            ("for=\"[1.2.3.4]:_x\"", "10.0.0.1"),
+            ("for=\"[2001:db8::1]_x\"", "10.0.0.1"),
+            ("for=\"_hidden:_x\"", "10.0.0.1"),
             ("for=1.2.3.4;host=\"a\\\", for=6.6.6.6\"", "1.2.3.4"),
             // These do not say, or say two things.
             ("for=_hidden", "10.0.0.1"),

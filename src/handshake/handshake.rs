@@ -1,7 +1,7 @@
 //! [`examine`]: what a request is, and whether it may become a WebSocket.
 
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     TRANSFER_ENCODING, UPGRADE,
 };
@@ -10,12 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::headers::{ExtensionOffer, escape, extensions, has_token, is_token, single, tokens};
+use super::hosts::Hosts;
 use super::origin::{Authority, OriginPolicy};
 use super::rejection::Rejection;
 
 /// What the layer wants of a handshake.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
+    /// The hosts that the server answers for; `None`: any.
+    pub(crate) hosts: Option<Hosts>,
     pub(crate) origin: OriginPolicy,
     /// The subprotocols that are spoken here, the preferred first.
     pub(crate) protocols: Vec<String>,
@@ -60,17 +63,10 @@ const MAX_PROTOCOLS: usize = 64;
 
 /// Decides about a request. `h2_protocol` is the `:protocol` of an extended CONNECT.
 pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy) -> Decision {
-    let http1 = parts.version <= Version::HTTP_11;
-    let is_handshake = if http1 {
-        has_token(&parts.headers, &UPGRADE, "websocket")
-            && has_token(&parts.headers, &CONNECTION, "upgrade")
-    } else {
-        parts.method == Method::CONNECT
-            && h2_protocol.is_some_and(|p| p.eq_ignore_ascii_case("websocket"))
-    };
-    if !is_handshake {
+    if !is_handshake(parts, h2_protocol) {
         return Decision::Plain;
     }
+    let http1 = parts.version <= Version::HTTP_11;
     match offer(parts, http1, policy) {
         Ok(offer) => Decision::Offer(offer),
         // What is left of the request on the connection must not be taken for the next one
@@ -79,6 +75,17 @@ pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy)
             Decision::Refused(rejection.with_header(CONNECTION, HeaderValue::from_static("close")))
         }
         Err(rejection) => Decision::Refused(rejection),
+    }
+}
+
+/// Whether a request asks for a WebSocket, in good order or not.
+pub(crate) fn is_handshake(parts: &Parts, h2_protocol: Option<&str>) -> bool {
+    if parts.version <= Version::HTTP_11 {
+        has_token(&parts.headers, &UPGRADE, "websocket")
+            && has_token(&parts.headers, &CONNECTION, "upgrade")
+    } else {
+        parts.method == Method::CONNECT
+            && h2_protocol.is_some_and(|p| p.eq_ignore_ascii_case("websocket"))
     }
 }
 
@@ -98,14 +105,14 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
         )
         .with_header(ALLOW, HeaderValue::from_static("GET")));
     }
-    if Authority::of(parts).is_err() {
+    let Ok(host) = Authority::of(parts) else {
         return Err(bad(if http1 {
             "There must be one Host header, with host or host:port (RFC 9112 §3.2)."
         } else {
             "There must be one :authority, with host or host:port, and no other Host \
              (RFC 9113 §8.3.1)."
         }));
-    }
+    };
     if !http1 && (headers.contains_key(CONNECTION) || headers.contains_key(UPGRADE)) {
         return Err(bad(
             "Connection and Upgrade do not belong into HTTP/2 (RFC 9113 §8.2.2).",
@@ -126,6 +133,9 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
     }
     version(parts, http1)?;
     let accept = if http1 { Some(accept(headers)?) } else { None };
+    if policy.hosts.as_ref().is_some_and(|hosts| !hosts.has(host)) {
+        return Err(misdirected(parts));
+    }
     if !policy.origin.allows(parts) {
         return Err(foreign(headers, &policy.origin));
     }
@@ -196,13 +206,9 @@ fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
              (RFC 6455 §4.1).",
         )
     };
-    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-        return Ok(Vec::new());
-    }
+    // A field without names is as good as none: Python's `websockets` and libsoup send it where
+    // the application gave them an empty list.
     let names = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map_err(|_| malformed())?;
-    if names.is_empty() {
-        return Err(malformed());
-    }
     if names.len() > MAX_PROTOCOLS {
         return Err(bad(format!(
             "Sec-WebSocket-Protocol has more than {MAX_PROTOCOLS} names."
@@ -217,6 +223,25 @@ fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
         }
     }
     Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// 421, so that a client that reuses a connection for another host tries a new one
+/// (RFC 9110 §15.5.20).
+fn misdirected(parts: &Parts) -> Rejection {
+    let target = parts
+        .uri
+        .authority()
+        .map(|target| target.as_str().as_bytes());
+    let field = parts.headers.get(HOST).map(HeaderValue::as_bytes);
+    let host = escape(target.or(field).unwrap_or_default(), 100);
+    Rejection::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        format!(
+            "WebSockets of the host \"{host}\" are not served here (RFC 9110 §7.4).\n\
+             To serve them, add \"{host}\" to `allowed_hosts`; if a proxy in front changed Host, \
+             make it pass on the original."
+        ),
+    )
 }
 
 fn foreign(headers: &HeaderMap, policy: &OriginPolicy) -> Rejection {
@@ -275,6 +300,16 @@ pub(crate) fn plain_refusal(parts: &Parts) -> Rejection {
         "This is a WebSocket; connect with a client for ws:// or wss://.".to_owned()
     };
     upgrade_required(text, http1)
+}
+
+/// The answer to a path below the mount that a proxy or another server may read as another one,
+/// where there is no inner service to give one.
+pub(crate) fn ambiguous_path() -> Rejection {
+    bad(
+        "The path has %2F, %5C, a backslash, or a segment that is . or .., which servers read in \
+         different ways, so nothing is mounted there.\nPut such an identifier into the query, or \
+         encode it without slashes (base64url).",
+    )
 }
 
 /// 426, with what to upgrade to (RFC 9110 §15.5.22); those fields do not exist over HTTP/2.
@@ -338,7 +373,7 @@ fn is_ours(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{CONTENT_TYPE, HOST, SET_COOKIE};
+    use http::header::{CONTENT_TYPE, SET_COOKIE};
     use http::{Request, Uri};
 
     use super::*;
@@ -488,7 +523,9 @@ mod tests {
     fn h3_a_handshake_without_one_valid_host_is_400() {
         let bad: &[&[&str]] = &[
             &[],
-            &[""],
+            &["", ""],
+            &["", "a"],
+            &[":80"],
             &["a", "a"],
             &["a", "b"],
             &["user@a"],
@@ -700,6 +737,46 @@ mod tests {
     }
 
     #[test]
+    fn s9_a_host_that_is_not_listed_is_421_and_the_answer_says_what_to_write() {
+        let policy = Policy {
+            hosts: Some(Hosts::new(["server.example", "localhost:3000"])),
+            ..Policy::default()
+        };
+        // What a page sees whose name now leads to this machine: Host and Origin agree.
+        let rebound: &[(HeaderName, &[&str])] = &[
+            (HOST, &["evil.example:3000"]),
+            (ORIGIN, &["http://evil.example:3000"]),
+        ];
+        assert_eq!(status(h1(&get(rebound))), 101, "the origin does not tell");
+        let response = refused(examine(&get(rebound), None, &policy));
+        assert_eq!(response.status(), 421);
+        let text = response.body();
+        assert!(
+            text.contains("add \"evil.example:3000\" to `allowed_hosts`"),
+            "{text}"
+        );
+
+        assert_eq!(status(examine(&get(&[]), None, &policy)), 101);
+        let local: &[(HeaderName, &[&str])] = &[
+            (HOST, &["localhost:3000"]),
+            (ORIGIN, &["http://localhost:3000"]),
+        ];
+        assert_eq!(status(examine(&get(local), None, &policy)), 101);
+        assert_eq!(
+            status(examine(&connect(&[]), Some("websocket"), &policy)),
+            101
+        );
+        let mut parts = connect(&[]);
+        parts.uri = Uri::from_static("https://evil.example/chat");
+        let response = refused(examine(&parts, Some("websocket"), &policy));
+        assert_eq!(response.status(), 421);
+        assert!(response.body().contains("evil.example"));
+        // A request for something else is not asked.
+        let plain = get(&[(UPGRADE, &[]), (HOST, &["evil.example"])]);
+        assert_eq!(status(examine(&plain, None, &policy)), 0);
+    }
+
+    #[test]
     fn h15_the_servers_first_subprotocol_that_was_offered_is_selected() {
         let select = |ours: &[&str], lines: &[&str]| {
             let policy = Policy {
@@ -738,8 +815,6 @@ mod tests {
     fn h15_subprotocols_that_are_malformed_twice_or_far_too_many_are_400() {
         let many = (0..20_000).map(|n| format!("{n},")).collect::<String>();
         let bad: &[&[&str]] = &[
-            &[""],
-            &[","],
             &["a b"],
             &["a;b"],
             &["a/b"],
@@ -755,6 +830,57 @@ mod tests {
             assert_eq!(status(h1(&get(&lines))), 400);
             assert_eq!(status(h2(&connect(&lines))), 400);
         }
+    }
+
+    #[test]
+    fn p8_an_empty_list_of_subprotocols_is_none() {
+        let required = Policy {
+            protocols: vec!["v1".to_owned()],
+            require_protocol: true,
+            ..Policy::default()
+        };
+        for lines in [&[""][..], &[" "], &[","], &[" , ,"], &["", ""]] {
+            let line = [(SEC_WEBSOCKET_PROTOCOL, lines)];
+            for decision in [h1(&get(&line)), h2(&connect(&line))] {
+                let offer = offered(decision);
+                assert_eq!((offer.offered.len(), offer.selected), (0, None));
+            }
+            assert_eq!(status(examine(&get(&line), None, &required)), 400);
+        }
+        let both = [(SEC_WEBSOCKET_PROTOCOL, &["", "v1"][..])];
+        let offer = offered(examine(&get(&both), None, &required));
+        assert_eq!(offer.selected.as_deref(), Some("v1"));
+    }
+
+    #[test]
+    fn p8_an_empty_host_is_good_unless_an_origin_is_compared_with_it() {
+        let host = (HOST, &[""][..]);
+        assert_eq!(status(h1(&get(std::slice::from_ref(&host)))), 101);
+        for origin in ["http://a", "http://", "https://localhost", "null", ""] {
+            let lines = [host.clone(), (ORIGIN, &[origin][..])];
+            assert_eq!(status(h1(&get(&lines))), 403, "{origin}");
+        }
+        let lines = [host.clone(), (ORIGIN, &["http://a"][..])];
+        for origin in [OriginPolicy::Any, OriginPolicy::list(["http://a"])] {
+            let policy = Policy {
+                origin,
+                ..Policy::default()
+            };
+            assert_eq!(status(examine(&get(&lines), None, &policy)), 101);
+        }
+        // A list of hosts has no empty one.
+        let policy = Policy {
+            hosts: Some(Hosts::new(["a", ""])),
+            ..Policy::default()
+        };
+        let parts = get(std::slice::from_ref(&host));
+        assert_eq!(status(examine(&parts, None, &policy)), 421);
+        // The target names the host then.
+        let mut parts = get(&[host.clone(), (ORIGIN, &["http://a"][..])]);
+        parts.uri = Uri::from_static("http://a/chat");
+        assert_eq!(status(h1(&parts)), 101);
+        // Over HTTP/2 `:authority` is there, and an empty Host is another (RFC 9113 §8.3.1).
+        assert_eq!(status(h2(&connect(&[host]))), 400);
     }
 
     #[test]
@@ -964,6 +1090,13 @@ mod tests {
         assert_eq!(response.status(), 426);
         assert!(!response.headers().contains_key(UPGRADE));
         assert!(!response.headers().contains_key(CONNECTION));
+    }
+
+    #[test]
+    fn p8_the_answer_to_an_ambiguous_path_says_what_is_ambiguous() {
+        let response = response(ambiguous_path());
+        assert_eq!(response.status(), 400);
+        assert!(response.body().contains("%2F"), "{}", response.body());
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use http::header::{GetAll, HeaderName};
-use http::{HeaderMap, HeaderValue};
+use http::header::{COOKIE, GetAll, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Version};
 
 /// An extension that the client offers, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +107,28 @@ pub(crate) fn extensions(
         }
     }
     Ok(offers)
+}
+
+/// Makes the lines of Cookie one, joined with `; `, where the request did not come over HTTP/1.1.
+///
+/// Over HTTP/2 and HTTP/3 a client may send every cookie in a line of its own, so that each is
+/// compressed by itself; an application must get them as HTTP/1.1 has them (RFC 9113 §8.2.3,
+/// RFC 9114 §4.2.1). hyper leaves that to whoever passes the request on.
+pub(crate) fn join_cookies(request: &mut Parts) {
+    if request.version <= Version::HTTP_11 {
+        return;
+    }
+    let lines = request.headers.get_all(COOKIE);
+    if lines.iter().nth(1).is_none() {
+        return;
+    }
+    let sensitive = lines.iter().any(HeaderValue::is_sensitive);
+    let cookies: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
+    // Valid lines make a valid one.
+    if let Ok(mut joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+        joined.set_sensitive(sensitive);
+        request.headers.insert(COOKIE, joined);
+    }
 }
 
 /// Whether this is a `token` of RFC 9110 §5.6.2: not empty, and nothing that separates.
@@ -259,6 +282,35 @@ mod tests {
         assert!(!has(&[b"up grade"]));
         assert!(!has(&[b"upgrade\xff"]));
         assert!(!has(&[]));
+    }
+
+    #[test]
+    fn p6_cookies_that_came_in_pieces_are_one_field() {
+        let joined = |version, lines: &[(&str, bool)]| {
+            let mut parts = http::Request::new(()).into_parts().0;
+            parts.version = version;
+            for (line, sensitive) in lines {
+                let mut value = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+                value.set_sensitive(*sensitive);
+                parts.headers.append(COOKIE, value);
+            }
+            join_cookies(&mut parts);
+            let lines = parts.headers.get_all(COOKIE).iter();
+            let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
+            lines
+                .map(|value| (text(value), value.is_sensitive()))
+                .collect::<Vec<_>>()
+        };
+        let (one, none) = (("a=1", false), []);
+        for version in [Version::HTTP_2, Version::HTTP_3] {
+            let got = joined(version, &[one, ("b=2; c=é", true), ("d=4", false)]);
+            assert_eq!(got, [("a=1; b=2; c=é; d=4".to_owned(), true)]);
+            let got = joined(version, &[one, ("b=2", false)]);
+            assert_eq!(got, [("a=1; b=2".to_owned(), false)]);
+            assert_eq!(joined(version, &[one]), [("a=1".to_owned(), false)]);
+            assert_eq!(joined(version, &[]), none);
+        }
+        assert_eq!(joined(Version::HTTP_11, &[one, one]).len(), 2);
     }
 
     #[test]

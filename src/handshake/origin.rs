@@ -20,7 +20,7 @@ pub(crate) enum OriginPolicy {
     #[default]
     SameHost,
     Any,
-    /// In the [normal](Origin::normal) form, or with `*.` before the host.
+    /// In the [normal](normal()) form, or with `*.` before the host.
     List(Arc<[String]>),
     #[cfg_attr(
         not(test),
@@ -62,16 +62,16 @@ impl OriginPolicy {
         let Some(value) = value else {
             return true;
         };
-        // `null` is no origin either: sandboxed frames and files say so, of any page.
-        let Some(origin) = value.to_str().ok().and_then(Origin::parse) else {
+        let Ok(value) = value.to_str() else {
             return false;
         };
         match self {
-            Self::List(list) => {
-                let origin = origin.normal();
-                list.iter().any(|listed| is_listed(listed, &origin))
-            }
-            _ => Authority::of(parts).is_ok_and(|host| origin.is_of(&host)),
+            Self::List(list) => normal(value)
+                .is_some_and(|origin| list.iter().any(|listed| is_listed(listed, &origin))),
+            // `null` is the origin of no host: sandboxed frames and files say so, of any page.
+            _ => Origin::parse(value)
+                .zip(Authority::of(parts).ok().flatten())
+                .is_some_and(|(origin, host)| origin.is_of(&host)),
         }
     }
 }
@@ -87,14 +87,15 @@ impl fmt::Debug for OriginPolicy {
     }
 }
 
-/// Parses an entry of the list: `scheme://host[:port]`, or `scheme://*.domain[:port]` for all
-/// hosts below the domain. The error says what to write in its place.
+/// Parses an entry of the list: `scheme://host[:port]`, `scheme://*.domain[:port]` for all
+/// hosts below the domain, or an origin without a host. The error says what to write in its place.
 fn listed(text: &str) -> Result<String, String> {
-    let advice = match Origin::parse(text) {
+    let advice = match normal(text) {
         _ if text == "*" => "to allow every origin call `any_origin`",
-        None => "write scheme://host or scheme://host:port, without a path",
-        Some(origin) => {
-            let normal = origin.normal();
+        None => {
+            "write scheme://host or scheme://host:port, without a path, or one of null and file://"
+        }
+        Some(normal) => {
             let (scheme, host) = normal.split_once("://").unwrap_or_default();
             if matches!(scheme, "ws" | "wss") {
                 "an origin is that of the page, write http or https"
@@ -106,6 +107,21 @@ fn listed(text: &str) -> Result<String, String> {
         }
     };
     Err(format!("{text:?}: {advice}"))
+}
+
+/// An origin as it is compared: in lower case, with the port even if it is the scheme's own.
+///
+/// Beside those that have a host there are `null` (RFC 6454 §6.1), and a scheme alone: web views
+/// and libraries of devices send `file://`.
+fn normal(text: &str) -> Option<String> {
+    if text == "null" {
+        return Some(text.to_owned());
+    }
+    let alone = text.strip_suffix("://").filter(|scheme| is_scheme(scheme));
+    if alone.is_some_and(|scheme| default_port(scheme).is_none()) {
+        return Some(text.to_ascii_lowercase());
+    }
+    Origin::parse(text).map(|origin| origin.normal())
 }
 
 fn is_listed(listed: &str, origin: &str) -> bool {
@@ -128,12 +144,8 @@ struct Origin<'a> {
 impl<'a> Origin<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
-        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
         Some(Self {
-            scheme: is_scheme.then_some(scheme)?,
+            scheme: is_scheme(scheme).then_some(scheme)?,
             authority: Authority::parse(authority)?,
         })
     }
@@ -143,14 +155,15 @@ impl<'a> Origin<'a> {
     /// The scheme of the request is not known behind a proxy that ends TLS. So a host without
     /// a port stands for the default port of whatever scheme the origin has.
     fn is_of(&self, host: &Authority<'_>) -> bool {
+        let default = default_port(self.scheme);
         let same_port = match host.port {
             Some(port) => self.port() == Some(port),
-            None => self.port() == self.default_port(),
+            None => self.port() == default,
         };
-        self.default_port().is_some() && same_port && self.authority.host == host.host
+        default.is_some() && same_port && self.authority.host == host.host
     }
 
-    /// In lower case, and with the port even if it is the scheme's own.
+    /// See [`normal`](normal()).
     fn normal(&self) -> String {
         let mut normal = match self.authority.host {
             Host::Name(name) => format!("{}://{name}", self.scheme),
@@ -164,32 +177,48 @@ impl<'a> Origin<'a> {
     }
 
     fn port(&self) -> Option<u16> {
-        self.authority.port.or(self.default_port())
+        self.authority.port.or(default_port(self.scheme))
     }
+}
 
-    fn default_port(&self) -> Option<u16> {
-        if self.scheme.eq_ignore_ascii_case("https") {
-            Some(443)
-        } else if self.scheme.eq_ignore_ascii_case("http") {
-            Some(80)
-        } else {
-            None
-        }
+/// A `scheme` of RFC 3986 §3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+}
+
+/// Clients without a page, ws4py for one, send the URL that they connect to. No page has such an
+/// origin, so no browser sends it.
+fn default_port(scheme: &str) -> Option<u16> {
+    let is = |name| scheme.eq_ignore_ascii_case(name);
+    if is("https") || is("wss") {
+        Some(443)
+    } else if is("http") || is("ws") {
+        Some(80)
+    } else {
+        None
     }
 }
 
 /// `host[:port]` (RFC 3986 §3.2), without user information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Authority<'a> {
-    host: Host<'a>,
-    port: Option<u16>,
+    pub(super) host: Host<'a>,
+    pub(super) port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
     /// Whom the request is for: `:authority` or the target's authority if it has one, else
-    /// Host, which HTTP/1.1 must have in any case (RFC 9112 §3.2).
-    pub(super) fn of(parts: &'a Parts) -> Result<Self, Malformed> {
-        let field = single(&parts.headers, &HOST)?
+    /// Host, which HTTP/1.1 must have in any case. `None` where that is empty: the URL has no
+    /// authority then, as over a Unix socket (RFC 9112 §3.2).
+    pub(super) fn of(parts: &'a Parts) -> Result<Option<Self>, Malformed> {
+        let http1 = parts.version <= Version::HTTP_11;
+        let field = single(&parts.headers, &HOST)?;
+        let is_empty = http1 && field.is_some_and(HeaderValue::is_empty);
+        let field = field
+            .filter(|_| !is_empty)
             .map(|value| value.to_str().ok().and_then(Self::parse).ok_or(Malformed))
             .transpose()?;
         let target = parts
@@ -198,16 +227,15 @@ impl<'a> Authority<'a> {
             .map(|target| Self::parse(target.as_str()).ok_or(Malformed))
             .transpose()?;
         match (target, field) {
-            (_, None) if parts.version <= Version::HTTP_11 => Err(Malformed),
+            (target, None) if is_empty => Ok(target),
+            (_, None) if http1 => Err(Malformed),
             // RFC 9113 §8.3.1; over HTTP/1.1 the target simply wins.
-            (Some(target), Some(field)) if parts.version > Version::HTTP_11 && target != field => {
-                Err(Malformed)
-            }
-            (target, field) => target.or(field).ok_or(Malformed),
+            (Some(target), Some(field)) if !http1 && target != field => Err(Malformed),
+            (target, field) => target.or(field).map(Some).ok_or(Malformed),
         }
     }
 
-    fn parse(text: &'a str) -> Option<Self> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (address, port) = rest.split_once(']')?;
             (Host::V6(address.parse().ok()?), port)
@@ -230,7 +258,7 @@ impl<'a> Authority<'a> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Host<'a> {
+pub(super) enum Host<'a> {
     /// A name or an IPv4 address.
     Name(&'a str),
     V6(Ipv6Addr),
@@ -337,7 +365,18 @@ mod tests {
             ("example.com", "http://example.com:80:80", false),
             ("example.com", "chrome-extension://example.com", false),
             ("example.com", "file://example.com", false),
-            ("example.com", "ws://example.com", false),
+            // The scheme of the URL that a client connects to, from clients that have no page.
+            ("example.com", "ws://example.com", true),
+            ("example.com", "WSS://example.com", true),
+            ("example.com:9000", "ws://example.com:9000", true),
+            ("example.com:80", "ws://example.com", true),
+            ("example.com:443", "wss://example.com", true),
+            ("example.com:443", "ws://example.com", false),
+            ("example.com", "wss://example.com:9000", false),
+            ("example.com", "ws://evil.com", false),
+            ("example.com", "file://", false),
+            ("", "null", false),
+            ("", "file://", false),
         ] {
             let parts = parts("/", Some(host), &[origin.as_bytes()]);
             let allowed = OriginPolicy::SameHost.allows(&parts);
@@ -412,13 +451,48 @@ mod tests {
     }
 
     #[test]
+    fn p8_null_and_schemes_without_a_host_are_origins_where_they_are_listed() {
+        let policy = OriginPolicy::list(["null", "FILE://", "http://a"]);
+        for (origin, good) in [
+            ("null", true),
+            ("file://", true),
+            ("File://", true),
+            ("http://a", true),
+            ("NULL", false),
+            ("null ", false),
+            ("null, null", false),
+            ("file:///", false),
+            ("file:///etc", false),
+            ("file://a", false),
+            ("files://", false),
+            ("http://", false),
+            ("://", false),
+            ("", false),
+        ] {
+            let allowed = policy.allows(&parts("/", Some("server"), &[origin.as_bytes()]));
+            assert_eq!(allowed, good, "{origin}");
+        }
+        assert!(!policy.allows(&parts("/", Some("server"), &[b"null", b"null"])));
+        // One does not mean the other, and none of them is listed unasked.
+        for (entry, origin) in [
+            ("null", "file://"),
+            ("file://", "null"),
+            ("http://a", "null"),
+        ] {
+            let policy = OriginPolicy::list([entry]);
+            assert!(!policy.allows(&parts("/", Some("a"), &[origin.as_bytes()])));
+        }
+    }
+
+    #[test]
     fn an_entry_that_is_no_origin_says_what_to_write() {
         for (entry, advice) in [
             ("*", "any_origin"),
             ("example.com", "scheme://host"),
             ("https://example.com/", "without a path"),
             ("https://example.com/chat", "without a path"),
-            ("null", "scheme://host"),
+            ("NULL", "scheme://host"),
+            ("http://", "scheme://host"),
             ("", "scheme://host"),
             ("wss://example.com", "http or https"),
             ("https://*", "https://*.example.com"),
@@ -428,7 +502,7 @@ mod tests {
             let why = listed(entry).unwrap_err();
             assert!(why.contains(advice), "{why}");
         }
-        let policy = OriginPolicy::list(["*", "null"]);
+        let policy = OriginPolicy::list(["*", "nil"]);
         assert!(!policy.allows(&parts("/", Some("a"), &[b"http://a"])));
         assert!(!policy.allows(&parts("/", Some("a"), &[b"null"])));
     }

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::driver::StreamFn;
 use crate::handler::{FnHandler, Result};
-use crate::handshake::{OriginPolicy, Policy, TrustedProxies};
+use crate::handshake::{Hosts, OriginPolicy, Policy, TrustedProxies};
 use crate::protocol::Deflate;
 use crate::shutdown::Shutdown;
 
@@ -31,7 +31,17 @@ use crate::shutdown::Shutdown;
 /// # Mounting
 ///
 /// `/chat` matches `/chat` and `/chat/…`, never `/chatter`; `/` matches everything. Paths are
-/// compared as they stand in the request, byte by byte. Under axum's `nest` the mount is
+/// compared as they stand in the request, byte by byte.
+///
+/// A path below the mount does not match if a proxy or another server could read it as another
+/// path: if it has `%2F`, `%5C` or a backslash, or a segment that is `.` or `..`, plain or
+/// percent-encoded. Otherwise a layer in front that decodes the path could judge another one than
+/// the application gets. So an identifier with a slash in it belongs into the query, or is encoded
+/// without one (base64url). Such a request goes to the inner service, with a line in the log if it
+/// is a WebSocket handshake; a layer with [`refuse_plain`](Self::refuse_plain), or without an
+/// inner service, answers 400 and says why.
+///
+/// Under axum's `nest` the mount is
 /// relative to the nest (and a nested router is asked only for paths it has a route for: give it
 /// one, such as `/chat/{*rest}`, or use `nest_service`). Of several layers around one service the outermost that matches wins,
 /// which is the *last* one added by `Router::layer` and the *first* one of a `ServiceBuilder`.
@@ -194,7 +204,12 @@ impl<E> WebSocketLayer<E> {
     /// WebSocket to any server, with the user's cookies; checking the origin is what keeps a
     /// foreign page from it (RFC 6455 §10.2).
     ///
-    /// An entry that is not `scheme://host[:port]` is reported in the log and never matches.
+    /// An entry is `scheme://host[:port]`, or `scheme://*.domain[:port]` for all hosts below a
+    /// domain. Any other is reported in the log and never matches, except `null` and a scheme
+    /// alone, such as `file://`, which libraries of devices and web views send. Listing those is
+    /// dangerous: **every** page can make a browser send `Origin: null` (with a sandboxed frame),
+    /// and a saved page `file://`. List them only if nothing is authorised by cookies or network
+    /// position alone.
     #[must_use]
     pub fn origins<I>(self, origins: I) -> Self
     where
@@ -210,6 +225,37 @@ impl<E> WebSocketLayer<E> {
     #[must_use]
     pub fn any_origin(self) -> Self {
         self.options(|options| options.policy.origin = OriginPolicy::Any)
+    }
+
+    /// The hosts that this server answers for, as `host[:port]`, or `*.domain[:port]` for all hosts
+    /// below a domain: a WebSocket handshake whose Host (`:authority` over HTTP/2) is another gets
+    /// 421, with a text that says what to list. Default: any host.
+    ///
+    /// Set it on servers that are reached by a fixed name, above all on `localhost` and in
+    /// intranets. The default origin check compares Origin with Host; against DNS rebinding it
+    /// does not help, since a page at `evil.example` whose name is made to lead to this server has
+    /// `evil.example` in both.
+    ///
+    /// Ports are compared as those of origins: an entry without one stands for ports 80 and 443. A
+    /// reverse proxy must pass on the original Host. Requests that are not WebSocket handshakes
+    /// are not checked. An entry that is not a host is reported in the log and never matches.
+    ///
+    /// ```
+    /// # use tower_websocket::{WebSocketHandler, WebSocketLayer};
+    /// # #[derive(Clone)] struct Chat;
+    /// # impl WebSocketHandler for Chat {}
+    /// let layer = WebSocketLayer::new("/chat", Chat)
+    ///     .allowed_hosts(["localhost:3000", "127.0.0.1:3000", "[::1]:3000"]);
+    /// # drop(layer);
+    /// ```
+    #[must_use]
+    pub fn allowed_hosts<I>(self, hosts: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let hosts = Hosts::new(hosts);
+        self.options(|options| options.policy.hosts = Some(hosts))
     }
 
     /// Lets `shutdown` end the connections of this layer.
@@ -428,7 +474,8 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// Answers requests under the mount that are no WebSocket handshakes with 426, in place
-    /// of the inner service.
+    /// of the inner service; and with 400 those whose path can be read in different ways (see
+    /// [Mounting](Self#mounting)).
     #[must_use]
     pub fn refuse_plain(self) -> Self {
         self.config(|config| config.refuse_plain = true)

@@ -11,5 +11,5 @@ pub use body::ResponseBody;
 pub use future::ResponseFuture;
 pub use layer::WebSocketLayer;
 #[cfg(any(fuzzing, test))]
-pub(crate) use mount::Mount;
+pub(crate) use mount::{Mount, Place};
 pub use service::{NotFound, WebSocketService};

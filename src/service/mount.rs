@@ -11,9 +11,20 @@ use std::sync::Arc;
 /// Layers in front (authentication, a proxy) may have normalised the path before they judged
 /// it. So that nothing which they took for outside is inside, or the other way round, a path
 /// does not match whose rest means another place to someone who normalises: dot segments,
-/// plain or as `%2e`, and encoded or backward slashes.
+/// plain or as `%2e`, and encoded or backward slashes. What a user has to know of it stands in
+/// the docs of [`WebSocketLayer`](crate::WebSocketLayer).
 #[derive(Clone, Debug)]
 pub(crate) struct Mount(Arc<str>);
+
+/// Where a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// Under the mount. The rest of it, Rack's `PATH_INFO`: empty, or it begins with a slash.
+    Under(&'a str),
+    /// Under the mount as it stands, and elsewhere to someone who normalises.
+    Ambiguous,
+    Elsewhere,
+}
 
 impl Mount {
     /// A leading slash is added, trailing ones are taken off; `/` and the empty path match
@@ -32,18 +43,22 @@ impl Mount {
         &self.0
     }
 
-    /// The rest of a path that is under the mount, Rack's `PATH_INFO`: empty, or it begins
-    /// with a slash.
+    /// Where a path is, as it stands in a request.
     ///
     /// The path of an authority-form target (`CONNECT host:port`) is empty and only under
     /// `/`; `*` is under nothing.
     #[inline]
-    pub(crate) fn matches<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let rest = path.strip_prefix(&*self.0)?;
-        if !(rest.is_empty() || rest.starts_with('/')) || is_ambiguous(rest) {
-            return None;
+    pub(crate) fn place<'a>(&self, path: &'a str) -> Place<'a> {
+        match path.strip_prefix(&*self.0) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                if is_ambiguous(rest) {
+                    Place::Ambiguous
+                } else {
+                    Place::Under(rest)
+                }
+            }
+            _ => Place::Elsewhere,
         }
-        Some(rest)
     }
 }
 
@@ -102,7 +117,8 @@ mod tests {
             ("/", "", Some("")),
             ("/", "*", None),
         ] {
-            assert_eq!(Mount::new(mount).matches(path), rest, "{mount} {path}");
+            let place = rest.map_or(Place::Elsewhere, Place::Under);
+            assert_eq!(Mount::new(mount).place(path), place, "{mount} {path}");
         }
     }
 
@@ -130,7 +146,7 @@ mod tests {
             for mount in ["/chat", "/"] {
                 let mount = Mount::new(mount);
                 let path = format!("{}{rest}", mount.as_str());
-                assert_eq!(mount.matches(&path), None, "{path}");
+                assert_eq!(mount.place(&path), Place::Ambiguous, "{path}");
             }
         }
     }
@@ -153,7 +169,8 @@ mod tests {
             "/%252e%252e",
         ] {
             let path = format!("/chat{rest}");
-            assert_eq!(Mount::new("/chat").matches(&path), Some(rest), "{path}");
+            let place = Mount::new("/chat").place(&path);
+            assert_eq!(place, Place::Under(rest), "{path}");
         }
     }
 

@@ -21,6 +21,7 @@ use tracing::{Instrument, Span};
 use super::future::{Accepted, ResponseFuture};
 use super::gate::{Full, Permit};
 use super::layer::{Options, WebSocketLayer};
+use super::mount::Place;
 use crate::config::Config;
 use crate::connection::{ConnectionId, Info, Kept, Shared};
 use crate::driver::{Endpoint, Pending, Seat, caught};
@@ -70,8 +71,17 @@ where
     #[inline]
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let options = &self.layer.options;
-        let Some(rest) = options.mount.matches(request.uri().path()) else {
-            return ResponseFuture::inner(self.inner.call(request));
+        let rest = match options.mount.place(request.uri().path()) {
+            Place::Under(rest) => rest,
+            Place::Elsewhere => return ResponseFuture::inner(self.inner.call(request)),
+            Place::Ambiguous if options.config.refuse_plain => {
+                return ResponseFuture::refused(handshake::ambiguous_path());
+            }
+            Place::Ambiguous => {
+                let (parts, body) = request.into_parts();
+                hint_ambiguous(&parts);
+                return ResponseFuture::inner(self.inner.call(Request::from_parts(parts, body)));
+            }
         };
         let rest = request.uri().path().len() - rest.len();
         let (parts, body) = request.into_parts();
@@ -156,6 +166,7 @@ impl Admission {
                 "this server cannot run connections",
             ));
         };
+        handshake::join_cookies(&mut parts);
         Ok(Self {
             parts,
             rest,
@@ -331,6 +342,24 @@ fn hint(parts: &Parts) {
                  proxies in front speak it or HTTP/1.1"
             );
         }
+    }
+}
+
+/// One line for whoever put an identifier with `%2F` into a path and wonders who answers.
+#[cold]
+fn hint_ambiguous(parts: &Parts) {
+    let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
+    if !handshake::is_handshake(parts, protocol) {
+        return;
+    }
+    static LINES: Throttle = Throttle::new();
+    if let Some(missed) = LINES.pass() {
+        let path = handshake::escape(parts.uri.path().as_bytes(), 200);
+        tracing::warn!(
+            missed,
+            "a WebSocket handshake went to the inner service, since servers read its path in \
+             different ways (%2F, %5C, a backslash, a segment . or ..): \"{path}\""
+        );
     }
 }
 

@@ -77,6 +77,69 @@ async fn h18_h19_a_handshake_has_no_body() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p8_what_small_clients_send_in_a_handshake_is_understood() {
+    let host = |value: &str| HANDSHAKE.replace("Host: localhost", &format!("Host: {value}"));
+    // Python's `websockets` with `subprotocols=[]`, libsoup; ws4py; curl over a Unix socket.
+    assert_eq!(status(&with("Sec-WebSocket-Protocol: ")).await, 101);
+    assert_eq!(status(&with("Origin: ws://localhost")).await, 101);
+    assert_eq!(status(&with("Origin: ws://evil.example")).await, 403);
+    assert_eq!(status(host("").as_bytes()).await, 101);
+    let page = host("").replace("Upgrade: w", "Origin: http://localhost\r\nUpgrade: w");
+    assert_eq!(status(page.as_bytes()).await, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_a_path_that_can_be_read_in_two_ways_is_refused_with_the_reason_where_nobody_else_answers()
+ {
+    let (stack, recorder) = Stack::recorded();
+    for path in ["/ws/a%2Fb", "/ws/../ws", "/ws/%2e%2e"] {
+        let handshake = HANDSHAKE.replace("/ws", path);
+        let get = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for request in [handshake, get] {
+            let mut client = stack.connect();
+            client.send(request.as_bytes()).await;
+            let (head, body) = client.response().await;
+            assert_eq!((head.status, body), (200, format!("inner GET {path}")));
+
+            let refusing = stack.layer.clone().refuse_plain();
+            let leaf = stack.layer.clone().into_service();
+            let clients = [http1(tower::Layer::layer(&refusing, plain())), http1(leaf)];
+            for mut client in clients {
+                client.send(request.as_bytes()).await;
+                let (head, body) = client.response().await;
+                assert_eq!(head.status, 400);
+                assert!(body.contains("%2F"), "{body}");
+            }
+        }
+    }
+    assert!(recorder.log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_a_handshake_for_a_host_that_is_not_listed_is_421() {
+    let (stack, recorder) = Stack::recorded();
+    let stack = stack.with(|layer| layer.allowed_hosts(["localhost"]));
+    let rebound = "Host: evil.example\r\nOrigin: http://evil.example";
+    let mut client = stack.connect();
+    client
+        .send(HANDSHAKE.replace("Host: localhost", rebound).as_bytes())
+        .await;
+    let (head, body) = client.response().await;
+    assert_eq!(head.status, 421);
+    assert!(
+        body.contains("\"evil.example\" to `allowed_hosts`"),
+        "{body}"
+    );
+    // Other requests are the inner service's, whatever their host.
+    client
+        .send(b"GET /ws HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.0.status, 200);
+    assert!(recorder.log().is_empty());
+    stack.is_clean().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn h21_a_request_pipelined_behind_the_handshake_is_bytes_of_a_frame() {
     let (stack, recorder) = Stack::recorded();
     let mut client = stack.connect();

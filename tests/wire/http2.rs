@@ -238,6 +238,82 @@ async fn r2_2_r2_3_connect_without_or_with_another_protocol_is_not_ours() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p6_cookies_that_came_in_pieces_are_one_field() {
+    #[derive(Clone)]
+    struct Cookies(Recorder);
+    impl Cookies {
+        fn note(&self, place: &str, parts: &http::request::Parts) {
+            let lines = parts.headers.get_all("cookie").iter();
+            let lines = lines.map(|line| line.to_str().unwrap());
+            self.0
+                .note(format!("{place} {:?}", lines.collect::<Vec<_>>()));
+        }
+    }
+    impl WebSocketHandler for Cookies {
+        async fn on_upgrade(
+            &mut self,
+            handshake: &mut tower_websocket::Handshake,
+        ) -> std::result::Result<(), tower_websocket::Rejection> {
+            self.note("on_upgrade", handshake.request());
+            Ok(())
+        }
+        async fn on_open(&mut self, conn: &mut Connection) -> Result {
+            self.note("on_open", conn.request());
+            Ok(())
+        }
+    }
+    let with_cookies = |mut request: Request<()>| {
+        for cookie in ["a=1", "b=2", "c=3; d=4"] {
+            let cookie = http::HeaderValue::from_static(cookie);
+            request.headers_mut().append("cookie", cookie);
+        }
+        request
+    };
+    let cookies = Cookies(Recorder::default());
+    let log = cookies.0.clone();
+    let stream = cookies.clone();
+    let stream = WebSocketLayer::stream("/stream", move |_, request| {
+        stream.note("stream", &request);
+        async { Ok(()) }
+    });
+    let inner = cookies.clone();
+    let inner = tower::service_fn(move |request: Request<Incoming>| {
+        inner.note("inner", &request.into_parts().0);
+        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(
+            http_body_util::Empty::<Bytes>::new(),
+        )))
+    });
+    let layer = WebSocketLayer::new("/ws", cookies);
+    let sender = session(layer.layer(stream.layer(inner))).await;
+    for path in ["/ws", "/stream"] {
+        let (status, socket) = request(&sender, with_cookies(connect(path))).await;
+        assert_eq!(status, StatusCode::OK);
+        drop(socket);
+    }
+    let plain = Request::get("http://localhost/ws").body(()).unwrap();
+    let (status, _) = request(&sender, with_cookies(plain)).await;
+    assert_eq!(status, StatusCode::OK);
+    within(async {
+        while log.log().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut log = log.log();
+    log.sort();
+    assert_lines(
+        &log,
+        &[
+            // Whoever is behind the layer gets what came.
+            "inner [\"a=1\", \"b=2\", \"c=3; d=4\"]",
+            "on_open [\"a=1; b=2; c=3; d=4\"]",
+            "on_upgrade [\"a=1; b=2; c=3; d=4\"]",
+            "stream [\"a=1; b=2; c=3; d=4\"]",
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn r2_6_a_reset_in_a_message_is_1006_once() {
     let (stack, recorder) = Stack::recorded();
     let sender = session(stack.layer.layer(plain())).await;
