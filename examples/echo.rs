@@ -73,10 +73,7 @@ impl Options {
 
     fn set<E>(&self, mut layer: WebSocketLayer<E>) -> WebSocketLayer<E> {
         if let Some(bytes) = self.max_message {
-            // Suites send large messages in pieces of 64 bytes.
-            layer = layer
-                .max_message_size(bytes)
-                .max_fragments(u32::try_from(bytes / 64).unwrap_or(u32::MAX).max(1024));
+            layer = layer.max_message_size(bytes);
         }
         if self.any_origin {
             layer = layer.any_origin();

@@ -15,10 +15,9 @@ pub(crate) struct Config {
     pub(crate) max_message: usize,
     /// Largest single frame taken from a peer, in bytes of payload; as `max_message`.
     pub(crate) max_frame: usize,
-    /// Frames one message may consist of, empty ones counted.
-    ///
-    /// 1,024: a 1 MiB message in 1 KiB pieces still passes.
-    pub(crate) max_fragments: u32,
+    /// Frames one message may consist of, empty ones counted; `None`: as many as
+    /// [`fragments`](Self::fragments) makes of `max_message`.
+    pub(crate) max_fragments: Option<u32>,
     /// Control frames a peer may send in one second.
     ///
     /// 50: a heartbeat needs one in many seconds; suites that test pings send ten at once.
@@ -37,8 +36,8 @@ pub(crate) struct Config {
     ///
     /// 20 s: proxies and mobile networks drop silent connections after 30 to 60 s.
     pub(crate) heartbeat: Option<Duration>,
-    /// How long the peer has to answer our ping.
-    pub(crate) pong_timeout: Duration,
+    /// How long the peer has to answer our ping; `None` for ever.
+    pub(crate) pong_timeout: Option<Duration>,
     /// Close a connection that sent no message for this long; off by default.
     pub(crate) idle_timeout: Option<Duration>,
     /// Close a connection that is older than this, less a random tenth; off by default.
@@ -65,14 +64,14 @@ impl Default for Config {
         Self {
             max_message: 1024 * 1024,
             max_frame: 1024 * 1024,
-            max_fragments: 1024,
+            max_fragments: None,
             max_control_rate: 50,
             max_message_rate: None,
             max_byte_rate: None,
             queue_messages: 128,
             queue_bytes: 1024 * 1024,
             heartbeat: Some(Duration::from_secs(20)),
-            pong_timeout: Duration::from_secs(20),
+            pong_timeout: Some(Duration::from_secs(20)),
             idle_timeout: None,
             max_lifetime: None,
             handler_timeout: None,
@@ -85,6 +84,26 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// Frames that one message may consist of.
+    ///
+    /// By default the limit follows the size, so that whoever raises that need not think of this:
+    /// honest clients cut large messages into pieces of a fixed size, of 1 KiB (libwebsockets),
+    /// 4 KiB (Boost.Beast) or, in test suites, 64 bytes.
+    pub(crate) fn fragments(&self) -> u32 {
+        self.max_fragments.unwrap_or_else(|| {
+            let fragments = (self.max_message / BYTES_PER_FRAGMENT).max(MIN_FRAGMENTS);
+            u32::try_from(fragments).unwrap_or(u32::MAX)
+        })
+    }
+}
+
+/// A message of the largest size may come in pieces of so many bytes.
+const BYTES_PER_FRAGMENT: usize = 64;
+
+/// And any message in so many pieces: streams of a client may flush whatever they have.
+const MIN_FRAGMENTS: usize = 2048;
 
 /// Messages decoded ahead of the application while one of its callbacks runs,
 /// in bytes of payload and [`MESSAGE_OVERHEAD`]; then reading stops.
@@ -103,9 +122,9 @@ pub(crate) const SCRATCH: usize = 64 * 1024;
 /// into one buffer with their neighbours.
 pub(crate) const BY_REFERENCE: usize = 8 * 1024;
 
-/// Pongs that wait for a blocked socket, in bytes on the wire; beyond that only the
-/// latest ping is answered (RFC 6455 §5.5.3).
-pub(crate) const CONTROL_LANE: usize = 4 * 1024;
+/// Pongs that wait for a blocked socket, in bytes on the wire; with no room for one more, reading
+/// stops. As many again may be in the batch that is being written: 4 KiB together.
+pub(crate) const CONTROL_LANE: usize = 2 * 1024;
 
 /// How long a shutdown waits, beyond its deadline, for the connections that it drops there.
 /// `on_error` and `on_close` of such a connection have half of it together: 1 s is short beside
@@ -124,9 +143,10 @@ mod tests {
         let lines = [
             format!("| message and frame | {} |", size(c.max_message)),
             format!(
-                "| fragments of a message | {},{:03} |",
-                c.max_fragments / 1000,
-                c.max_fragments % 1000
+                "| fragments of a message | one for each {BYTES_PER_FRAGMENT} bytes of the largest \
+                 message (16,384), at least {},{:03} |",
+                MIN_FRAGMENTS / 1000,
+                MIN_FRAGMENTS % 1000
             ),
             format!(
                 "| control frames from a peer | {} a second |",
@@ -140,7 +160,7 @@ mod tests {
             format!(
                 "| heartbeat | ping after {} s of silence, {} s to answer |",
                 c.heartbeat.unwrap_or_default().as_secs(),
-                c.pong_timeout.as_secs()
+                c.pong_timeout.unwrap_or_default().as_secs()
             ),
             format!(
                 "| `on_upgrade`, upgrade | {} s |",
@@ -156,6 +176,7 @@ mod tests {
         for line in &lines {
             assert!(readme.contains(line), "{line}");
         }
+        assert_eq!(c.fragments(), 16_384);
         assert_eq!(c.max_frame, c.max_message);
         let none = [c.max_message_rate.is_none(), c.max_byte_rate.is_none()];
         assert_eq!(none, [true; 2]);

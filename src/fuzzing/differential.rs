@@ -80,7 +80,7 @@ const STRICTER: [(&str, Other, &str); 15] = [
 fn streams(input: &mut Input<'_>) {
     let config = Arc::new(Config {
         // Policies of ours; it has none.
-        max_fragments: u32::MAX,
+        max_fragments: Some(u32::MAX),
         max_control_rate: u32::MAX,
         ..limits(input)
     });

@@ -23,7 +23,7 @@ pub(super) fn limits(input: &mut Input<'_>) -> Config {
     Config {
         max_message,
         max_frame: if less { max_message / 2 } else { max_message },
-        max_fragments: input.one_of(&[1024, 4]),
+        max_fragments: input.one_of(&[None, Some(4)]),
         max_control_rate: input.one_of(&[u32::MAX, 50]),
         ..Config::default()
     }

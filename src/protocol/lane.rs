@@ -5,6 +5,9 @@ use super::frame::OpCode;
 use super::writer::write_control;
 use crate::config::CONTROL_LANE;
 
+/// The largest control frame of a server: a header of 2 bytes, 125 of payload (RFC 6455 §5.5).
+const LARGEST: usize = 127;
+
 /// Empty, it owns no memory beside itself.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -29,6 +32,7 @@ impl Lane {
     /// Answers a ping. Equal pings need one answer (RFC 6455 §5.5.3).
     pub(crate) fn pong(&mut self, payload: &[u8]) {
         let at = self.frames.len();
+        self.reserve();
         write_control(&mut self.frames, OpCode::Pong, payload);
         let (before, frame) = self.frames.split_at(at);
         let last = self.last_pong.and_then(|last| before.get(last as usize..));
@@ -44,9 +48,18 @@ impl Lane {
         self.frames.is_empty()
     }
 
-    /// Whether there is no room for the answers to more of the peer's pings.
+    /// Whether there is no room for the answer to one more of the peer's pings.
     pub(crate) fn is_full(&self) -> bool {
-        self.frames.len() >= CONTROL_LANE
+        self.frames.len() > CONTROL_LANE - LARGEST
+    }
+
+    /// Room for a pong. Grows as a `Vec` does, by doubling, but not beyond the limit.
+    fn reserve(&mut self) {
+        let (len, room) = (self.frames.len(), self.frames.capacity());
+        if room < CONTROL_LANE && room - len < LARGEST && len + LARGEST <= CONTROL_LANE {
+            let goal = (2 * len).clamp(len + LARGEST, CONTROL_LANE);
+            self.frames.reserve_exact(goal - len);
+        }
     }
 
     pub(crate) fn take(&mut self) -> Vec<u8> {
@@ -82,12 +95,22 @@ mod tests {
     }
 
     #[test]
-    fn f23_a_full_lane_says_so() {
-        let mut lane = Lane::new();
-        for i in 0..CONTROL_LANE / 4 {
-            assert!(!lane.is_full());
-            lane.pong(&(i as u16).to_be_bytes());
+    fn s9_f23_a_full_lane_says_so_before_it_holds_more_than_its_limit() {
+        for len in [2, 60, 125] {
+            let mut lane = Lane::new();
+            let mut pongs = 0_u16;
+            while !lane.is_full() {
+                let payload = pongs.to_be_bytes().repeat(63);
+                lane.pong(&payload[..len]);
+                pongs += 1;
+            }
+            assert!(usize::from(pongs) > (CONTROL_LANE - LARGEST) / (2 + len));
+            let frames = lane.take();
+            assert!(
+                frames.capacity() <= CONTROL_LANE,
+                "{len}: {}",
+                frames.capacity()
+            );
         }
-        assert!(lane.is_full());
     }
 }

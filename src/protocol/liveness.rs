@@ -193,10 +193,13 @@ impl Liveness {
         }
         if let Some(ping) = self.ping.as_mut().filter(|ping| !ping.is_sent) {
             ping.is_sent = true;
-            let at = now + self.behind(now) + config.pong_timeout;
-            match &mut self.paused {
-                Some((_, pong)) => *pong = Some(at),
-                None => self.timers.set(Timer::Pong, at),
+            let at = config
+                .pong_timeout
+                .map(|timeout| now + self.behind(now) + timeout);
+            match (&mut self.paused, at) {
+                (Some((_, pong)), at) => *pong = at,
+                (None, Some(at)) => self.timers.set(Timer::Pong, at),
+                (None, None) => {}
             }
         }
     }
@@ -282,8 +285,8 @@ impl Liveness {
                 Timer::Heartbeat => self.heartbeat(now, config),
                 // The pong stands behind the rest of a frame, which the progress rule watches.
                 Timer::Pong if in_frame => {
-                    self.timers.set(timer, now + config.pong_timeout);
-                    None
+                    let at = config.pong_timeout.map(|timeout| now + timeout);
+                    self.unless_later(timer, at, now, Due::NoPong)
                 }
                 Timer::Pong => Some(Due::NoPong),
                 Timer::Receive => {
@@ -341,11 +344,14 @@ impl Liveness {
         }
         let payload = self.pings.to_be_bytes();
         self.pings = self.pings.wrapping_add(1);
-        self.ping = Some(Ping {
-            payload,
-            is_sent: false,
-            behind: 0,
-        });
+        // Without a deadline no ping is waited for: the next is sent, answered or not.
+        if config.pong_timeout.is_some() {
+            self.ping = Some(Ping {
+                payload,
+                is_sent: false,
+                behind: 0,
+            });
+        }
         Some(Due::Ping(payload))
     }
 }

@@ -51,7 +51,7 @@ impl Session {
         let limits = Limits {
             max_message: config.max_message,
             max_frame: config.max_frame,
-            max_fragments: config.max_fragments,
+            max_fragments: config.fragments(),
         };
         Self {
             live: Liveness::new(&config),

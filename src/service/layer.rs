@@ -160,7 +160,8 @@ impl<E> WebSocketLayer<E> {
     /// what Python's `websockets` allows. A larger one closes the connection with 1009, from
     /// the header that declares it.
     ///
-    /// Sets [`max_frame_size`](Self::max_frame_size) too.
+    /// Sets [`max_frame_size`](Self::max_frame_size) too, and
+    /// [`max_fragments`](Self::max_fragments) unless that is set itself.
     #[must_use]
     pub fn max_message_size(self, bytes: usize) -> Self {
         self.config(|config| {
@@ -176,12 +177,14 @@ impl<E> WebSocketLayer<E> {
         self.config(|config| config.max_frame = bytes)
     }
 
-    /// Frames that one message may consist of, empty ones counted. Default 1,024: a 1 MiB
-    /// message in pieces of 1 KiB passes, a flood of fragments is closed with 1008.
+    /// Frames that one message may consist of, empty ones counted; at least 1. More close the
+    /// connection with 1008. Default: one for each 64 bytes of
+    /// [`max_message_size`](Self::max_message_size), which is 16,384 for 1 MiB, and never less
+    /// than 2,048. A value set here holds whichever of the two is called first.
     #[must_use]
     pub fn max_fragments(self, fragments: u32) -> Self {
         // A message has one at least.
-        self.config(|config| config.max_fragments = fragments.max(1))
+        self.config(|config| config.max_fragments = Some(fragments.max(1)))
     }
 
     /// Subprotocols that the application speaks, the preferred first. The first one that the
@@ -311,41 +314,42 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// How long `on_upgrade` may take to decide, and then the server to hand over the
-    /// connection. Default 10 s. `on_upgrade` that takes longer is answered for with 503.
+    /// connection. Default 10 s. If `on_upgrade` exceeds it, the client receives 503. It cannot be
+    /// off; zero counts as 1 s.
     #[must_use]
     pub fn upgrade_timeout(self, timeout: Duration) -> Self {
-        self.config(|config| config.upgrade_timeout = timeout)
+        self.config(|config| config.upgrade_timeout = not_zero(timeout))
     }
 
     /// How long a message may take to arrive once its first byte has, and a write to be taken
     /// by the peer; each KiB that moves earns one second more. Default 30 s: a slow phone may
     /// finish, a peer that sends or reads a byte a second may not. Ends with 1008, or with 1006
-    /// where the peer does not read.
+    /// where the peer does not read. It cannot be off; zero counts as 1 s.
     #[must_use]
     pub fn progress_timeout(self, timeout: Duration) -> Self {
-        self.config(|config| config.progress_timeout = timeout)
+        self.config(|config| config.progress_timeout = not_zero(timeout))
     }
 
     /// How long `on_message` may take; then it is dropped where it waits, `on_error` is told, and
     /// the connection closed with 1011. Default none. For applications that wait for others in
     /// their callbacks: without it, one that never returns holds its connection as long as the
     /// peer's network is there. `on_open` may take as long as it likes, since an application
-    /// may live in it.
+    /// may live in it. `None`, or zero, sets none.
     ///
     /// A callback that blocks its thread cannot be dropped: use `spawn_blocking` for such work.
     #[must_use]
     pub fn handler_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = timeout.into();
+        let timeout = unless_zero(timeout.into());
         self.config(|config| config.handler_timeout = timeout)
     }
 
     /// Closes connections with 1001 when they are this old, less a random tenth of it, so that
     /// those who came together do not come back together; what is under way is finished first.
     /// Default none. For load balancers that should spread connections anew, and tokens that
-    /// expire.
+    /// expire. `None`, or zero, sets none.
     #[must_use]
     pub fn max_lifetime(self, age: impl Into<Option<Duration>>) -> Self {
-        let age = age.into();
+        let age = unless_zero(age.into());
         self.config(|config| config.max_lifetime = age)
     }
 
@@ -354,27 +358,34 @@ impl<E> WebSocketLayer<E> {
     #[must_use]
     pub fn heartbeat(self, silence: impl Into<Option<Duration>>) -> Self {
         // After no silence at all, the next would be due before the first is out.
-        let silence = silence.into().filter(|silence| !silence.is_zero());
+        let silence = unless_zero(silence.into());
         self.config(|config| config.heartbeat = silence)
     }
 
     /// How long the peer has to answer a heartbeat's ping. Default 20 s: a dead peer is found in
     /// 40 s, and a phone that changes networks is not taken for one. Ends with 1006.
+    ///
+    /// `None`, or zero, sets no deadline: pings are sent, so that proxies see no silence, and need
+    /// no answer. A dead peer is then found when a write to it fails or makes no
+    /// [progress](Self::progress_timeout).
     #[must_use]
-    pub fn pong_timeout(self, timeout: Duration) -> Self {
+    pub fn pong_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = unless_zero(timeout.into());
         self.config(|config| config.pong_timeout = timeout)
     }
 
     /// Closes connections with 1001 on which no message came or went for this long. Default
-    /// none: a quiet client stays, heartbeats find the dead ones.
+    /// none: a quiet client stays, heartbeats find the dead ones. `None`, or zero, sets none.
     #[must_use]
     pub fn idle_timeout(self, idle: impl Into<Option<Duration>>) -> Self {
-        let idle = idle.into();
+        let idle = unless_zero(idle.into());
         self.config(|config| config.idle_timeout = idle)
     }
 
     /// How long the peer has to answer our Close frame, the application to finish when the
-    /// connection has ended, and the socket to drain. Default 5 s each.
+    /// connection has ended, and the socket to drain. Default 5 s each. Zero waits for none of
+    /// them: our Close frame is written if the socket takes it at once, and callbacks that wait are
+    /// dropped where they stand.
     #[must_use]
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.config(|config| config.close_timeout = timeout)
@@ -521,6 +532,16 @@ impl<E> WebSocketLayer<E> {
         change(Arc::make_mut(&mut self.options));
         self
     }
+}
+
+/// Zero is no duration that anything could keep to: where there may be none, it is none.
+fn unless_zero(duration: Option<Duration>) -> Option<Duration> {
+    duration.filter(|duration| !duration.is_zero())
+}
+
+/// Where there must be one, it is a second.
+fn not_zero(duration: Duration) -> Duration {
+    unless_zero(Some(duration)).unwrap_or(Duration::from_secs(1))
 }
 
 impl<E: Clone> Clone for WebSocketLayer<E> {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 use tower_websocket::{
-    Connection, Message, Result, TrustedProxies, WebSocketHandler, WebSocketLayer,
+    CloseCode, Connection, Message, Result, TrustedProxies, WebSocketHandler, WebSocketLayer,
 };
 
 use crate::support::*;
@@ -348,6 +348,75 @@ async fn the_largest_values_are_no_limits_and_the_smallest_do_no_harm() {
     client.expect(0x81, b"abc").await;
     let quiet = tokio::time::timeout(Duration::from_secs(100), client.frame());
     assert!(quiet.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_a_pong_timeout_of_zero_is_none_and_heartbeats_go_on() {
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| layer.pong_timeout(Duration::ZERO));
+    let mut client = stack.open().await;
+    let began = tokio::time::Instant::now();
+    for i in 1..=5 {
+        assert_eq!(client.frame().await.unwrap().first, 0x89);
+        assert_eq!(began.elapsed().as_secs(), 20 * i);
+    }
+    client.send(&text("still here")).await;
+    client.expect(0x81, b"still here").await;
+}
+
+/// What can be off is off with zero; what cannot has a least value with which clients can live.
+#[tokio::test(start_paused = true)]
+async fn p8_no_duration_of_zero_closes_a_client_that_does_nothing_wrong() {
+    #[derive(Clone)]
+    struct Slow(Recorder);
+    impl WebSocketHandler for Slow {
+        async fn on_upgrade(
+            &mut self,
+            _: &mut tower_websocket::Handshake,
+        ) -> std::result::Result<(), tower_websocket::Rejection> {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(())
+        }
+        async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if message.as_text() == Some("leave") {
+                conn.close(CloseCode::NORMAL, "")?;
+                return Ok(());
+            }
+            self.0.on_message(conn, message).await
+        }
+    }
+    type Change = fn(WebSocketLayer<Slow>) -> WebSocketLayer<Slow>;
+    let zero: [(&str, Change); 8] = [
+        ("heartbeat", |layer| layer.heartbeat(Duration::ZERO)),
+        ("pong_timeout", |layer| layer.pong_timeout(Duration::ZERO)),
+        ("idle_timeout", |layer| layer.idle_timeout(Duration::ZERO)),
+        ("max_lifetime", |layer| layer.max_lifetime(Duration::ZERO)),
+        ("handler_timeout", |layer| {
+            layer.handler_timeout(Duration::ZERO)
+        }),
+        ("upgrade_timeout", |layer| {
+            layer.upgrade_timeout(Duration::ZERO)
+        }),
+        ("progress_timeout", |layer| {
+            layer.progress_timeout(Duration::ZERO)
+        }),
+        ("close_timeout", |layer| layer.close_timeout(Duration::ZERO)),
+    ];
+    for (name, change) in zero {
+        let stack = Stack::new(Slow(Recorder::default())).with(change);
+        let mut client = stack.connect();
+        client.send(HANDSHAKE.as_bytes()).await;
+        assert_eq!(client.head().await.status, 101, "{name}");
+        for byte in text("abc") {
+            client.send(&[byte]).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        client.expect(0x81, b"abc").await;
+        client.send(&text("leave")).await;
+        client.expect_close(Some(1000)).await;
+        left(&stack.shutdown, 0).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,50 @@ async fn limits_of_messages_frames_and_fragments_can_be_set() {
     }
 }
 
+/// A whole message in frames of `size`, answered in one; or the code that it is closed with.
+async fn in_pieces(layer: WebSocketLayer<Recorder>, len: usize, size: usize) -> Option<u16> {
+    let mut client = http1(layer.layer(plain()));
+    client.handshake().await;
+    let message = vec![7; len];
+    let frames = len.div_ceil(size);
+    for (i, piece) in message.chunks(size).enumerate() {
+        let first = if i == 0 { 0x02 } else { 0x00 };
+        let last = if i + 1 == frames { 0x80 } else { 0x00 };
+        client.try_send(&frame(first | last, piece)).await;
+    }
+    let answer = client.frame().await.unwrap();
+    if answer.first == 0x82 {
+        assert!(answer.payload == message);
+        return None;
+    }
+    Some(u16::from_be_bytes([answer.payload[0], answer.payload[1]]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_as_many_fragments_may_come_as_a_message_of_the_largest_size_has() {
+    const MIB: usize = 1024 * 1024;
+    let (stack, _) = Stack::recorded();
+    let layer = || stack.layer.clone();
+    // libwebsockets, 1,025 at the default limit.
+    assert_eq!(in_pieces(layer(), MIB, 1023).await, None);
+    // Boost.Beast, 4 KiB each.
+    assert_eq!(
+        in_pieces(layer().max_message_size(5 * MIB), 5 * MIB, 4096).await,
+        None
+    );
+    // A small limit makes nobody's pieces too many.
+    assert_eq!(
+        in_pieces(layer().max_message_size(1100), 1100, 1).await,
+        None
+    );
+    // What was set holds, in whichever order.
+    let few = layer().max_fragments(3).max_message_size(5 * MIB);
+    assert_eq!(in_pieces(few, 4, 1).await, Some(1008));
+    let few = layer().max_message_size(5 * MIB).max_fragments(3);
+    assert_eq!(in_pieces(few.clone(), 4, 1).await, Some(1008));
+    assert_eq!(in_pieces(few, 3, 1).await, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn h14_origins_are_those_of_the_list_or_any() {
     let ask = async |layer: WebSocketLayer<Recorder>, origin: &str| {

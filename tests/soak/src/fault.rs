@@ -157,7 +157,7 @@ impl Fault {
             Kind::EmptyFragments => {
                 let mut client = open(arena).await?;
                 client.frame(0x01, b"");
-                for _ in 0..2000 {
+                for _ in 0..20_000 {
                     client.frame(0x00, b"");
                 }
                 client.expect_close(1008, PATIENCE).await
