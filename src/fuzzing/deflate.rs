@@ -51,7 +51,7 @@ fn inflated(input: &mut Input<'_>, agreed: Agreed, bits: Option<u8>, pieces: &[u
             (Err(1007 | 1009), None) => return,
             // It was not looked at to its end.
             (Err(1007 | 1009), Some(large)) if large.len() > max => return,
-            (Err(1009), Some(_)) if message.len() > max + max / 64 + 1024 => return,
+            (Err(1009), Some(_)) if message.len() > max + max / 8 + max / 64 + 1024 => return,
             other => panic!("{other:?} of {message:x?}"),
         }
         if bits.is_none() {
@@ -110,12 +110,9 @@ fn receive(
         pushed.map_err(|violation| violation.code.as_u16())?;
         rest = &rest[n..];
     }
-    let finished = inflater.finish(|piece| {
-        out.extend_from_slice(piece);
-        Ok(())
-    });
-    assert!(out.len() <= max);
-    finished.map_err(|violation| violation.code.as_u16())?;
+    inflater
+        .finish()
+        .map_err(|violation| violation.code.as_u16())?;
     inbound.end(inflater);
     Ok(out)
 }
@@ -123,27 +120,30 @@ fn receive(
 /// The same by zlib alone, in one go; no more than one byte over `max`. `None` for what is no
 /// message.
 fn inflate(inflate: &mut Inflate, message: &[u8], max: usize) -> Option<Vec<u8>> {
-    let mut all = [message, &[0, 0, 0xFF, 0xFF]].concat();
     let mut out = vec![0; max + 1];
     let mut made = 0;
-    for last in [false, true] {
-        if last {
-            // Once more, and nothing may come of it: the message had ended.
-            all = vec![0, 0, 0, 0xFF, 0xFF];
+    // Behind the message nothing may come of what is put there: it had ended.
+    let mut ended = true;
+    for part in [message, &[0, 0, 0xFF, 0xFF], &[0, 0, 0, 0xFF, 0xFF]] {
+        let last = part.as_ptr() != message.as_ptr();
+        if last && ended {
+            break;
         }
         let before = made;
-        let mut rest = &all[..];
+        let mut rest = part;
         while !rest.is_empty() {
             let (read, written) = (inflate.total_in(), inflate.total_out());
             let status = inflate.decompress(rest, &mut out[made..], InflateFlush::SyncFlush);
             rest = &rest[(inflate.total_in() - read) as usize..];
             made += (inflate.total_out() - written) as usize;
-            match status.ok()? {
+            let status = status.ok()?;
+            match status {
                 _ if made > max => return Some(out),
                 Status::StreamEnd => inflate.reset(false),
                 _ if rest.is_empty() => {}
                 _ => return None,
             }
+            ended = rest.is_empty() && status == Status::StreamEnd;
         }
         if last && made != before {
             return None;

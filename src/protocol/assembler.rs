@@ -147,13 +147,9 @@ impl Partial {
     }
 
     /// The last frame is whole.
-    fn complete(
-        &mut self,
-        deflate: &mut Option<Box<Inbound>>,
-        most: usize,
-    ) -> Result<(), Violation> {
+    fn complete(&mut self, deflate: &mut Option<Box<Inbound>>) -> Result<(), Violation> {
         if let (Some(mut inflater), Some(deflate)) = (self.inflater.take(), deflate) {
-            inflater.finish(|piece| self.data.push_inflated(piece, most))?;
+            inflater.finish()?;
             deflate.end(inflater);
         }
         Ok(())
@@ -226,6 +222,14 @@ impl Assembler {
     /// Messages may be compressed from here on.
     pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
         self.deflate = Some(Inbound::new(agreed, self.limits.max_message));
+    }
+
+    /// The most payload that one message may have on the wire.
+    pub(crate) fn largest(&self) -> usize {
+        let most = self.limits.max_message;
+        self.deflate
+            .as_ref()
+            .map_or(most, |deflate| deflate.room(most))
     }
 
     /// Takes bytes from `input` at `at`, moves `at` behind them, and returns the first thing
@@ -493,7 +497,7 @@ impl Assembler {
             _ if frame.fin => match self.message.take() {
                 Some(mut message) => {
                     self.progress = 0;
-                    message.complete(&mut self.deflate, self.limits.max_message)?;
+                    message.complete(&mut self.deflate)?;
                     Some(Received::Message(message.finish()?))
                 }
                 None => None,

@@ -20,6 +20,8 @@ pub(crate) struct Rates {
 struct Metered {
     messages: Bucket,
     bytes: Bucket,
+    /// The size on the wire that a message may have.
+    largest: usize,
 }
 
 /// The driver did not read for a while, and the peer went on sending.
@@ -42,8 +44,20 @@ impl Rates {
         let metered = config.max_message_rate.is_some() || config.max_byte_rate.is_some();
         Self {
             control: Bucket::default(),
-            metered: metered.then(Box::default),
+            metered: metered.then(|| {
+                Box::new(Metered {
+                    largest: config.max_message,
+                    ..Metered::default()
+                })
+            }),
             excuse: None,
+        }
+    }
+
+    /// How large a message may be on the wire, where that differs from what it is.
+    pub(crate) fn set_largest(&mut self, largest: usize) {
+        if let Some(metered) = &mut self.metered {
+            metered.largest = largest;
         }
     }
 
@@ -79,7 +93,7 @@ impl Rates {
             return true;
         };
         // A message that is not too large must not be too fast either, nor a read of it.
-        let whole = config.max_message.saturating_add(SCRATCH) as u64;
+        let whole = metered.largest.saturating_add(SCRATCH) as u64;
         metered.bytes.take(n as u64, rate, whole, from, now)
     }
 

@@ -66,6 +66,7 @@ impl Session {
     /// Messages may be compressed.
     pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
         self.assembler.set_deflate(agreed);
+        self.rates.set_largest(self.assembler.largest());
     }
 
     /// The connection is to end gracefully at `at`.

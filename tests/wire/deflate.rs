@@ -118,6 +118,103 @@ async fn r5_garbage_is_1007_and_what_grows_too_large_1009() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn p8_a_message_that_ends_with_a_final_block_is_whole() {
+    // "Hello" as `deflateRawSync` makes it, and nothing behind it.
+    let last: &[u8] = &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    for takeover in [false, true] {
+        let (stack, _) = with_deflate(Deflate::new().client_context_takeover(takeover));
+        let (mut client, _) = open(&stack, BROWSER).await;
+        client.send(&frame(0xC1, last)).await;
+        client.expect(0x81, b"Hello").await;
+        client.send(&frame(0x41, &last[..5])).await;
+        client.send(&frame(0x00, &last[5..])).await;
+        client.send(&frame(0x80, b"")).await;
+        client.expect(0x81, b"Hello").await;
+        client.send(&frame(0xC1, HELLO)).await;
+        client.expect(0x81, b"Hello").await;
+        if takeover {
+            // RFC 7692 §7.2.3.2: what came since is there to refer to.
+            client
+                .send(&frame(0xC1, &[0xf2, 0x00, 0x11, 0x00, 0x00]))
+                .await;
+            client.expect(0x81, b"Hello").await;
+        }
+    }
+}
+
+/// The code and reason of the Close frame that answers compressed messages.
+async fn refused(stack: &Stack<Recorder>, messages: &[&[u8]]) -> (u16, String) {
+    let (mut client, _) = open(stack, BROWSER).await;
+    let (last, good) = messages.split_last().unwrap();
+    for message in good {
+        client.send(&frame(0xC1, message)).await;
+        assert_eq!(client.frame().await.unwrap().first & 0x0F, 1);
+    }
+    client.send(&frame(0xC1, last)).await;
+    let close = client.frame().await.unwrap();
+    assert_eq!(close.first, 0x88);
+    let (code, reason) = close.payload.split_at(2);
+    let code = u16::from_be_bytes([code[0], code[1]]);
+    (code, String::from_utf8(reason.to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_a_compressed_text_that_ends_badly_is_not_blamed_on_its_characters() {
+    let (stack, _) = with_deflate(Deflate::new());
+    for cut in [
+        // A stored block that says 5 and has 2.
+        &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65][..],
+        // Behind a final block the beginning of another.
+        &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x05],
+        // The end that a sender has to take off, left on.
+        &[HELLO, &[0x00, 0x00, 0xff, 0xff]].concat(),
+    ] {
+        let (code, reason) = refused(&stack, &[cut]).await;
+        assert_eq!(code, 1007);
+        assert!(reason.contains("not complete"), "{reason}");
+    }
+    let (code, reason) = refused(&stack, &[&[0x06]]).await;
+    assert_eq!((code, reason.contains("cannot be inflated")), (1007, true));
+    // This one is whole, and its text is not.
+    let (_, reason) = refused(&stack, &[&[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00]]).await;
+    assert!(reason.contains("UTF-8"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_a_client_that_ignores_client_no_context_takeover_is_named_in_the_reason() {
+    // Refers to the message before (RFC 7692 §7.2.3.2).
+    let again: &[u8] = &[0xf2, 0x00, 0x11, 0x00, 0x00];
+    let name = "client_no_context_takeover";
+    let (stack, recorder) = with_deflate(Deflate::new());
+    let (code, reason) = refused(&stack, &[HELLO, again]).await;
+    assert_eq!(code, 1007);
+    assert!(reason.contains(name), "{reason}");
+    assert!(recorder.closed().await[2].contains(name));
+    // The first message has nothing to take over, and with takeover it is something else.
+    let (_, reason) = refused(&stack, &[again]).await;
+    assert!(!reason.contains(name), "{reason}");
+    let (stack, _) = with_deflate(Deflate::new().client_context_takeover(true));
+    let (_, reason) = refused(&stack, &[HELLO, again, &[0x06]]).await;
+    assert!(!reason.is_empty() && !reason.contains(name), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_a_message_within_the_limit_is_not_too_fast_where_compression_made_it_larger() {
+    // Stored in blocks of 50 bytes: a tenth more.
+    let mut stored = Vec::new();
+    for _ in 0..1024 * 1024 / 50 {
+        stored.extend([0, 50, 0, 0xff - 50, 0xff]);
+        stored.extend([b'a'; 50]);
+    }
+    stored.push(0);
+    let (stack, _) = with_deflate(Deflate::new());
+    let stack = stack.with(|layer| layer.max_bytes_per_second(1));
+    let (mut client, _) = open(&stack, BROWSER).await;
+    client.send(&frame(0xC1, &stored)).await;
+    assert_eq!(client.frame().await.unwrap().first, 0xC1);
+}
+
 /// Some 200 KiB of one byte in 200, by fixed codes: a literal, then lengths of 258 at distance 1.
 fn bomb() -> Vec<u8> {
     let mut bits = vec![true, true, false];

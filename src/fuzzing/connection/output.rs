@@ -96,11 +96,7 @@ impl Inflate {
             message.extend_from_slice(piece);
             Ok(())
         });
-        let finished = inflater.finish(|piece| {
-            message.extend_from_slice(piece);
-            Ok(())
-        });
-        assert_eq!((pushed, finished), (Ok(()), Ok(())));
+        assert_eq!((pushed, inflater.finish()), (Ok(()), Ok(())));
         inbound.end(inflater);
         message
     }

@@ -12,13 +12,18 @@ pub(crate) type Params = [(String, Option<String>)];
 ///
 /// Time: a message is compressed in the call that sends it, some 10 ms for 1 MiB, and longer ones
 /// not at all unless [`max_compressed`](Self::max_compressed) says so; a broadcast is compressed
-/// once. What arrives is inflated as it arrives, a read of at most 64 KiB between two turns of the
+/// once, if it has at most 1 MiB: a thread keeps a copy of the last message up to that size, and what
+/// it became. What arrives is inflated as it arrives, a read of at most 64 KiB between two turns of the
 /// runtime: up to a message limit of 1 MiB that is 1 ms, and with one of 64 MiB the largest of
 /// messages takes its 30 ms or more in as many turns as it has reads, of which a bomb needs few.
 ///
 /// With takeover, messages that resemble each other become several times smaller, and every
 /// connection keeps its own state for as long as it lives: see [`server_context_takeover`] and
 /// [`client_context_takeover`].
+///
+/// Some clients agree to `client_no_context_takeover` and do not keep to it (Tornado's, Mojolicious'):
+/// their second compressed message refers to the first, which is forgotten, and the connection is
+/// closed with 1007 and a reason that names the parameter. [`client_context_takeover`] lets them in.
 ///
 /// ```
 /// use tower_websocket::Deflate;
