@@ -22,8 +22,8 @@ const MESSAGES: u32 = 128;
 /// Reads in a turn, of 64 KiB each or more: half a millisecond of the kernel's copying.
 const READS: u32 = 16;
 
-/// What messages may be inflated to in a turn, in bytes, and by how much one may pass it. 64 KiB
-/// take a tenth of a millisecond.
+/// What messages may be inflated to in a turn, in bytes; a piece of a message may pass it. 64 KiB take
+/// a tenth of a millisecond.
 const INFLATED: usize = 64 * 1024;
 
 /// How long a turn may last. 250 µs: with ten connections that never rest, each other one waits for

@@ -110,9 +110,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             if self.session.is_over() {
                 return Poll::Ready(None);
             }
-            if self.is_turn_over() {
-                return self.give_way(cx);
-            }
             ready!(self.poll_io(cx));
         }
     }
@@ -124,9 +121,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             self.patience.waits(now);
         }
         loop {
-            if self.is_turn_over() {
-                return self.give_way(cx);
-            }
             let mut again = self.take_signals(cx);
             again |= self.read_ahead(cx);
             // Behind what was decoded: a Close frame in it brings no other wake-up.
@@ -154,9 +148,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>, closed: bool) -> Poll<()> {
         self.patience.clear();
         loop {
-            if self.is_turn_over() {
-                return self.give_way(cx);
-            }
             self.take_signals(cx);
             // What still comes is looked at for a Close frame and dropped.
             if self.decode().is_some() {
@@ -226,8 +217,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     fn read_ahead(&mut self, cx: &mut Context<'_>) -> bool {
         let mut again = false;
         loop {
+            let turn_over = self.is_turn_over();
             self.full = self.shared.is_inbox_full();
-            if self.full || self.is_turn_over() {
+            if self.full || turn_over {
                 return again;
             }
             let Some(message) = self.decode() else {
@@ -322,7 +314,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             // Our Close must not overtake what was accepted.
             self.poll_write(cx);
             let nothing_before = self.transport.batch.is_empty() && self.shared.is_queue_empty();
-            if let Some(close) = self.session.abort(now).filter(|_| nothing_before) {
+            let close = self.session.abort(now).filter(|close| !close.is_empty());
+            if let Some(close) = close.filter(|_| nothing_before) {
                 self.transport.try_write(&close, cx);
             }
             self.patience.force(FORCED / 2, now);
@@ -341,7 +334,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                 None if self.transport.input.is_empty() => return None,
                 None => {
                     let Input { bytes, at, end, .. } = &mut self.transport.input;
-                    self.session.receive(&mut bytes[..*end], at, now)?
+                    let event = self.session.receive(&mut bytes[..*end], at, now);
+                    self.turn.inflated(self.session.take_work());
+                    event?
                 }
             };
             match event {
@@ -359,6 +354,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     /// One round of the socket and the clock. Ready: something has changed.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_turn_over() {
+            return self.give_way(cx);
+        }
         let now = self.clock.now();
         let before = self.session.phase();
         self.poll_write(cx);

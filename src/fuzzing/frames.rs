@@ -75,8 +75,10 @@ pub(super) fn run(
         } else {
             let mut read = rest[..n].to_vec();
             let mut at = 0;
-            while let Some(event) = session.receive(&mut read, &mut at, now) {
-                events.push(event);
+            // It takes more than one turn where much is inflated.
+            while at < read.len() && session.wants_input() {
+                events.extend(session.receive(&mut read, &mut at, now));
+                session.take_work();
             }
             assert!(at == n || session.is_over(), "{at} of {n} taken");
             n

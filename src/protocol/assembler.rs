@@ -64,6 +64,13 @@ pub(crate) struct Limits {
     pub(crate) max_fragments: u32,
 }
 
+/// Compressed payload is inflated in pieces of so many bytes. 256 bytes of DEFLATE are 258 KiB at the
+/// most, a quarter of a millisecond, and the calls cost little beside the work.
+const PIECE: usize = 256;
+
+/// Enough inflated for now, in bytes: others are to run.
+const INFLATED: usize = 64 * 1024;
+
 /// Collects one message at a time. While it is empty it owns no memory beside itself.
 #[derive(Debug)]
 pub(crate) struct Assembler {
@@ -80,8 +87,10 @@ pub(crate) struct Assembler {
     /// If messages may be compressed.
     deflate: Option<Box<Inbound>>,
     /// Payload of the message that is arriving, in bytes on the wire, which
-    /// [`take_progress`](Self::take_progress) has not told yet.
+    /// [`take_progress`](Self::take_progress) has not reported yet.
     progress: usize,
+    /// What was inflated since the last [`take_work`](Self::take_work).
+    work: usize,
 }
 
 #[derive(Debug)]
@@ -135,10 +144,13 @@ impl Partial {
     }
 
     /// `expected` is how many bytes may still come, these included; `room` is what the limit
-    /// leaves, for how much a compressed message will be nobody has said.
-    fn push(&mut self, payload: &[u8], expected: usize, room: usize) -> Result<(), Violation> {
+    /// leaves, for how much a compressed message will be nobody has said. How much was inflated.
+    fn push(&mut self, payload: &[u8], expected: usize, room: usize) -> Result<usize, Violation> {
         match &mut self.inflater {
-            None => Ok(self.data.push(payload, expected)?),
+            None => {
+                self.data.push(payload, expected)?;
+                Ok(0)
+            }
             Some(inflater) => {
                 let most = self.data.len() + room;
                 inflater.push(payload, |piece| self.data.push_inflated(piece, most))
@@ -216,6 +228,7 @@ impl Assembler {
             control: None,
             deflate: None,
             progress: 0,
+            work: 0,
         }
     }
 
@@ -233,7 +246,8 @@ impl Assembler {
     }
 
     /// Takes bytes from `input` at `at`, moves `at` behind them, and returns the first thing
-    /// that is whole, or `None` when all of `input` is taken. Payloads are unmasked in place.
+    /// that is whole, or `None` when all of `input` is taken, or when enough is inflated for now: 64
+    /// KiB and a piece. Payloads are unmasked in place.
     ///
     /// After a violation nothing that follows has a meaning: do not call again.
     #[inline]
@@ -249,6 +263,9 @@ impl Assembler {
                 }
                 if let Some(received) = self.payload(&mut input[*at..], at)? {
                     return Ok(Some(received));
+                }
+                if self.work >= INFLATED {
+                    return Ok(None);
                 }
                 continue;
             }
@@ -344,6 +361,12 @@ impl Assembler {
     /// How many bytes of payload have come nearer to the end of a message since the last call.
     pub(crate) fn take_progress(&mut self) -> usize {
         std::mem::take(&mut self.progress)
+    }
+
+    /// What was inflated since the last call, in bytes.
+    #[inline]
+    pub(crate) fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.work)
     }
 
     /// Bytes of memory that are held for what is under way.
@@ -453,7 +476,9 @@ impl Assembler {
         let Some(frame) = &mut self.frame else {
             return Ok(None);
         };
-        let n = rest.len().min(frame.remaining);
+        let inflates = self.message.as_ref().is_some_and(|m| m.inflater.is_some());
+        let most = if inflates { PIECE } else { usize::MAX };
+        let n = rest.len().min(frame.remaining).min(most);
         let piece = &mut rest[..n];
         frame.mask = unmask(piece, frame.mask);
         if frame.opcode.is_control() {
@@ -470,7 +495,7 @@ impl Assembler {
             }
         } else if let Some(message) = &mut self.message {
             let room = self.limits.max_message - message.data.len();
-            message.push(piece, frame.expected(room), room)?;
+            self.work += message.push(piece, frame.expected(room), room)?;
             self.progress += n;
         }
         frame.remaining -= n;

@@ -86,7 +86,8 @@ impl Session {
     }
 
     /// Takes from `input` at `at`, and returns the first event in it. `None`: all that has a
-    /// meaning is taken, or the connection [is over](Self::is_over) with what came before.
+    /// meaning is taken, or the connection [is over](Self::is_over) with what came before, or it
+    /// [was enough work](Self::take_work) for now.
     #[inline]
     pub(crate) fn receive(
         &mut self,
@@ -96,12 +97,19 @@ impl Session {
     ) -> Option<Event> {
         while *at < input.len() && self.closing.is_readable() {
             let taken = self.assembler.take(input, at);
+            let none = matches!(taken, Ok(None));
             let event = self.interpret(taken, now);
-            if event.is_some() {
+            if event.is_some() || none {
                 return event;
             }
         }
         None
+    }
+
+    /// How much was inflated since the last call, in bytes.
+    #[inline]
+    pub(crate) fn take_work(&mut self) -> usize {
+        self.assembler.take_work()
     }
 
     /// The rest of a large payload may be read from the socket straight to where it stays.

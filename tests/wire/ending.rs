@@ -196,7 +196,7 @@ async fn p4_n3_what_came_in_one_read_with_the_close_is_echoed_whole() {
             bytes.extend(text(&i.to_string()));
         }
         bytes.extend(close(1000, ""));
-        let mut clients = vec![
+        let mut clients = [
             Stack::recorded().0.open().await,
             Stack::new(Slow(Duration::ZERO)).open().await,
             Stack::new(Slow(Duration::from_millis(10))).open().await,
@@ -359,8 +359,8 @@ async fn s7_a_recv_outside_of_the_callback_is_woken_by_every_end() {
                     *told.lock().unwrap() = Some(result);
                 });
                 match who {
-                    "returns" => return Ok(()),
-                    "fails" => return Err("as told".into()),
+                    "returns" => Ok(()),
+                    "fails" => Err("as told".into()),
                     "panic" => panic!("as told"),
                     _ => std::future::pending().await,
                 }

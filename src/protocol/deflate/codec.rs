@@ -23,6 +23,9 @@ const NOTHING: [u8; 5] = [0, 0, 0, 0xFF, 0xFF];
 /// Inflated at a time, and what a message may be too large by when it is found out.
 const BLOCK: usize = 16 * 1024;
 
+/// What it costs to begin anew behind a final block, in bytes inflated.
+const RESET: usize = 2 * 1024;
+
 /// Below this many inflated bytes the ratio does not matter. The default limit on messages: what
 /// anybody may send in plain, a page of spaces too, may as well be sent compressed.
 const RATIO_FREE: usize = 1024 * 1024;
@@ -167,18 +170,19 @@ pub(crate) struct Inflater {
 }
 
 impl Inflater {
-    /// Gives what `input` is to `take`, piece by piece.
+    /// Gives what `input` is to `take`, piece by piece. Returns how much work it was, in bytes
+    /// inflated.
     pub(crate) fn push(
         &mut self,
         input: &[u8],
         take: impl FnMut(&[u8]) -> Result<(), Violation>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
         self.taken += input.len();
         // Blocks of nothing would go on for ever and never be too large.
         if self.taken > most_compressed(self.max_message) {
             return Err(Violation::too_big());
         }
-        self.inflate(input, take).map(|_| ())
+        self.inflate(input, take)
     }
 
     /// The message has ended.
@@ -203,7 +207,7 @@ impl Inflater {
         &mut self,
         input: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<(), Violation>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
         // Taken out, so that nothing is lent while `take` runs.
         let mut block = pool(|pool| std::mem::take(&mut pool.block)).unwrap_or_default();
         block.resize(BLOCK, 0);
@@ -217,8 +221,9 @@ impl Inflater {
         mut input: &[u8],
         block: &mut [u8],
         take: &mut impl FnMut(&[u8]) -> Result<(), Violation>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
         self.ended &= input.is_empty();
+        let mut work = 0;
         loop {
             let (read, made) = (self.inflate.total_in(), self.inflate.total_out());
             let status = self
@@ -229,6 +234,7 @@ impl Inflater {
             let made = (self.inflate.total_out() - made) as usize;
             input = input.get(read..).unwrap_or_default();
             self.made += made;
+            work += made;
             if self.made > self.max_message {
                 return Err(Violation::too_big());
             }
@@ -241,16 +247,17 @@ impl Inflater {
                 // A final block ends zlib's stream and not the message (§7.2.3.4). Here what
                 // follows must not refer to what was before.
                 self.inflate.reset(false);
+                work += RESET;
             } else if made < block.len() && (input.is_empty() || read == 0) {
                 return if input.is_empty() {
-                    Ok(())
+                    Ok(work)
                 } else {
                     Err(garbage(self.forgets))
                 };
             }
             if status == Status::StreamEnd && input.is_empty() {
                 self.ended = true;
-                return Ok(());
+                return Ok(work);
             }
         }
     }
@@ -607,11 +614,12 @@ mod tests {
     #[test]
     fn r5_blocks_of_nothing_end_at_the_limit_too() {
         let mut inflater = inbound(1000).begin();
-        let result = (0..10_000).try_for_each(|_| inflater.push(&NOTHING, |_| Ok(())));
+        let result = (0..10_000).try_for_each(|_| inflater.push(&NOTHING, |_| Ok(())).map(drop));
         assert_eq!(result.unwrap_err().code.as_u16(), 1009);
         // Final blocks, each a stream of its own.
         let mut inflater = inbound(1000).begin();
-        let result = (0..10_000).try_for_each(|_| inflater.push(&[0x03, 0x00], |_| Ok(())));
+        let result =
+            (0..10_000).try_for_each(|_| inflater.push(&[0x03, 0x00], |_| Ok(())).map(drop));
         assert_eq!(result.unwrap_err().code.as_u16(), 1009);
     }
 
