@@ -13,13 +13,17 @@
 #[path = "wire/support.rs"]
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use peak_alloc::PeakAlloc;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
-use tower_websocket::{Connection, Deflate, Message, Result, WebSocketHandler};
+use tower::Layer;
+use tower_websocket::{CloseEvent, Connection, Deflate, Message, Result, WebSocketHandler};
 
 use crate::support::*;
 
@@ -502,4 +506,82 @@ fn r6_a_context_costs_what_was_agreed_and_none_without_takeover() {
             assert!(takeover == (each > 16 * KIB), "{each} bytes");
         });
     }
+}
+
+/// Sends messages of 1 MiB for as long as it can, and counts how many connections have ended.
+#[derive(Clone, Default)]
+struct Sending(Arc<AtomicUsize>);
+
+impl WebSocketHandler for Sending {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        let message = Message::binary(vec![b'a'; MAX_MESSAGE]);
+        loop {
+            conn.send(message.clone()).await?;
+        }
+    }
+
+    async fn on_close(&mut self, _: &mut Connection, _: CloseEvent) -> Result {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// hyper keeps what it took of a stream until the client resets it, and counts it nowhere: so it
+/// is given little. `SECURITY.md` has the figure.
+#[test]
+fn r2_s4_a_stream_of_http2_that_was_given_up_holds_three_writes_of_16_kib() {
+    const STREAMS: usize = 50;
+    const LEFT: usize = 3 * 16 * KIB + 3 * KIB;
+    alone(async || {
+        let sending = Sending::default();
+        let stack = Stack::new(sending.clone());
+        let (client, server) = tokio::io::duplex(64 * KIB);
+        let service = TowerToHyperService::new(stack.layer.layer(plain()));
+        tokio::spawn(async move {
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .enable_connect_protocol()
+                .serve_connection(TokioIo::new(server), service)
+                .await;
+        });
+        // No stream may be sent a byte.
+        let mut builder = h2::client::Builder::new();
+        let (mut session, connection) = builder
+            .initial_window_size(0)
+            .handshake::<_, bytes::Bytes>(client)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+
+        let gauge = Gauge::begin();
+        let mut streams = Vec::with_capacity(STREAMS);
+        for _ in 0..STREAMS {
+            let mut request = http::Request::builder()
+                .method(http::Method::CONNECT)
+                .uri("http://localhost/ws")
+                .header("sec-websocket-version", "13")
+                .body(())
+                .unwrap();
+            let protocol = h2::ext::Protocol::from_static("websocket");
+            request.extensions_mut().insert(protocol);
+            session = session.ready().await.unwrap();
+            let (response, output) = session.send_request(request, false).unwrap();
+            let response = within(response).await.unwrap();
+            assert_eq!(response.status(), 200);
+            streams.push((response, output));
+        }
+        // Each is given up when nothing of it was read for its time.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(sending.0.load(Ordering::Relaxed), STREAMS);
+        assert_eq!(stack.shutdown.connections(), 0);
+        let each = (ALLOCATOR.current_usage() - gauge.before) / STREAMS;
+        println!("a stream that was given up: {each} bytes of {LEFT}");
+        assert!(each <= LEFT, "{each} bytes");
+        // And nothing once the client is gone.
+        drop((streams, session));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let held = ALLOCATOR.current_usage().saturating_sub(gauge.before);
+        assert!(held <= 64 * KIB, "{held} bytes are still held");
+    });
 }

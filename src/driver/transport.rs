@@ -11,6 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::input::Input;
 use crate::protocol::{Batch, SLICES};
 
+/// The most that one write hands to a transport that copies what it is given. hyper's stream of
+/// HTTP/2 copies each write whole, whatever the peer's window, and keeps up to three of them for
+/// as long as the peer neither reads nor resets it, also when this connection is long gone. Sockets
+/// and TLS take vectored writes and copy no more than they have room for; HTTP/2 does neither.
+/// 16 KiB is its largest DATA frame by default (RFC 9113 §6.5.2).
+const COPIED: usize = 16 * 1024;
+
 /// See the module docs.
 pub(super) struct Transport<IO> {
     io: IO,
@@ -43,14 +50,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let io = Pin::new(&mut self.io);
         let written = if let Some(single) = self.batch.single() {
-            io.poll_write(cx, single)
+            let copied = single.len() > COPIED && !io.is_write_vectored();
+            io.poll_write(cx, if copied { &single[..COPIED] } else { single })
         } else {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let n = self.batch.slices(&mut slices);
             if io.is_write_vectored() {
                 io.poll_write_vectored(cx, &slices[..n])
             } else {
-                io.poll_write(cx, &slices[0])
+                let first = &slices[0];
+                io.poll_write(cx, &first[..first.len().min(COPIED)])
             }
         };
         let n = ready!(written)?;
@@ -73,9 +82,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 
     /// Writes as much of `bytes` as the socket takes at once. Nobody waits for the rest.
-    pub(super) fn try_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
-        let _ = Pin::new(&mut self.io).poll_write(cx, bytes);
-        let _ = Pin::new(&mut self.io).poll_flush(cx);
+    pub(super) fn try_write(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) {
+        while let Poll::Ready(Ok(n @ 1..)) = Pin::new(&mut self.io).poll_write(cx, bytes) {
+            bytes = &bytes[n..];
+            if bytes.is_empty() {
+                let _ = Pin::new(&mut self.io).poll_flush(cx);
+                return;
+            }
+        }
     }
 
     /// Drops what has not been written.
