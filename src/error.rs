@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+use crate::logging::escaped;
 use crate::message::{CloseCode, Message};
 
 /// Any error of an application, as [`Result`](crate::Result) carries it.
@@ -122,7 +123,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.kind {
             Kind::Application(_) => f.write_str("the application's callback returned an error"),
-            Kind::Panic { callback, message } => write!(f, "{callback} panicked: {message}"),
+            Kind::Panic { callback, message } => {
+                write!(f, "{callback} panicked: {}", escaped(message))
+            }
             Kind::Abandoned { callback } => write!(
                 f,
                 "{callback} was still running after the connection had ended and was dropped"

@@ -10,12 +10,12 @@ pub mod fuzzing;
 mod handler;
 mod handshake;
 mod jitter;
+mod logging;
 mod message;
 mod protocol;
 mod service;
 mod shutdown;
 mod sync;
-mod throttle;
 
 pub use connection::{CloseEvent, Connection, ConnectionId, Sender};
 pub use error::{BoxError, Error, SendError, TrySendError};

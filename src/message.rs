@@ -7,6 +7,8 @@ use std::ops::Deref;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::logging::quote;
+
 /// A complete WebSocket message (RFC 6455 §5.6): text or binary.
 ///
 /// Cloning is cheap: the payload is shared, not copied. A received message owns
@@ -101,18 +103,7 @@ impl fmt::Debug for Message {
             Self::Text(text) => ("Text", text.as_bytes()),
             Self::Binary(bytes) => ("Binary", &bytes[..]),
         };
-        let shown = &bytes[..bytes.len().min(64)];
-        write!(
-            f,
-            "{name}({} bytes: \"{}\"",
-            bytes.len(),
-            shown.escape_ascii()
-        )?;
-        f.write_str(if shown.len() < bytes.len() {
-            "…)"
-        } else {
-            ")"
-        })
+        write!(f, "{name}({} bytes: {})", bytes.len(), quote(bytes, 64))
     }
 }
 

@@ -9,12 +9,18 @@
 #[path = "wire/support.rs"]
 mod support;
 
+use std::fmt::{self, Debug};
 use std::io;
 use std::sync::{Arc, Mutex, Once};
 
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tower::Layer;
+use tower_websocket::{
+    Connection, Handshake, Message, Rejection, Result, TrustedProxies, WebSocketHandler,
+    WebSocketLayer,
+};
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, Interest};
@@ -45,14 +51,18 @@ impl Subscriber for Nobody {
     fn exit(&self, _: &Id) {}
 }
 
+fn nobody() {
+    static FIRST: Once = Once::new();
+    FIRST.call_once(|| tracing::subscriber::set_global_default(Nobody).unwrap());
+}
+
 /// Everything that is logged on this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn begin(level: LevelFilter) -> (Self, DefaultGuard) {
-        static FIRST: Once = Once::new();
-        FIRST.call_once(|| tracing::subscriber::set_global_default(Nobody).unwrap());
+        nobody();
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -191,4 +201,238 @@ async fn p8_a_handshake_whose_path_can_be_read_in_two_ways_is_named_in_one_line(
         log.text()
     );
     assert!(recorder.log().is_empty());
+}
+
+/// Every value in the spans and events of this crate, at every level, as the crate hands it over:
+/// subscribers escape some of it, each in its own way.
+#[derive(Clone, Default)]
+struct Values(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+impl Values {
+    fn begin() -> (Self, DefaultGuard) {
+        nobody();
+        let values = Self::default();
+        let guard = tracing::subscriber::set_default(values.clone());
+        (values, guard)
+    }
+
+    fn of(&self, name: &str) -> Vec<String> {
+        let values = self.0.lock().unwrap();
+        let named = values.iter().filter(|(field, _)| *field == name);
+        named.map(|(_, value)| value.clone()).collect()
+    }
+}
+
+impl Visit for Values {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let value = (field.name(), value.to_owned());
+        self.0.lock().unwrap().push(value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.record_str(field, &value.to_string());
+    }
+}
+
+impl Subscriber for Values {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("tower_websocket")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        span.record(&mut self.clone());
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        values.record(&mut self.clone());
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// Whether a character moves a terminal, turns a line around or begins another one.
+fn is_nasty(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+}
+
+/// Fails in the way that the peer asks for, and quotes the peer wherever it can.
+#[derive(Clone)]
+struct Parrot;
+
+/// An error that says what the peer said.
+#[derive(Debug)]
+struct Quoting(String);
+
+impl fmt::Display for Quoting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no such command: {}", self.0)
+    }
+}
+
+impl std::error::Error for Quoting {}
+
+impl WebSocketHandler for Parrot {
+    async fn on_upgrade(
+        &mut self,
+        handshake: &mut Handshake,
+    ) -> std::result::Result<(), Rejection> {
+        let request = handshake.request();
+        let query = request.uri.query().unwrap_or_default().to_owned();
+        assert!(!query.starts_with("panic"), "{query}");
+        if query.starts_with("refuse") {
+            return Err(Rejection::new(http::StatusCode::FORBIDDEN, query));
+        }
+        let offered = handshake.protocols().next().map(str::to_owned);
+        if let Some(protocol) = offered {
+            handshake.select_protocol(&protocol);
+        }
+        Ok(())
+    }
+
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        let text = message.as_text().unwrap_or_default().to_owned();
+        conn.send(message).await?;
+        match text.get(..5) {
+            Some("panic") => panic!("{text}"),
+            Some("error") => Err(Quoting(text).into()),
+            Some("close") => {
+                let reason: String = text.chars().take(30).collect();
+                Ok(conn.close(4000.into(), &reason)?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is_logged() {
+    /// `logging::MAX_TEXT`, and the words around it.
+    const MOST: usize = 400 + 100;
+    let forged = "\r\nERROR forged \x1b[31m\u{9b}31m\u{202e}desrever\u{2028}";
+    let nasty = forged.to_owned() + &"x".repeat(2000);
+    // What a header and a target may carry.
+    let high = "\u{9b}31m\u{202e}\u{2028}".to_owned() + &"x".repeat(2000);
+    let (values, _guard) = Values::begin();
+    let stack = Stack::new(Parrot).with(|layer| {
+        layer
+            .debug(true)
+            .peer_addr(|_| Some(([127, 0, 0, 1], 1).into()))
+            .trusted_proxies(TrustedProxies::x_forwarded_for(["127.0.0.1"]))
+    });
+    let (target, long) = (format!("/ws/{high}?{high}"), "x".repeat(2000));
+
+    // Handshakes, most of them refused.
+    for (from, to) in [
+        ("/ws", target.clone()),
+        ("/ws", format!("/ws/{high}?panic{high}")),
+        ("/ws", format!("/ws/{high}?refuse{high}")),
+        ("Host: localhost", format!("Host: {high}")),
+        ("Upgrade: w", format!("Origin: http://{high}\r\nUpgrade: w")),
+        (
+            "Upgrade: w",
+            format!("Sec-WebSocket-Protocol: {high}\r\nUpgrade: w"),
+        ),
+        (
+            "Upgrade: w",
+            format!("Sec-WebSocket-Extensions: {high}\r\nUpgrade: w"),
+        ),
+        (
+            "Upgrade: w",
+            format!("X-Forwarded-For: {high}\r\nUpgrade: w"),
+        ),
+        (
+            "Upgrade: w",
+            format!("User-Agent: {high}\r\nCookie: {high}\r\nUpgrade: w"),
+        ),
+        ("dGhlIHNhbXBsZSBub25jZQ==", high.clone()),
+        ("Version: 13", format!("Version: {high}")),
+        ("Upgrade: websocket", format!("Upgrade: websocket, {high}")),
+        ("GET", format!("G{long}")),
+    ] {
+        let mut client = stack.connect();
+        let handshake = HANDSHAKE.replacen(from, &to, 1);
+        client.send(handshake.as_bytes()).await;
+        client.head().await;
+    }
+    left(&stack.shutdown, 0).await;
+
+    // Connections, each of which ends in another way.
+    let protocol = format!("Sec-WebSocket-Protocol: {long}\r\nUpgrade: w");
+    let handshake = HANDSHAKE
+        .replacen("/ws", &target, 1)
+        .replacen("Upgrade: w", &protocol, 1);
+    let reason = forged.to_owned() + &"y".repeat(60);
+    let mut ended = values.of("initiator").len();
+    for last in [
+        close(4000, &reason),
+        text(&format!("panic{nasty}")),
+        text(&format!("error{nasty}")),
+        text(&format!("close{nasty}")),
+        frame(0x81, b"\xff\n\x1b["),
+        // Not even a frame.
+        forged.as_bytes().to_vec(),
+    ] {
+        let mut client = stack.connect();
+        client.send(handshake.as_bytes()).await;
+        assert_eq!(client.head().await.status, 101);
+        client.send(&text(&nasty)).await;
+        client.send(&frame(0x82, nasty.as_bytes())).await;
+        client.send(&frame(0x89, &nasty.as_bytes()[..125])).await;
+        client.send(&frame(0x8A, &nasty.as_bytes()[..125])).await;
+        client.try_send(&last).await;
+        client.end().await;
+        drop(client);
+        left(&stack.shutdown, 0).await;
+        ended += 1;
+        assert_eq!(values.of("initiator").len(), ended);
+    }
+
+    // The stream style.
+    let layer = WebSocketLayer::stream("/ws", |_, request| async move {
+        Err(Quoting(request.uri.to_string()).into())
+    });
+    let mut client = http1(layer.layer(plain()));
+    client.send(handshake.as_bytes()).await;
+    assert_eq!(client.head().await.status, 101);
+    client.end().await;
+
+    for (field, value) in &*values.0.lock().unwrap() {
+        assert!(!value.contains(is_nasty), "{field}: {value:?}");
+        let len = value.len();
+        assert!(len <= MOST, "{field} has {len} bytes: {value}");
+    }
+    // All of it was there.
+    for (field, seen) in [
+        ("path", "/ws/\\u{9b}31m"),
+        ("protocol", "xxx"),
+        ("reason", "\\r\\nERROR forged \\x1b[31m"),
+        ("source", "no such command: error\\r\\n"),
+        ("source", "no such command: /ws/\\u{9b}"),
+        ("message", "on_message panicked: panic\\r\\n"),
+        ("message", "on_upgrade panicked: panic\\u{9b}"),
+        ("message", "received Text("),
+        ("message", "received Ping"),
+        ("message", "send Text("),
+        ("refused", "403"),
+    ] {
+        let found = values.of(field);
+        let is_there = found.iter().any(|value| value.contains(seen));
+        assert!(is_there, "{field} {seen}: {found:?}");
+    }
 }

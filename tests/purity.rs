@@ -66,6 +66,20 @@ fn only_the_service_and_the_driver_know_hypers_upgrade() {
 fn each_floor_uses_only_what_is_below_it() {
     let floors = [
         (
+            "logging.rs",
+            vec![
+                "error",
+                "message",
+                "shutdown",
+                "protocol",
+                "handshake",
+                "connection",
+                "handler",
+                "driver",
+                "service",
+            ],
+        ),
+        (
             "message.rs",
             vec![
                 "error",

@@ -12,6 +12,7 @@ use super::wire::{Beside, Wire};
 use crate::connection::{CloseEvent, Connection};
 use crate::error::{Error, Kind, SendError, TrySendError};
 use crate::handler::{Result, WebSocketHandler};
+use crate::logging::{escaped, field};
 use crate::message::{CloseCode, CloseFrame};
 
 /// Runs a connection whose 101 has been sent, until nothing of it is left.
@@ -66,7 +67,7 @@ where
         let outcome = wire.outcome();
         tracing::debug!(
             code = outcome.code.as_u16(),
-            reason = %outcome.reason,
+            reason = &*field(outcome.reason.as_str()),
             initiator = ?outcome.initiator,
             clean = outcome.clean,
             "closed"
@@ -200,7 +201,9 @@ fn is_closed(error: &Error) -> bool {
 }
 
 pub(super) fn log(what: &str, error: &Error) {
-    let source = std::error::Error::source(error).map(tracing::field::display);
+    // The application's errors, and a transport's, may quote the peer.
+    let source = std::error::Error::source(error);
+    let source = source.map(|source| tracing::field::display(escaped(source)));
     if error.is_application() || error.is_panic() {
         tracing::error!(source, "{what}: {error}");
     } else {

@@ -8,7 +8,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-use crate::throttle::Throttle;
+use crate::logging::{Throttle, escaped};
 
 /// An upgraded connection that the server is about to hand over.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ impl Failure {
                 if let Some(missed) = LOST.pass() {
                     tracing::error!(
                         missed,
-                        %error,
+                        error = %escaped(error),
                         "the HTTP server does not hand over upgraded connections: call \
                          `.with_upgrades()` on hyper's http1 connection, or \
                          `serve_connection_with_upgrades` of hyper-util's auto builder"
@@ -154,14 +154,14 @@ impl Failure {
                 }
             }
             Self::Lost { error, http1: true } => tracing::debug!(
-                %error,
+                error = %escaped(error),
                 "the client left before its WebSocket was open"
             ),
             Self::Lost {
                 error,
                 http1: false,
             } => tracing::debug!(
-                %error,
+                error = %escaped(error),
                 "the response to a WebSocket handshake over HTTP/2 was changed or the stream \
                  reset; nothing was opened"
             ),

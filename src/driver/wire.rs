@@ -16,6 +16,7 @@ use crate::config::{Config, FORCED};
 use crate::connection::{ABORT, ASKED, Connection, OUTPUT, Shared};
 use crate::error::Error;
 use crate::jitter;
+use crate::logging::{MAX_TEXT, quote};
 use crate::message::{CloseFrame, Message};
 use crate::protocol::{Event, Initiator, Moment, Outcome, Phase, Session};
 
@@ -302,7 +303,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                 self.session.ping(&payload);
             }
             if let Some(frame) = asked.close {
-                self.log(|f| write!(f, "close {} \"{}\"", frame.code, frame.reason));
+                self.log(|f| {
+                    let reason = quote(frame.reason.as_str().as_bytes(), MAX_TEXT);
+                    write!(f, "close {} {reason}", frame.code)
+                });
                 self.close(frame);
             }
             if let Some(frame) = asked.leave {
@@ -346,7 +350,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                     return Some(message);
                 }
                 Event::Control(opcode, payload) => {
-                    self.log(|f| write!(f, "received {opcode:?} \"{}\"", payload.escape_ascii()));
+                    self.log(|f| write!(f, "received {opcode:?} {}", quote(&payload, MAX_TEXT)));
                 }
             }
         }

@@ -9,10 +9,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::headers::{ExtensionOffer, escape, extensions, has_token, is_token, single, tokens};
+use super::headers::{ExtensionOffer, extensions, has_token, is_token, single, tokens};
 use super::hosts::Hosts;
 use super::origin::{Authority, OriginPolicy};
 use super::rejection::Rejection;
+use crate::logging::escape;
 
 /// What the layer wants of a handshake.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,5 @@
 //! Reading the header fields of a handshake: lists of tokens (RFC 9110 §5.6.1) and of
-//! extensions (RFC 6455 §9.1); and showing them in a log.
-
-use std::fmt;
+//! extensions (RFC 6455 §9.1).
 
 use http::header::{COOKIE, GetAll, HeaderName};
 use http::request::Parts;
@@ -136,12 +134,6 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_tchar)
 }
 
-/// At most `max` of `bytes`, escaped, for a log or an answer: what a terminal would act upon or
-/// not show is written as its number, the rest of UTF-8 stays legible.
-pub(crate) fn escape(bytes: &[u8], max: usize) -> impl fmt::Display {
-    Escaped { bytes, max }
-}
-
 fn elements<'a>(values: GetAll<'a, HeaderValue>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     values
         .into_iter()
@@ -163,37 +155,6 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
 
 fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-struct Escaped<'a> {
-    bytes: &'a [u8],
-    max: usize,
-}
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut end = self.bytes.len().min(self.max);
-        // Not in the middle of a character, which is at most four bytes long.
-        for _ in 0..3 {
-            if self.bytes.get(end).is_some_and(|b| b & 0xc0 == 0x80) {
-                end = end.saturating_sub(1);
-            }
-        }
-        for chunk in self.bytes[..end].utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '"' | '\'' => write!(f, "{c}")?,
-                    c if c.is_ascii() => write!(f, "{}", (c as u8).escape_ascii())?,
-                    c => write!(f, "{}", c.escape_debug())?,
-                }
-            }
-            write!(f, "{}", chunk.invalid().escape_ascii())?;
-        }
-        if end < self.bytes.len() {
-            f.write_str("…")?;
-        }
-        Ok(())
-    }
 }
 
 struct Scanner<'a>(&'a [u8]);
@@ -380,19 +341,5 @@ mod tests {
             extensions(&headers, &SEC_WEBSOCKET_EXTENSIONS),
             Err(Malformed)
         );
-    }
-
-    #[test]
-    fn r12_what_is_logged_is_short_and_escaped() {
-        assert_eq!(escape(b"a\x1b[1m\n", 9).to_string(), "a\\x1b[1m\\n");
-        assert_eq!(escape(b"abcdef", 3).to_string(), "abc…");
-        assert_eq!(escape(b"\"it's\" \\", 99).to_string(), "\"it's\" \\\\");
-        assert_eq!(escape("§ é 🦀".as_bytes(), 99).to_string(), "§ é 🦀");
-        assert_eq!(escape("é🦀".as_bytes(), 5).to_string(), "é…");
-        assert_eq!(escape("🦀".as_bytes(), 0).to_string(), "…");
-        // Would turn the line around.
-        assert_eq!(escape("\u{202e}x".as_bytes(), 99).to_string(), "\\u{202e}x");
-        assert_eq!(escape(b"a\xff\x80b", 99).to_string(), "a\\xff\\x80b");
-        assert_eq!(escape(&[0x80; 9], 4).to_string(), "\\x80…");
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::headers::escape;
+use crate::logging::{MAX_TEXT, escape};
 
 /// A response in place of the one that opens a WebSocket; what
 /// [`on_upgrade`](crate::WebSocketHandler::on_upgrade) returns to refuse a handshake.
@@ -118,7 +118,7 @@ impl fmt::Display for Rejection {
         let text = self.0.body().trim_ascii();
         let name = self.status().canonical_reason().unwrap_or_default();
         if !text.is_empty() && text != name.as_bytes() {
-            write!(f, ": {}", escape(text, 400))?;
+            write!(f, ": {}", escape(text, MAX_TEXT))?;
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl fmt::Debug for Rejection {
         f.debug_struct("Rejection")
             .field("status", &self.status())
             .field("headers", self.0.headers())
-            .field("text", &format_args!("{}", escape(self.0.body(), 400)))
+            .field("text", &format_args!("{}", escape(self.0.body(), MAX_TEXT)))
             .finish()
     }
 }

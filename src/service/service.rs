@@ -28,9 +28,9 @@ use crate::driver::{Endpoint, Pending, Seat, caught};
 use crate::handler::Handshake;
 use crate::handshake::{self, Decision, Offer, Rejection};
 use crate::jitter;
+use crate::logging::{Throttle, escaped, field};
 use crate::protocol::negotiate;
 use crate::shutdown::{Member, Tracked};
-use crate::throttle::Throttle;
 
 /// Middleware made by [`WebSocketLayer`].
 pub struct WebSocketService<S, E> {
@@ -207,7 +207,7 @@ async fn upgrade<E: Endpoint>(
     match tokio::time::timeout(deadline, asked).await {
         Ok(Ok(answer)) => answer?,
         Ok(Err(message)) => {
-            tracing::error!("on_upgrade panicked: {message}");
+            tracing::error!("on_upgrade panicked: {}", escaped(message));
             return Err(StatusCode::INTERNAL_SERVER_ERROR.into());
         }
         Err(_) => {
@@ -259,11 +259,11 @@ async fn upgrade<E: Endpoint>(
         "websocket",
         id = id.as_u64(),
         mount = &**options.mount.as_str(),
-        path = request.uri.path(),
+        path = &*field(request.uri.path()),
         peer = peer.map(tracing::field::display),
         http = ?request.version,
         client = client.map(tracing::field::display),
-        protocol = offer.selected.as_deref(),
+        protocol = offer.selected.as_deref().map(field).as_deref(),
     );
     span.follows_from(Span::current());
     let version = request.version;
