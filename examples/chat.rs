@@ -4,7 +4,7 @@
 //! ordinary routes and under ordinary middleware. A client sends `{"text": …}`; everyone in
 //! the room gets `{"type": "message", "from": …, "text": …, "at": …}`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -81,8 +81,10 @@ impl WebSocketHandler for Chat {
         let (room, wanted) = (&self.room, self.name.clone());
         let name = &mut self.name;
         tell(&self.rooms, room, |members| {
+            // A set: a crowd that joins under one name must not cost its square.
+            let taken: HashSet<&str> = names(members).into_iter().collect();
             for n in 2.. {
-                if members.iter().all(|member| member.name != *name) {
+                if !taken.contains(&**name) {
                     break;
                 }
                 *name = format!("{wanted} {n}");

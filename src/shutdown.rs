@@ -56,6 +56,7 @@ pub struct Drained {
     closed: usize,
     forced: usize,
     remaining: usize,
+    unopened: usize,
 }
 
 /// A connection, as far as its end is concerned.
@@ -82,7 +83,24 @@ struct State {
 struct Members {
     draining: bool,
     next: u64,
-    all: HashMap<u64, Weak<dyn Member>>,
+    all: HashMap<u64, Entry>,
+    /// How those ended that are not in `all` any more, counted while a drain runs: from its first
+    /// moment on nobody enters, so every drain sees the same connections end.
+    ended: Ended,
+}
+
+struct Entry {
+    member: Weak<dyn Member>,
+    opened: bool,
+    /// The deadline of a drain has come, of whichever if there are several.
+    forced: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Ended {
+    closed: usize,
+    forced: usize,
+    unopened: usize,
 }
 
 /// The time that a drain takes to tell its connections, for each of them: 1 ms. A thousand
@@ -134,7 +152,12 @@ impl Shutdown {
         }
         let key = members.next;
         members.next += 1;
-        members.all.insert(key, member);
+        let entry = Entry {
+            member,
+            opened: false,
+            forced: false,
+        };
+        members.all.insert(key, entry);
         Some(Tracked {
             state: self.state.clone(),
             key,
@@ -162,10 +185,10 @@ impl Drain {
     }
 
     async fn run(self) -> Drained {
-        let all = {
+        let (all, before) = {
             let mut members = self.state.lock();
             members.draining = true;
-            members.all.values().cloned().collect::<Vec<_>>()
+            (members.collect(), members.ended)
         };
         let count = all.len();
         tracing::info!(connections = count, deadline = ?self.deadline, "draining");
@@ -181,26 +204,23 @@ impl Drain {
         });
         let forced = match done.await {
             Ok(()) => Vec::new(),
-            Err(_) => self.state.lock().all.values().cloned().collect(),
+            Err(_) => self.state.lock().force(),
         };
         for member in forced.iter().filter_map(Weak::upgrade) {
             member.abort();
         }
-        let remaining = match timeout(FORCED, self.state.empty()).await {
-            Ok(()) => 0,
-            Err(_) => self.state.lock().all.len(),
-        };
-        let drained = Drained {
-            closed: count.saturating_sub(forced.len()),
-            forced: forced.len(),
-            remaining,
-        };
+        let _ = timeout(FORCED, self.state.empty()).await;
+        let drained = self.state.lock().since(before);
         if drained.forced == 0 {
-            tracing::info!(closed = drained.closed, "drained");
+            let Drained {
+                closed, unopened, ..
+            } = drained;
+            tracing::info!(closed, unopened, "drained");
         } else {
             tracing::warn!(
                 closed = drained.closed,
                 forced = drained.forced,
+                unopened = drained.unopened,
                 remaining = drained.remaining,
                 "the deadline of the shutdown came before the end of all connections"
             );
@@ -258,14 +278,23 @@ impl fmt::Debug for Shutdown {
 }
 
 impl Drained {
-    /// Connections that ended within the deadline.
+    /// Connections that ended before a deadline came. With the [`forced`](Self::forced) ones, this
+    /// is how many `on_close` callbacks there were or, for those that
+    /// [remain](Self::remaining), will be.
     pub fn closed(&self) -> usize {
         self.closed
     }
 
-    /// Connections that were dropped at the deadline.
+    /// Connections that were dropped at the deadline: of this drain, or of a shorter one that ran
+    /// at the same time.
     pub fn forced(&self) -> usize {
         self.forced
+    }
+
+    /// Handshakes that were under way when the drain began and never became a connection:
+    /// the client left, or the deadline came. Neither `on_open` nor `on_close` was called.
+    pub fn unopened(&self) -> usize {
+        self.unopened
     }
 
     /// Of the [`forced`](Self::forced) ones, those that had still not ended a second later:
@@ -275,10 +304,21 @@ impl Drained {
     }
 }
 
+impl Tracked {
+    /// The connection is open: `on_close` will be called for it.
+    pub(crate) fn opened(&self) {
+        if let Some(entry) = self.state.lock().all.get_mut(&self.key) {
+            entry.opened = true;
+        }
+    }
+}
+
 impl Drop for Tracked {
     fn drop(&mut self) {
         let mut members = self.state.lock();
-        members.all.remove(&self.key);
+        if let (Some(entry), true) = (members.all.remove(&self.key), members.draining) {
+            members.ended.count(&entry);
+        }
         if members.all.is_empty() {
             // Memory of a busy day is not kept through the night.
             members.all = HashMap::new();
@@ -290,6 +330,47 @@ impl Drop for Tracked {
 impl fmt::Debug for Tracked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tracked").finish_non_exhaustive()
+    }
+}
+
+impl Members {
+    fn collect(&self) -> Vec<Weak<dyn Member>> {
+        self.all
+            .values()
+            .map(|entry| entry.member.clone())
+            .collect()
+    }
+
+    /// The deadline came for all that are left.
+    fn force(&mut self) -> Vec<Weak<dyn Member>> {
+        for entry in self.all.values_mut() {
+            entry.forced = true;
+        }
+        self.collect()
+    }
+
+    /// What became of the connections that were there when `before` was taken.
+    fn since(&self, before: Ended) -> Drained {
+        let mut ended = self.ended;
+        for entry in self.all.values() {
+            ended.count(entry);
+        }
+        Drained {
+            closed: ended.closed - before.closed,
+            forced: ended.forced - before.forced,
+            unopened: ended.unopened - before.unopened,
+            remaining: self.all.values().filter(|entry| entry.opened).count(),
+        }
+    }
+}
+
+impl Ended {
+    fn count(&mut self, entry: &Entry) {
+        match entry {
+            Entry { opened: false, .. } => self.unopened += 1,
+            Entry { forced: true, .. } => self.forced += 1,
+            _ => self.closed += 1,
+        }
     }
 }
 
@@ -335,7 +416,9 @@ mod tests {
 
     fn track(shutdown: &Shutdown, peer: &Arc<Peer>) -> Option<Tracked> {
         let peer: Arc<dyn Member> = peer.clone();
-        shutdown.track(Arc::downgrade(&peer))
+        let tracked = shutdown.track(Arc::downgrade(&peer))?;
+        tracked.opened();
+        Some(tracked)
     }
 
     #[tokio::test(start_paused = true)]
@@ -351,6 +434,54 @@ mod tests {
         assert_eq!(slow.left.load(Ordering::Relaxed), 1);
         assert_eq!(slow.aborted.load(Ordering::Relaxed), 1);
         assert_eq!(quick.aborted.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a14_s9_of_two_drains_at_once_the_longer_reports_what_the_shorter_forced() {
+        let shutdown = Shutdown::new();
+        let (quick, slow) = (Arc::<Peer>::default(), Arc::<Peer>::default());
+        let tracked = [track(&shutdown, &quick), track(&shutdown, &slow)];
+        let drain =
+            |seconds| tokio::spawn(shutdown.drain(Duration::from_secs(seconds)).into_future());
+        let (short, long) = (drain(10), drain(60));
+        let [quick_tracked, slow_tracked] = tracked;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        drop(quick_tracked);
+        let later = drain(60);
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        assert_eq!(slow.aborted.load(Ordering::Relaxed), 1);
+        let latest = drain(60);
+        tokio::task::yield_now().await;
+        drop(slow_tracked);
+        for (which, drained, expected) in [
+            ("short", short, (1, 1, 0)),
+            ("long", long, (1, 1, 0)),
+            ("later", later, (0, 1, 0)),
+            ("latest", latest, (0, 1, 0)),
+        ] {
+            let drained = drained.await.unwrap();
+            let got = (drained.closed(), drained.forced(), drained.remaining());
+            assert_eq!(got, expected, "{which}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a11_s9_what_never_opened_is_neither_closed_nor_forced() {
+        let shutdown = Shutdown::new();
+        let pending = || {
+            let peer: Arc<dyn Member> = Arc::new(Peer::default());
+            shutdown.track(Arc::downgrade(&peer))
+        };
+        let (_stays, leaves) = (pending(), pending());
+        let opens = pending().unwrap();
+        let drain = tokio::spawn(shutdown.drain(Duration::from_secs(1)).into_future());
+        tokio::task::yield_now().await;
+        drop(leaves);
+        opens.opened();
+        drop(opens);
+        let drained = drain.await.unwrap();
+        let got = (drained.closed(), drained.forced(), drained.remaining());
+        assert_eq!((got, drained.unopened()), ((1, 0, 0), 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -300,7 +300,6 @@ async fn upgrade<E: Endpoint>(
 
 /// Held as long as the connection lives.
 struct Held {
-    #[expect(dead_code, reason = "dropping it is what counts")]
     tracked: Tracked,
     #[expect(dead_code, reason = "dropping it is what counts")]
     permit: Option<Box<Permit>>,
@@ -322,6 +321,7 @@ fn run<E: Endpoint>(
         let Some(Some(io)) = shared.unless_aborted(opening).await else {
             return;
         };
+        held.tracked.opened();
         endpoint.serve(Seat { shared, config }, io).await;
         drop(held);
     }
