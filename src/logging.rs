@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn r12_s5_no_character_that_moves_a_terminal_or_turns_a_line_is_shown() {
+    fn s5_no_character_that_moves_a_terminal_or_turns_a_line_is_shown() {
         let ranges = [
             '\0'..='\x1f',
             '\x7f'..='\u{9f}',
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn r12_s5_a_field_is_lent_if_it_is_plain_and_bounded_if_not() {
+    fn s5_a_field_is_lent_if_it_is_plain_and_bounded_if_not() {
         assert!(matches!(field("/ws/room 1"), Cow::Borrowed(_)));
         assert_eq!(field("a\\b"), "a\\\\b");
         let nasty = "\u{9b}".repeat(10_000);

@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a14_s9_of_two_drains_at_once_the_longer_reports_what_the_shorter_forced() {
+    async fn s9_of_two_drains_at_once_the_longer_reports_what_the_shorter_forced() {
         let shutdown = Shutdown::new();
         let (quick, slow) = (Arc::<Peer>::default(), Arc::<Peer>::default());
         let tracked = [track(&shutdown, &quick), track(&shutdown, &slow)];
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a11_s9_what_never_opened_is_neither_closed_nor_forced() {
+    async fn s9_what_never_opened_is_neither_closed_nor_forced() {
         let shutdown = Shutdown::new();
         let pending = || {
             let peer: Arc<dyn Member> = Arc::new(Peer::default());

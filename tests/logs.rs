@@ -321,7 +321,7 @@ impl WebSocketHandler for Parrot {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r12_s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is_logged() {
+async fn s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is_logged() {
     /// `logging::MAX_TEXT`, and the words around it.
     const MOST: usize = 400 + 100;
     let forged = "\r\nERROR forged \x1b[31m\u{9b}31m\u{202e}desrever\u{2028}";

@@ -17,13 +17,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use peak_alloc::PeakAlloc;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::Semaphore;
-use tower::Layer;
-use tower_websocket::{CloseEvent, Connection, Deflate, Message, Result, WebSocketHandler};
+use tower::{Layer, Service};
+use tower_websocket::{
+    BoxError, CloseEvent, Connection, Deflate, Message, Result, WebSocketHandler,
+};
 
 use crate::support::*;
 
@@ -526,50 +530,77 @@ impl WebSocketHandler for Sending {
     }
 }
 
+type Session = h2::client::SendRequest<bytes::Bytes>;
+
+/// hyper's http2 on one end of a pipe, a client's session on the other, whose streams grant the
+/// server so many bytes.
+async fn http2<S, B>(service: S, window: u32) -> Session
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (client, server) = tokio::io::duplex(64 * KIB);
+    tokio::spawn(serve_http2(server, service));
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(window);
+    let (session, connection) = builder.handshake(client).await.unwrap();
+    tokio::spawn(connection);
+    // The settings come with the server's first frame.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    session
+}
+
+async fn serve_http2<S, B>(io: DuplexStream, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_header_list_size(64 * KIB as u32)
+        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
+        .await;
+}
+
+/// A WebSocket over HTTP/2.
+async fn connect(session: &mut Session) -> (h2::RecvStream, h2::SendStream<bytes::Bytes>) {
+    let mut request = Request::builder()
+        .method(http::Method::CONNECT)
+        .uri("http://localhost/ws")
+        .header("sec-websocket-version", "13")
+        .body(())
+        .unwrap();
+    let protocol = h2::ext::Protocol::from_static("websocket");
+    request.extensions_mut().insert(protocol);
+    let mut ready = session.clone().ready().await.unwrap();
+    let (response, output) = ready.send_request(request, false).unwrap();
+    let response = within(response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    (response.into_body(), output)
+}
+
 /// hyper keeps what it took of a stream until the client resets it, and counts it nowhere: so it
 /// is given little. `SECURITY.md` has the figure.
 #[test]
-fn r2_s4_a_stream_of_http2_that_was_given_up_holds_three_writes_of_16_kib() {
+fn s4_a_stream_of_http2_that_was_given_up_holds_three_writes_of_16_kib() {
     const STREAMS: usize = 50;
     const LEFT: usize = 3 * 16 * KIB + 3 * KIB;
     alone(async || {
         let sending = Sending::default();
         let stack = Stack::new(sending.clone());
-        let (client, server) = tokio::io::duplex(64 * KIB);
-        let service = TowerToHyperService::new(stack.layer.layer(plain()));
-        tokio::spawn(async move {
-            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .enable_connect_protocol()
-                .serve_connection(TokioIo::new(server), service)
-                .await;
-        });
         // No stream may be sent a byte.
-        let mut builder = h2::client::Builder::new();
-        let (mut session, connection) = builder
-            .initial_window_size(0)
-            .handshake::<_, bytes::Bytes>(client)
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-
+        let mut session = http2(stack.layer.layer(plain()), 0).await;
         let gauge = Gauge::begin();
         let mut streams = Vec::with_capacity(STREAMS);
         for _ in 0..STREAMS {
-            let mut request = http::Request::builder()
-                .method(http::Method::CONNECT)
-                .uri("http://localhost/ws")
-                .header("sec-websocket-version", "13")
-                .body(())
-                .unwrap();
-            let protocol = h2::ext::Protocol::from_static("websocket");
-            request.extensions_mut().insert(protocol);
-            session = session.ready().await.unwrap();
-            let (response, output) = session.send_request(request, false).unwrap();
-            let response = within(response).await.unwrap();
-            assert_eq!(response.status(), 200);
-            streams.push((response, output));
+            streams.push(connect(&mut session).await);
         }
         // Each is given up when nothing of it was read for its time.
         tokio::time::sleep(Duration::from_secs(120)).await;
@@ -583,5 +614,130 @@ fn r2_s4_a_stream_of_http2_that_was_given_up_holds_three_writes_of_16_kib() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let held = ALLOCATOR.current_usage().saturating_sub(gauge.before);
         assert!(held <= 64 * KIB, "{held} bytes are still held");
+    });
+}
+
+/// What one more idle connection to `service` holds, over HTTP/1.1, with so many bytes of headers.
+async fn idle<S, B>(service: S, headers: usize) -> usize
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    const CONNECTIONS: usize = 20;
+    let field = format!("X-Padding: {}\r\nUpgrade: w", "x".repeat(headers));
+    let handshake = HANDSHAKE.replacen("Upgrade: w", &field, 1);
+    let mut clients = Vec::with_capacity(CONNECTIONS + 1);
+    let mut gauge = Gauge::begin();
+    let mut one = 0;
+    for i in 0..=CONNECTIONS {
+        let mut client = http1(service.clone());
+        client.send(handshake.as_bytes()).await;
+        assert_eq!(client.head().await.status, 101);
+        client.send(&text("hello")).await;
+        client.expect(0x81, b"hello").await;
+        clients.push(client);
+        if i == 0 {
+            // With what belongs to the thread.
+            one = gauge.look().await;
+        }
+    }
+    let each = (gauge.look().await - one) / CONNECTIONS;
+    drop(clients);
+    // All that they held goes before the next are counted.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    each
+}
+
+#[test]
+fn s6_behind_a_router_of_axum_an_idle_connection_keeps_no_buffer_of_the_server() {
+    alone(async || {
+        for headers in [0, 8 * KIB, 58 * KIB] {
+            let layer = Stack::new(Echo).layer;
+            let bare = idle(layer.layer(plain()), headers).await;
+            let router = axum::Router::new().route("/", axum::routing::get(|| async {}));
+            let routed = idle(router.layer(layer), headers).await;
+            println!("{headers} bytes of headers: {bare} bytes, behind axum's router {routed}");
+            // The pipe keeps the largest write that it had.
+            let most = 3 * KIB + headers + if headers > 0 { 16 * KIB } else { 0 };
+            assert!(bare < most, "{bare} bytes");
+            assert!(
+                routed < bare + KIB,
+                "{routed} bytes, {bare} without the router"
+            );
+        }
+    });
+}
+
+/// A string of HPACK (RFC 7541 §5.2), as it is: what is not compressed is not copied either.
+fn string(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    if text.len() < 127 {
+        out.push(text.len() as u8);
+    } else {
+        out.push(127);
+        let mut rest = text.len() - 127;
+        while rest >= 128 {
+            out.push(rest as u8 | 128);
+            rest >>= 7;
+        }
+        out.push(rest as u8);
+    }
+    out.extend(text.as_bytes());
+    out
+}
+
+/// `:protocol` comes as a slice of the buffer that its frame was read into.
+#[test]
+fn s6_an_idle_stream_of_http2_keeps_no_buffer_of_the_server() {
+    const STREAMS: usize = 50;
+    alone(async || {
+        for padding in [0, KIB, 15 * KIB] {
+            let stack = Stack::new(Quiet);
+            let router = axum::Router::new().route("/", axum::routing::get(|| async {}));
+            let (mut client, server) = tokio::io::duplex(64 * KIB);
+            let service = router.layer(stack.layer.clone());
+            tokio::spawn(serve_http2(server, service));
+            let padding = "x".repeat(padding);
+            let fields = [
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "http"),
+                (":authority", "localhost"),
+                (":path", "/ws"),
+                ("sec-websocket-version", "13"),
+                ("x-padding", &padding),
+            ];
+            let block = fields.map(|(name, value)| [vec![0], string(name), string(value)].concat());
+            let block = block.concat();
+            let hello =
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
+            client.write_all(hello).await.unwrap();
+            let mut gauge = Gauge::begin();
+            let mut first = 0;
+            for i in 0..=STREAMS {
+                // HEADERS with END_HEADERS.
+                let mut head = (block.len() as u32).to_be_bytes()[1..].to_vec();
+                head.extend([1, 4]);
+                head.extend((2 * i as u32 + 1).to_be_bytes());
+                client
+                    .write_all(&[&head[..], &block].concat())
+                    .await
+                    .unwrap();
+                let now = gauge.look().await;
+                if i == 0 {
+                    first = now;
+                }
+            }
+            assert_eq!(stack.shutdown.connections(), STREAMS + 1);
+            let each = (gauge.look().await - first) / STREAMS;
+            let padding = padding.len();
+            println!("{padding} bytes of headers: {each} bytes a stream of HTTP/2");
+            assert!(each < 5 * KIB + padding, "{each} bytes");
+            drop(client);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
     });
 }

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, uri};
+use hyper::ext::Protocol;
 
 /// See the module docs.
 pub(crate) struct Kept {
@@ -32,11 +33,20 @@ struct Packed {
 const FIELD: usize = 7;
 
 impl Kept {
-    pub(crate) fn new(request: Parts) -> Self {
+    pub(crate) fn new(mut request: Parts) -> Self {
+        unpin_extensions(&mut request.extensions);
         let uri = request.uri.to_string();
-        // What cannot be packed is kept as it is.
         let exact = uri.parse::<Uri>().is_ok_and(|parsed| parsed == request.uri);
         let Some(bytes) = exact.then(|| pack(&uri, &request.headers)).flatten() else {
+            // What cannot be packed is kept as it is, in copies.
+            request.uri = copy_of(&request.uri);
+            for value in request.headers.values_mut() {
+                let sensitive = value.is_sensitive();
+                if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                    *value = copy;
+                    value.set_sensitive(sensitive);
+                }
+            }
             let kept = Self::nothing();
             return Self {
                 parts: OnceLock::from(Box::new(request)),
@@ -77,6 +87,41 @@ impl Kept {
     pub(crate) fn parts(&self) -> &Parts {
         self.parts.get_or_init(|| Box::new(self.packed.unpack()))
     }
+}
+
+/// Copies what is known to be a slice of the server's read buffer, which is 8 KiB and more, as
+/// large as the head of the request was; a slice keeps all of it.
+///
+/// `Extensions` cannot be enumerated, so this can only be done for types that have a name here.
+fn unpin_extensions(extensions: &mut Extensions) {
+    if let Some(protocol) = extensions.get_mut::<Protocol>() {
+        *protocol = match protocol.as_str() {
+            "websocket" => Protocol::from_static("websocket"),
+            other => Protocol::from(other),
+        };
+    }
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(uri)) = extensions.get_mut() {
+        *uri = copy_of(uri);
+    }
+}
+
+/// The same URI in bytes of its own, part by part: not every URI can be parsed from its text.
+fn copy_of(uri: &Uri) -> Uri {
+    let copy = || {
+        let mut parts = uri::Parts::default();
+        if let Some(scheme) = uri.scheme() {
+            parts.scheme = Some(scheme.as_str().parse().ok()?);
+        }
+        if let Some(authority) = uri.authority() {
+            parts.authority = Some(authority.as_str().parse().ok()?);
+        }
+        if let Some(path) = uri.path_and_query() {
+            parts.path_and_query = Some(path.as_str().parse().ok()?);
+        }
+        Uri::from_parts(parts).ok()
+    };
+    copy().unwrap_or_else(|| uri.clone())
 }
 
 fn pack(uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
@@ -175,6 +220,38 @@ mod tests {
             request.uri = uri.parse().unwrap();
             let came = request.uri.clone();
             assert_eq!(Kept::new(request).parts().uri, came, "{uri}");
+        }
+    }
+
+    #[test]
+    fn s6_a_copy_of_a_uri_is_equal_and_shares_no_byte() {
+        let odd = Uri::builder().scheme("http").authority("a:1");
+        let odd = odd.path_and_query("*").build().unwrap();
+        assert_ne!(odd.to_string().parse::<Uri>().ok(), Some(odd.clone()));
+        let parsed = [
+            "/",
+            "//a",
+            "/a%7E?q=1",
+            "/?",
+            "*",
+            "a:80",
+            "http://a",
+            "x-y://A@b:1/c?d",
+        ];
+        let parsed = parsed.into_iter().map(|uri| uri.parse().unwrap());
+        for uri in parsed.chain([odd]) {
+            let copy = copy_of(&uri);
+            assert_eq!(copy, uri);
+            assert_eq!(copy.to_string(), uri.to_string());
+            let path = |uri: &Uri| uri.path_and_query().map(|path| path.as_str().as_ptr());
+            assert!(path(&copy).is_none() || path(&copy) != path(&uri) || uri.path().len() <= 1);
+            // What cannot be packed is kept all the same.
+            let mut request = request();
+            request.uri = uri.clone();
+            let kept = Kept::new(request);
+            assert_eq!(kept.parts().uri, uri);
+            assert_eq!(kept.parts().headers.get_all("cookie").iter().count(), 2);
+            assert!(kept.parts().headers["cookie"].is_sensitive());
         }
     }
 

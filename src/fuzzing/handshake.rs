@@ -303,7 +303,7 @@ fn accepted(offer: &Offer, extra: HeaderMap) {
     };
     assert_eq!(response.status(), status);
     for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
-        assert_eq!(lines(&name), http1.into(), "{name}");
+        assert_eq!(lines(&name), usize::from(http1), "{name}");
     }
     assert_eq!(lines(&SEC_WEBSOCKET_EXTENSIONS), 1);
     assert_eq!(

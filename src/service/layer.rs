@@ -493,7 +493,16 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// Whether to keep the request for [`Connection::request`]. Default `true`; it costs
-    /// about as much memory as the headers are long.
+    /// about as much memory as the headers are long. With `false`, `request` is an empty one
+    /// during the whole connection; `on_upgrade` sees it all the same.
+    ///
+    /// The head is kept in a copy. Its extensions are kept as they are, and one that holds a
+    /// slice of the request, such as a `HeaderValue` or a `Uri` that a layer in front has cloned,
+    /// keeps the server's whole read buffer alive: 8 KiB, and more where the head was larger. axum's
+    /// `OriginalUri` is such a slice, and every `Router` inserts it. With the feature `axum` it is
+    /// copied, too; others can be copied or removed in
+    /// [`on_upgrade`](crate::WebSocketHandler::on_upgrade), with
+    /// [`Handshake::request_mut`](crate::Handshake::request_mut).
     #[must_use]
     pub fn keep_request(self, keep: bool) -> Self {
         self.config(|config| config.keep_request = keep)

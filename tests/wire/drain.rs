@@ -139,7 +139,7 @@ async fn a13_r8_ten_thousand_connections_with_a_hundred_queued_messages_each_los
 
 /// A layer outside holds its 101 back, so it is tracked and not open.
 #[tokio::test(start_paused = true)]
-async fn a11_s9_a_drain_counts_as_many_connections_as_there_are_calls_of_on_close() {
+async fn s9_a_drain_counts_as_many_connections_as_there_are_calls_of_on_close() {
     let (stack, recorder) = Stack::recorded();
     let inner = stack.layer.layer(plain());
     let held_back = tower::service_fn(move |request| {
