@@ -106,7 +106,7 @@ fn a_pod_that_is_told_to_end(server: &str) {
     }
     let mut output = String::new();
     example.output.read_to_string(&mut output).unwrap();
-    let drained = "Drained { closed: 21, forced: 0, remaining: 0 }";
+    let drained = "Drained { closed: 21, forced: 0, remaining: 0, unopened: 0 }";
     assert!(output.contains(drained), "{output}");
     assert!(example.process.wait().unwrap().success());
     assert!(began.elapsed() < Duration::from_secs(20));
