@@ -269,15 +269,16 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// Control frames (pings, pongs) that a peer may send in one second. Default 50: a heartbeat
-    /// needs one in many seconds. One more closes the connection with 1008.
+    /// needs one in many seconds. One more closes the connection with 1008. Zero counts as 1: a
+    /// client must answer heartbeats and may say goodbye.
     #[must_use]
     pub fn max_control_frames_per_second(self, frames: u32) -> Self {
-        self.config(|config| config.max_control_rate = frames)
+        self.config(|config| config.max_control_rate = frames.max(1))
     }
 
     /// Messages that a peer may send in one second, and as many at once after a silence. Default
     /// no limit: a chat and a game differ by a thousand. One more closes the connection with
-    /// 1008.
+    /// 1008. Zero counts as 1.
     ///
     /// A token bucket: in t seconds pass `messages` · (1 + t). What waits in the socket while
     /// the application of the connection is busy is not held against the peer; what waits because
@@ -289,11 +290,11 @@ impl<E> WebSocketLayer<E> {
 
     /// Bytes that a peer may send in one second, with all that belongs to them: headers, control
     /// frames, compressed messages as they come. Default no limit. More closes the connection
-    /// with 1008.
+    /// with 1008. Zero counts as 1.
     ///
     /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). It holds
     /// at least one message of the largest size and 64 KiB, so that no message is too fast by
-    /// itself.
+    /// itself; with compression a seventh more, since what does not get smaller grows.
     #[must_use]
     pub fn max_bytes_per_second(self, bytes: u64) -> Self {
         self.config(|config| config.max_byte_rate = Some(bytes))

@@ -366,7 +366,7 @@ async fn p8_a_pong_timeout_of_zero_is_none_and_heartbeats_go_on() {
 
 /// What can be off is off with zero; what cannot has a least value with which clients can live.
 #[tokio::test(start_paused = true)]
-async fn p8_no_duration_of_zero_closes_a_client_that_does_nothing_wrong() {
+async fn p8_no_zero_closes_a_client_that_does_nothing_wrong() {
     #[derive(Clone)]
     struct Slow(Recorder);
     impl WebSocketHandler for Slow {
@@ -387,7 +387,7 @@ async fn p8_no_duration_of_zero_closes_a_client_that_does_nothing_wrong() {
         }
     }
     type Change = fn(WebSocketLayer<Slow>) -> WebSocketLayer<Slow>;
-    let zero: [(&str, Change); 8] = [
+    let zero: [(&str, Change); 11] = [
         ("heartbeat", |layer| layer.heartbeat(Duration::ZERO)),
         ("pong_timeout", |layer| layer.pong_timeout(Duration::ZERO)),
         ("idle_timeout", |layer| layer.idle_timeout(Duration::ZERO)),
@@ -402,6 +402,11 @@ async fn p8_no_duration_of_zero_closes_a_client_that_does_nothing_wrong() {
             layer.progress_timeout(Duration::ZERO)
         }),
         ("close_timeout", |layer| layer.close_timeout(Duration::ZERO)),
+        ("control frames", |layer| {
+            layer.max_control_frames_per_second(0)
+        }),
+        ("messages", |layer| layer.max_messages_per_second(0)),
+        ("bytes", |layer| layer.max_bytes_per_second(0)),
     ];
     for (name, change) in zero {
         let stack = Stack::new(Slow(Recorder::default())).with(change);
@@ -413,6 +418,9 @@ async fn p8_no_duration_of_zero_closes_a_client_that_does_nothing_wrong() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         client.expect(0x81, b"abc").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.send(&frame(0x89, b"?")).await;
+        client.expect(0x8A, b"?").await;
         client.send(&text("leave")).await;
         client.expect_close(Some(1000)).await;
         left(&stack.shutdown, 0).await;
