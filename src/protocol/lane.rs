@@ -94,18 +94,30 @@ mod tests {
         assert_eq!(lane.take(), b"\x8A\x00\x89\x00\x8A\x00");
     }
 
+    /// Pongs with payloads of `len` until it is full, and how many those were.
+    fn filled(len: usize) -> (Lane, usize) {
+        let mut lane = Lane::new();
+        let mut pongs = 0;
+        while !lane.is_full() {
+            let payload = (pongs as u16).to_be_bytes().repeat(63);
+            lane.pong(&payload[..len]);
+            pongs += 1;
+        }
+        (lane, pongs)
+    }
+
     #[test]
-    fn s9_f23_a_full_lane_says_so_before_it_holds_more_than_its_limit() {
+    fn f23_a_full_lane_says_so() {
         for len in [2, 60, 125] {
-            let mut lane = Lane::new();
-            let mut pongs = 0_u16;
-            while !lane.is_full() {
-                let payload = pongs.to_be_bytes().repeat(63);
-                lane.pong(&payload[..len]);
-                pongs += 1;
-            }
-            assert!(usize::from(pongs) > (CONTROL_LANE - LARGEST) / (2 + len));
-            let frames = lane.take();
+            let (_, pongs) = filled(len);
+            assert!(pongs > (CONTROL_LANE - LARGEST) / (2 + len), "{len}");
+        }
+    }
+
+    #[test]
+    fn s9_pongs_that_wait_take_no_more_memory_than_their_limit() {
+        for len in [2, 60, 125] {
+            let frames = filled(len).0.take();
             assert!(
                 frames.capacity() <= CONTROL_LANE,
                 "{len}: {}",

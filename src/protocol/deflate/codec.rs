@@ -61,8 +61,8 @@ struct Pool {
 ///
 /// The message is a copy, and is compared byte by byte. A `Bytes` would be compared by its
 /// address, but it may be a small part of a large buffer, and hold that for as long as nothing
-/// else is compressed. Copying 1 MiB takes 0.1 ms, compressing
-/// it 10 ms or more.
+/// else is compressed. Copying 1 MiB takes 0.1 ms, compressing it 10 ms or
+/// more.
 struct Remembered {
     settings: Settings,
     message: Vec<u8>,
