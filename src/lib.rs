@@ -25,7 +25,9 @@ pub use message::{CloseCode, Message, Utf8Bytes};
 #[cfg(feature = "deflate")]
 pub use protocol::Deflate;
 pub use protocol::Initiator;
-pub use service::{ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
+pub use service::{
+    ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardLayer, WebSocketLayer, WebSocketService,
+};
 pub use shutdown::{Drain, Drained, Shutdown};
 
 #[doc = include_str!("../SECURITY.md")]
@@ -35,5 +37,5 @@ pub mod security {}
 pub mod types {
     pub use crate::driver::{Endpoint, StreamFn};
     pub use crate::handler::FnHandler;
-    pub use crate::service::NotFound;
+    pub use crate::service::{NotFound, UpgradeGuardFuture};
 }

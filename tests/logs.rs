@@ -436,3 +436,23 @@ async fn s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is
         assert!(is_there, "{field} {seen}: {found:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn p1_p2_a_101_that_cannot_open_names_the_guard_in_one_line() {
+    let (log, _guard) = Log::begin(LevelFilter::WARN);
+    let (stack, recorder) = Stack::recorded();
+    let wrap = tower_http::decompression::DecompressionLayer::new();
+    for _ in 0..50 {
+        let mut client = http1(wrap.clone().layer(stack.layer.clone().layer(plain())));
+        let handshake = HANDSHAKE.replace("Connection: Upgrade", "Connection: close, Upgrade");
+        client.send(handshake.as_bytes()).await;
+        assert_eq!(client.head().await.status, 101);
+        client.end().await;
+    }
+    left(&stack.shutdown, 0).await;
+    let lines = log.lines_with(".layer(UpgradeGuardLayer::new())");
+    assert_eq!(lines.len(), 1, "{}", log.text());
+    assert!(lines[0].contains("Connection: close") && lines[0].contains("wraps or reads"));
+    assert_eq!(log.text().lines().count(), 1, "{}", log.text());
+    assert!(recorder.log().is_empty());
+}

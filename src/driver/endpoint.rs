@@ -42,6 +42,8 @@ pub trait Endpoint: Clone + Send + Sync + 'static + sealed::Sealed {
 pub struct Seat {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: Arc<Config>,
+    /// What was read of the socket already.
+    pub(crate) first: Option<u8>,
 }
 
 mod sealed {
@@ -58,7 +60,9 @@ impl<H: WebSocketHandler> Endpoint for H {
     }
 
     fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send {
-        drive(self, Wire::new(io, seat.shared, seat.config))
+        let mut wire = Wire::new(io, seat.shared, seat.config);
+        wire.begin_with(seat.first);
+        drive(self, wire)
     }
 }
 
@@ -107,7 +111,9 @@ impl Endpoint for StreamFn {
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(seat.config.max_message))
             .max_frame_size(Some(seat.config.max_frame));
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        let first = seat.first.into_iter().collect();
+        let socket =
+            WebSocketStream::from_partially_read(io, first, Role::Server, Some(config)).await;
         tracing::debug!("open");
         let request = seat.shared.info.request.parts().clone();
         let running = caught(async { (self.function)(socket, request).await });

@@ -26,6 +26,14 @@ thread_local! {
 }
 
 impl Input {
+    pub(super) fn with(bytes: Vec<u8>) -> Self {
+        Self {
+            end: bytes.len(),
+            bytes,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.at == self.end
     }

@@ -11,6 +11,7 @@ mod patience;
 mod transport;
 mod turn;
 mod upgraded;
+mod waiting;
 mod wire;
 
 pub(crate) use driver::caught;
@@ -18,6 +19,7 @@ pub(crate) use driver::caught;
 pub(crate) use driver::drive;
 pub(crate) use endpoint::Seat;
 pub use endpoint::{Endpoint, StreamFn};
-pub(crate) use upgraded::{Confirm, Pending};
+pub(crate) use upgraded::{Confirm, Ours, Pending};
+pub(crate) use waiting::later_request;
 #[cfg(any(fuzzing, test))]
 pub(crate) use wire::Wire;

@@ -1,63 +1,142 @@
-//! The upgrade that was promised by a 101 and is not here yet.
+//! The upgrade that a handshake was promised and that has not arrived yet: what decides whether
+//! it may open a connection.
+//!
+//! hyper fulfils [`OnUpgrade`] when an HTTP/1.1 connection ends, whatever status was sent, so the
+//! socket alone is no proof that the client got a 101. A [guard](crate::UpgradeGuardLayer) around
+//! the whole stack sees the final status and decides. Without one, [`Confirm`] observes what
+//! happens to the body of our response, and [`later_request`](super::later_request) whether HTTP
+//! goes on.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::task;
 
+use super::waiting::Waiting;
 use crate::logging::{Throttle, escaped};
 
 /// An upgraded connection that the server is about to hand over.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    upgrade: OnUpgrade,
-    /// Over HTTP/1.1, what became of our 101.
-    confirmed: Option<oneshot::Receiver<bool>>,
+    http1: bool,
+    decided_by: DecidedBy,
 }
 
-/// Rides in the body of a 101 and finds out what becomes of it.
+#[derive(Debug)]
+enum DecidedBy {
+    /// The server: over HTTP/2 hyper hands the stream over only after a status of success.
+    Server(OnUpgrade),
+    /// A guard around the stack, which saw the final response.
+    Guard(OnUpgrade, oneshot::Receiver<bool>),
+    /// What can be observed from inside, over HTTP/1.1.
+    Evidence(Waiting),
+}
+
+/// Marks a response as ours, in its extensions: they survive layers that wrap the body or change
+/// the status, and are gone when the response was replaced.
+#[derive(Clone, Debug)]
+pub(crate) struct Ours(Arc<()>);
+
+/// Rides in the body of a 101 and observes what happens to it.
 ///
-/// hyper fulfils [`OnUpgrade`] when an HTTP/1.1 connection ends, whatever status was sent. So
-/// an outer middleware that turns our 101 into a 403 would leave a handler running on a socket
-/// that was refused. But hyper treats the body of a genuine 101 like no other: it asks
-/// `is_end_stream` and drops the body without polling it. A body whose status was changed is
-/// polled, a body whose response was replaced is dropped unasked.
+/// hyper treats the body of a genuine 101 like no other: it asks `is_end_stream`, drops the head
+/// when that is written, and then drops the body without polling it. (It does the same for 204
+/// and 304.) The body of any other status is polled, after the head was dropped.
 pub(crate) struct Confirm {
-    asked: AtomicBool,
-    verdict: Option<oneshot::Sender<bool>>,
+    answer: Arc<Answer>,
+    /// The head of the response, as long as it has not been written or dropped.
+    head: Weak<()>,
+}
+
+/// What is known of an HTTP/1.1 response to a handshake, and the socket once it is there.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// None when nobody waits for the socket any more.
+    upgrade: Option<OnUpgrade>,
+    arrived: Option<Result<Upgraded, hyper::Error>>,
+    /// The client asked to end the connection with this response.
+    close: bool,
+    /// The task that answers the handshake. It is the one that serves the connection, unless the
+    /// stack runs its services elsewhere: then none.
+    task: Option<task::Id>,
+    /// The server asked `is_end_stream`.
+    asked: bool,
+    /// Someone read the body before the head was written.
+    collected: bool,
+    /// The server wrote the head and then polled the body: not a 101.
+    polled: bool,
+    /// The body is gone, so that nothing more will be learned from it.
+    dropped: bool,
+    /// The task served another request, and the socket was not there yet.
+    later: bool,
+    waker: Option<Waker>,
+}
+
+/// An open socket, and the byte that was read to see that its client is still there.
+pub(crate) struct Opened {
+    pub(crate) io: TokioIo<Upgraded>,
+    pub(crate) first: Option<u8>,
+}
+
+impl Ours {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(()))
+    }
 }
 
 impl Pending {
-    /// Over HTTP/1.1: opens only when the 101 is known to have been sent.
-    pub(crate) fn http1(upgrade: OnUpgrade) -> (Self, Confirm) {
-        let (verdict, confirmed) = oneshot::channel();
-        let pending = Self {
-            upgrade,
-            confirmed: Some(confirmed),
-        };
+    /// Over HTTP/1.1 and without a guard. `close`: the handshake says `Connection: close`.
+    pub(crate) fn http1(upgrade: OnUpgrade, close: bool, head: &Ours) -> (Self, Confirm) {
+        let answer = Arc::new(Answer::new(upgrade, close));
         let confirm = Confirm {
-            asked: AtomicBool::new(false),
-            verdict: Some(verdict),
+            answer: answer.clone(),
+            head: Arc::downgrade(&head.0),
+        };
+        let pending = Self {
+            http1: true,
+            decided_by: DecidedBy::Evidence(Waiting::new(answer)),
         };
         (pending, confirm)
     }
 
-    /// Over HTTP/2, hyper hands the stream over only after a status of success.
+    /// Over HTTP/2 and without a guard.
     pub(crate) fn http2(upgrade: OnUpgrade) -> Self {
         Self {
-            upgrade,
-            confirmed: None,
+            http1: false,
+            decided_by: DecidedBy::Server(upgrade),
+        }
+    }
+
+    /// Opens only if the guard says `true`, whatever HTTP version.
+    pub(crate) fn guarded(
+        upgrade: OnUpgrade,
+        verdict: oneshot::Receiver<bool>,
+        http1: bool,
+    ) -> Self {
+        Self {
+            http1,
+            decided_by: DecidedBy::Guard(upgrade, verdict),
         }
     }
 
     /// Waits for the socket, at most for `deadline`. `None`, and a line in the log, if it
     /// does not come.
-    pub(crate) async fn open(self, deadline: Duration) -> Option<TokioIo<Upgraded>> {
+    pub(crate) async fn open(self, deadline: Duration) -> Option<Opened> {
         match tokio::time::timeout(deadline, self.wait()).await {
-            Ok(Ok(upgraded)) => Some(TokioIo::new(upgraded)),
+            Ok(Ok(opened)) => Some(opened),
             Ok(Err(why)) => {
                 why.log();
                 None
@@ -68,7 +147,8 @@ impl Pending {
                     tracing::warn!(
                         missed,
                         "the server did not hand over the connection within {deadline:?} after \
-                         the response to its WebSocket handshake; nothing was opened"
+                         the response to its WebSocket handshake; nothing was opened: another \
+                         layer may have replaced the response"
                     );
                 }
                 None
@@ -76,42 +156,180 @@ impl Pending {
         }
     }
 
-    async fn wait(self) -> Result<Upgraded, Failure> {
-        let http1 = self.confirmed.is_some();
-        if let Some(confirmed) = self.confirmed {
-            if !confirmed.await.unwrap_or(false) {
-                return Err(Failure::Changed);
+    async fn wait(self) -> Result<Opened, Failure> {
+        let http1 = self.http1;
+        let lost = |error| Failure::Lost { error, http1 };
+        let upgrade = match self.decided_by {
+            DecidedBy::Server(upgrade) => upgrade,
+            DecidedBy::Guard(upgrade, verdict) => match verdict.await {
+                Ok(true) => upgrade,
+                Ok(false) => return Err(Failure::Changed),
+                Err(_) => return Err(Failure::Unanswered),
+            },
+            DecidedBy::Evidence(waiting) => {
+                let upgraded = poll_fn(|cx| waiting.answer().poll(cx)).await?;
+                return look(upgraded.map_err(lost)?).await;
             }
+        };
+        let upgraded = upgrade.await.map_err(lost)?;
+        let io = TokioIo::new(upgraded);
+        Ok(Opened { io, first: None })
+    }
+}
+
+/// Looks at the socket once. One that is at its end has no client that waits for a WebSocket: HTTP
+/// may have ended because the client did, after a response that was not ours.
+async fn look(upgraded: Upgraded) -> Result<Opened, Failure> {
+    let mut io = TokioIo::new(upgraded);
+    let mut byte = [0];
+    let first = poll_fn(|cx| {
+        let mut buffer = ReadBuf::new(&mut byte);
+        Poll::Ready(match Pin::new(&mut io).poll_read(cx, &mut buffer) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Ok(())) => match buffer.filled() {
+                [] => Err(Failure::Left),
+                [first, ..] => Ok(Some(*first)),
+            },
+            Poll::Ready(Err(error)) => Err(Failure::Broken(error)),
+        })
+    })
+    .await?;
+    Ok(Opened { io, first })
+}
+
+impl Answer {
+    fn new(upgrade: OnUpgrade, close: bool) -> Self {
+        Self {
+            state: Mutex::new(State {
+                upgrade: Some(upgrade),
+                arrived: None,
+                close,
+                task: task::try_id(),
+                asked: false,
+                collected: false,
+                polled: false,
+                dropped: false,
+                later: false,
+                waker: None,
+            }),
         }
-        self.upgrade
-            .await
-            .map_err(|error| Failure::Lost { error, http1 })
+    }
+
+    /// Nobody waits any more: whoever keeps the response must not keep the socket open.
+    pub(super) fn give_up(&self) {
+        let (upgrade, arrived) = {
+            let mut state = self.lock();
+            (state.upgrade.take(), state.arrived.take())
+        };
+        drop((upgrade, arrived));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let waker = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Another request came to the task of this one.
+    pub(super) fn later_request(&self) {
+        self.change(|state| {
+            if state.task.is_none() {
+                return;
+            }
+            let waker = state.waker.clone();
+            let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
+            // A task may drive several connections. The upgrade of a genuine 101 is there before
+            // its connection gives way to another.
+            if state.poll_upgrade(&mut cx).is_pending() {
+                state.later = true;
+            }
+        });
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Result<Upgraded, hyper::Error>, Failure>> {
+        let mut state = self.lock();
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        if state.polled {
+            return Poll::Ready(Err(Failure::Changed));
+        }
+        let arrived = state.poll_upgrade(cx).is_ready();
+        if let Some(Err(_)) = state.arrived {
+            // Whatever was sent, there will be no socket.
+        } else if !state.dropped {
+            return Poll::Pending;
+        } else if state.later {
+            return Poll::Ready(Err(Failure::Later));
+        } else if state.close && !state.is_confirmed() {
+            return Poll::Ready(Err(Failure::Unknown));
+        } else if !arrived {
+            return Poll::Pending;
+        }
+        match state.arrived.take() {
+            Some(arrived) => Poll::Ready(Ok(arrived)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl State {
+    fn poll_upgrade(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.arrived.is_none() {
+            let Some(upgrade) = &mut self.upgrade else {
+                return Poll::Pending;
+            };
+            self.arrived = Some(ready!(Pin::new(upgrade).poll(cx)));
+        }
+        Poll::Ready(())
+    }
+
+    /// The server treated the body as it treats that of a 101.
+    fn is_confirmed(&self) -> bool {
+        self.asked && !self.collected && !self.polled
     }
 }
 
 impl Confirm {
     /// The server asked `is_end_stream`.
     pub(crate) fn asked(&self) {
-        self.asked.store(true, Ordering::Relaxed);
-    }
-
-    /// The server polled the body.
-    pub(crate) fn polled(&mut self) {
-        self.decide(false);
-    }
-
-    fn decide(&mut self, verdict: bool) {
-        if let Some(sender) = self.verdict.take() {
-            // Nobody waits if the connection was given up.
-            let _ = sender.send(verdict);
+        let here = task::try_id();
+        // Nobody waits for this.
+        let mut state = self.answer.lock();
+        state.asked = true;
+        if state.task != here {
+            // The stack runs services and connections in different tasks, so that other requests
+            // of the services' task say nothing about this connection.
+            (state.task, state.later) = (None, false);
         }
+    }
+
+    /// Someone polled the body.
+    pub(crate) fn polled(&self) {
+        let written = self.head.strong_count() == 0;
+        self.answer.change(|state| {
+            if written {
+                state.polled = true;
+            } else {
+                state.collected = true;
+            }
+        });
     }
 }
 
 impl Drop for Confirm {
     fn drop(&mut self) {
-        let asked = *self.asked.get_mut();
-        self.decide(asked);
+        self.answer.change(|state| state.dropped = true);
     }
 }
 
@@ -121,15 +339,37 @@ impl fmt::Debug for Confirm {
     }
 }
 
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
 /// Why there will be no socket.
+#[derive(Debug)]
 enum Failure {
+    /// The final response was not ours.
     Changed,
-    Lost { error: hyper::Error, http1: bool },
+    /// The guard's future ended without a response.
+    Unanswered,
+    /// Another request came on the same connection.
+    Later,
+    /// The connection ends with this response, and nothing tells what it was.
+    Unknown,
+    /// The client had ended its side.
+    Left,
+    Broken(io::Error),
+    Lost {
+        error: hyper::Error,
+        http1: bool,
+    },
 }
 
 impl Failure {
     fn log(&self) {
         static CHANGED: Throttle = Throttle::new();
+        static LATER: Throttle = Throttle::new();
+        static UNKNOWN: Throttle = Throttle::new();
         static LOST: Throttle = Throttle::new();
         match self {
             Self::Changed => {
@@ -137,7 +377,30 @@ impl Failure {
                     tracing::warn!(
                         missed,
                         "another layer changed or replaced the response to a WebSocket \
-                         handshake, or the client left before it; nothing was opened"
+                         handshake; nothing was opened"
+                    );
+                }
+            }
+            Self::Later => {
+                if let Some(missed) = LATER.pass() {
+                    tracing::warn!(
+                        missed,
+                        "another request followed a WebSocket handshake on its connection, so \
+                         another layer changed or replaced the response; nothing was opened. If \
+                         the client did get a 101, put `.layer(UpgradeGuardLayer::new())` \
+                         outermost: last on axum's Router, first in a ServiceBuilder"
+                    );
+                }
+            }
+            Self::Unknown => {
+                if let Some(missed) = UNKNOWN.pass() {
+                    tracing::warn!(
+                        missed,
+                        "a WebSocket handshake with `Connection: close` was not opened: another \
+                         layer wraps or reads response bodies, or replaced the response, so that \
+                         nothing tells whether the client got a 101. Put \
+                         `.layer(UpgradeGuardLayer::new())` outermost: last on axum's Router, \
+                         first in a ServiceBuilder"
                     );
                 }
             }
@@ -157,6 +420,12 @@ impl Failure {
                 error = %escaped(error),
                 "the client left before its WebSocket was open"
             ),
+            Self::Broken(error) => tracing::debug!(
+                error = %escaped(error),
+                "the client left before its WebSocket was open"
+            ),
+            Self::Left => tracing::debug!("the client left before its WebSocket was open"),
+            Self::Unanswered => tracing::debug!("a WebSocket handshake got no response"),
             Self::Lost {
                 error,
                 http1: false,
@@ -173,25 +442,86 @@ impl Failure {
 mod tests {
     use super::*;
 
-    fn verdict(what: impl FnOnce(&mut Confirm)) -> bool {
-        let (verdict, mut confirmed) = oneshot::channel();
-        let mut confirm = Confirm {
-            asked: AtomicBool::new(false),
-            verdict: Some(verdict),
+    /// What is decided after `what`, and once the server has handed over nothing.
+    fn decided(close: bool, what: impl FnOnce(&Confirm, Ours)) -> &'static str {
+        let mut request = http::Request::new(());
+        let upgrade = hyper::upgrade::on(&mut request);
+        let head = Ours::new();
+        let (pending, confirm) = Pending::http1(upgrade, close, &head);
+        let DecidedBy::Evidence(waiting) = &pending.decided_by else {
+            panic!("no evidence");
         };
-        what(&mut confirm);
+        // Never arrives, as long as HTTP goes on.
+        waiting.answer().give_up();
+        what(&confirm, head);
         drop(confirm);
-        confirmed.try_recv().unwrap()
+        match waiting
+            .answer()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Pending => "opens",
+            Poll::Ready(Err(Failure::Changed)) => "changed",
+            Poll::Ready(Err(Failure::Unknown)) => "unknown",
+            Poll::Ready(Err(Failure::Later)) => "later",
+            Poll::Ready(other) => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn x1_only_a_body_that_was_asked_and_never_polled_confirms_a_101() {
-        assert!(verdict(|body| body.asked()));
-        assert!(!verdict(|_| {}));
-        assert!(!verdict(|body| {
-            body.asked();
-            body.polled();
-        }));
-        assert!(!verdict(Confirm::polled));
+    fn x1_p1_p2_what_became_of_the_body_decides() {
+        for close in [false, true] {
+            let doubtful = if close { "unknown" } else { "opens" };
+            let sent = |body: &Confirm, head| {
+                body.asked();
+                drop(head);
+            };
+            assert_eq!(decided(close, sent), "opens");
+            let status_changed = |body: &Confirm, head| {
+                body.asked();
+                drop(head);
+                body.polled();
+            };
+            assert_eq!(decided(close, status_changed), "changed");
+            let status_changed_and_wrapped = |body: &Confirm, head| {
+                drop(head);
+                body.polled();
+            };
+            assert_eq!(decided(close, status_changed_and_wrapped), "changed");
+            let wrapped_or_replaced = |_: &Confirm, head| drop(head);
+            assert_eq!(decided(close, wrapped_or_replaced), doubtful);
+            assert_eq!(decided(close, |body, _head| body.polled()), doubtful);
+            let asked_and_collected = |body: &Confirm, _head| {
+                body.asked();
+                body.polled();
+            };
+            assert_eq!(decided(close, asked_and_collected), doubtful);
+        }
+    }
+
+    #[tokio::test]
+    async fn s8_a_request_of_the_same_task_before_the_upgrade_closes_what_the_body_confirmed() {
+        let task = tokio::spawn(async {
+            let confirmed = decided(false, |body, head| {
+                body.asked();
+                drop(head);
+                super::super::later_request();
+            });
+            assert_eq!(confirmed, "later");
+            let before = decided(false, |_, _head| super::super::later_request());
+            assert_eq!(before, "later");
+        });
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn p1_requests_of_a_task_that_is_not_the_connections_say_nothing() {
+        let elsewhere = |body: &Confirm, head| {
+            super::super::later_request();
+            std::thread::scope(|scope| scope.spawn(|| body.asked()).join().unwrap());
+            drop(head);
+            super::super::later_request();
+        };
+        let task = tokio::spawn(async move { assert_eq!(decided(false, elsewhere), "opens") });
+        task.await.unwrap();
     }
 }

@@ -79,6 +79,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         }
     }
 
+    /// What was read of the socket before it was known to be a WebSocket's.
+    pub(crate) fn begin_with(&mut self, first: Option<u8>) {
+        if let Some(first) = first {
+            self.transport.input = Input::with(vec![first]);
+        }
+    }
+
     /// The application's view of it.
     pub(crate) fn connection(&self) -> Connection {
         Connection::new(self.shared.clone())

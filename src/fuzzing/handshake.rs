@@ -204,7 +204,7 @@ fn offered(parts: &Parts, policy: &Policy, offer: &Offer) {
         values.collect::<Vec<_>>()
     };
     assert_eq!(all(&SEC_WEBSOCKET_VERSION), [b"13"]);
-    assert!(!has(headers, &CONNECTION, "close"));
+    assert_eq!(offer.close, has(headers, &CONNECTION, "close"));
     assert!(!headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(EXPECT));
     let lengths = all(&CONTENT_LENGTH);
     assert!(lengths.iter().flat_map(|l| l.iter()).all(|b| *b == b'0'));

@@ -45,6 +45,9 @@ pub(crate) struct Offer {
     pub(crate) offered: Vec<String>,
     pub(crate) selected: Option<String>,
     pub(crate) extensions: Vec<ExtensionOffer>,
+    /// The client asks to end the connection after the final response. A 101 is not one (RFC 9112
+    /// §9.6), so it is upgraded all the same; after any other response the server ends it.
+    pub(crate) close: bool,
 }
 
 impl Offer {
@@ -119,13 +122,6 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
             "Connection and Upgrade do not belong into HTTP/2 (RFC 9113 §8.2.2).",
         ));
     }
-    // Upgraded, it would be a connection that the server is about to end.
-    if has_token(headers, &CONNECTION, "close") {
-        return Err(bad(
-            "Connection asks for an upgrade and for the end of the connection at once: \
-             take out `close`.",
-        ));
-    }
     if announces_body(parts) {
         return Err(bad(
             "A WebSocket handshake has no body: send no Content-Length, Transfer-Encoding or \
@@ -156,6 +152,7 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
         offered,
         selected,
         extensions,
+        close: has_token(headers, &CONNECTION, "close"),
     })
 }
 
@@ -935,14 +932,20 @@ mod tests {
     }
 
     #[test]
-    fn x1_an_upgrade_of_a_connection_that_is_being_closed_is_400() {
+    fn p2_an_upgrade_of_a_connection_that_ends_after_the_final_response_is_accepted() {
         for lines in [
             &["Upgrade, close"][..],
             &["CLOSE,upgrade"],
             &["upgrade", "close"],
+            &["close", "keep-alive, upgrade"],
         ] {
-            assert_eq!(status(h1(&get(&[(CONNECTION, lines)]))), 400, "{lines:?}");
+            let offer = offered(h1(&get(&[(CONNECTION, lines)])));
+            assert!(offer.close, "{lines:?}");
         }
+        assert!(!offered(h1(&get(&[]))).close);
+        assert!(!offered(h2(&connect(&[]))).close);
+        let only = get(&[(CONNECTION, &["close"])]);
+        assert_eq!(status(h1(&only)), 0, "that asks for no upgrade");
     }
 
     #[test]

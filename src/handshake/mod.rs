@@ -12,9 +12,9 @@ pub use client::TrustedProxies;
 pub(crate) use handshake::{
     Decision, Offer, Policy, accept_response, ambiguous_path, examine, is_handshake, plain_refusal,
 };
+pub(crate) use headers::join_cookies;
 #[cfg(all(any(fuzzing, test), feature = "deflate"))]
 pub(crate) use headers::{ExtensionOffer, extensions};
-pub(crate) use headers::{escape, join_cookies};
 pub(crate) use hosts::Hosts;
 pub(crate) use origin::OriginPolicy;
 pub use rejection::Rejection;

@@ -25,8 +25,16 @@ pin_project! {
     enum Kind<B> {
         Inner { #[pin] body: B },
         Refusal { body: Full<Bytes> },
-        Upgrade { confirm: Option<Confirm> },
+        Switched { body: Switched },
     }
+}
+
+/// The empty body of a response that opens a connection.
+pub(crate) enum Switched {
+    /// A 101, with what observes it unless a guard does.
+    Http1(Option<Confirm>),
+    /// A 200 to an extended CONNECT.
+    Http2,
 }
 
 impl<B> ResponseBody<B> {
@@ -44,9 +52,9 @@ impl<B> ResponseBody<B> {
         }
     }
 
-    pub(crate) fn upgrade(confirm: Option<Confirm>) -> Self {
+    pub(crate) fn switched(body: Switched) -> Self {
         Self {
-            kind: Kind::Upgrade { confirm },
+            kind: Kind::Switched { body },
         }
     }
 }
@@ -69,8 +77,8 @@ where
                 .poll_frame(cx)
                 .map_ok(|frame| frame.map_data(B::Data::from))
                 .map_err(|never| match never {}),
-            KindProj::Upgrade { confirm } => {
-                if let Some(confirm) = confirm {
+            KindProj::Switched { body } => {
+                if let Switched::Http1(Some(confirm)) = body {
                     confirm.polled();
                 }
                 Poll::Ready(None)
@@ -82,14 +90,16 @@ where
         match &self.kind {
             Kind::Inner { body } => body.is_end_stream(),
             Kind::Refusal { body } => body.is_end_stream(),
-            // `true` would keep hyper from polling a body that it should not even have.
-            Kind::Upgrade {
-                confirm: Some(confirm),
-            } => {
-                confirm.asked();
-                false
-            }
-            Kind::Upgrade { confirm: None } => true,
+            Kind::Switched { body } => match body {
+                // `true` would keep hyper from polling a body that it should not even have.
+                Switched::Http1(confirm) => {
+                    if let Some(confirm) = confirm {
+                        confirm.asked();
+                    }
+                    false
+                }
+                Switched::Http2 => true,
+            },
         }
     }
 
@@ -97,14 +107,16 @@ where
         match &self.kind {
             Kind::Inner { body } => body.size_hint(),
             Kind::Refusal { body } => body.size_hint(),
-            // Empty, but not known to be: axum writes a content-length from an exact size,
-            // and a 101 must have none (RFC 9110 §8.6).
-            Kind::Upgrade { confirm: Some(_) } => {
-                let mut hint = SizeHint::new();
-                hint.set_upper(1);
-                hint
-            }
-            Kind::Upgrade { confirm: None } => SizeHint::with_exact(0),
+            Kind::Switched { body } => match body {
+                // Empty, but not known to be: axum writes a content-length from an exact size,
+                // and a 101 must have none (RFC 9110 §8.6).
+                Switched::Http1(_) => {
+                    let mut hint = SizeHint::new();
+                    hint.set_upper(1);
+                    hint
+                }
+                Switched::Http2 => SizeHint::with_exact(0),
+            },
         }
     }
 }
@@ -114,7 +126,7 @@ impl<B> fmt::Debug for ResponseBody<B> {
         let kind = match &self.kind {
             Kind::Inner { .. } => "Inner",
             Kind::Refusal { .. } => "Refusal",
-            Kind::Upgrade { .. } => "Upgrade",
+            Kind::Switched { .. } => "Switched",
         };
         f.debug_struct("ResponseBody")
             .field("kind", &kind)

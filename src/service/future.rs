@@ -8,12 +8,11 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use pin_project_lite::pin_project;
 
-use super::body::ResponseBody;
-use crate::driver::Confirm;
+use super::body::{ResponseBody, Switched};
 use crate::handshake::Rejection;
 
 /// The response to a handshake that was accepted.
-pub(super) type Accepted = (Response<()>, Option<Confirm>);
+pub(super) type Accepted = Response<Switched>;
 
 /// Runs `on_upgrade`.
 pub(super) type Upgrading = Pin<Box<dyn Future<Output = Result<Accepted, Rejection>> + Send>>;
@@ -71,9 +70,7 @@ where
                     .map_ok(|response| response.map(ResponseBody::inner));
             }
             KindProj::Upgrading { future } => match ready!(future.as_mut().poll(cx)) {
-                Ok((response, confirm)) => {
-                    return Poll::Ready(Ok(response.map(|()| ResponseBody::upgrade(confirm))));
-                }
+                Ok(response) => return Poll::Ready(Ok(response.map(ResponseBody::switched))),
                 Err(rejection) => rejection,
             },
             KindProj::Refused { rejection } => match rejection.take() {

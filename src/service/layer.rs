@@ -57,6 +57,17 @@ use crate::shutdown::Shutdown;
 /// `serve_connection_with_upgrades` of hyper-util's auto builder. HTTP/2 servers must call
 /// `enable_connect_protocol()` (RFC 8441). `axum::serve` does both, HTTP/2 with axum's feature
 /// `http2`. A server that does not is told so in the log.
+///
+/// # Layers around it
+///
+/// A connection opens once the 101 has been sent, and never if another layer refused the request
+/// by changing or replacing that response. The layer observes the body of its response to find
+/// that out. A layer that wraps or reads bodies (body timeouts, decompression, logging) hides it;
+/// the connection opens all the same, except where the handshake says `Connection: close`, as
+/// behind lighttpd. [`UpgradeGuardLayer`](crate::UpgradeGuardLayer) as the outermost layer makes
+/// both halves exact in every stack; its documentation states what holds with and without it. Add
+/// it where a layer outside of this one refuses requests *after* it called the inner service, or
+/// wraps bodies.
 pub struct WebSocketLayer<E> {
     pub(super) endpoint: E,
     pub(super) options: Arc<Options>,

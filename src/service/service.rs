@@ -18,17 +18,19 @@ use tokio::runtime;
 use tower::Service;
 use tracing::{Instrument, Span};
 
+use super::body::Switched;
 use super::future::{Accepted, ResponseFuture};
 use super::gate::{Full, Permit};
+use super::guard::Ticket;
 use super::layer::{Options, WebSocketLayer};
 use super::mount::Place;
 use crate::config::Config;
 use crate::connection::{ConnectionId, Info, Kept, Shared};
-use crate::driver::{Endpoint, Pending, Seat, caught};
+use crate::driver::{Endpoint, Ours, Pending, Seat, caught, later_request};
 use crate::handler::Handshake;
 use crate::handshake::{self, Decision, Offer, Rejection};
 use crate::jitter;
-use crate::logging::{Throttle, escaped, field};
+use crate::logging::{Throttle, escape, escaped, field};
 use crate::protocol::negotiate;
 use crate::shutdown::{Member, Tracked};
 
@@ -70,6 +72,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        later_request();
         let options = &self.layer.options;
         let rest = match options.mount.place(request.uri().path()) {
             Place::Under(rest) => rest,
@@ -113,6 +116,8 @@ struct Admission {
     parts: Parts,
     rest: usize,
     on_upgrade: OnUpgrade,
+    /// Of a guard around the stack.
+    ticket: Option<Ticket>,
     runtime: runtime::Handle,
     peer: Option<SocketAddr>,
     client: Option<IpAddr>,
@@ -166,11 +171,13 @@ impl Admission {
                 "this server cannot run connections",
             ));
         };
+        let ticket = parts.extensions.remove::<Ticket>();
         handshake::join_cookies(&mut parts);
         Ok(Self {
             parts,
             rest,
             on_upgrade,
+            ticket,
             runtime,
             peer,
             client,
@@ -190,6 +197,7 @@ async fn upgrade<E: Endpoint>(
         parts,
         rest,
         on_upgrade,
+        ticket,
         runtime,
         peer,
         client,
@@ -239,20 +247,31 @@ async fn upgrade<E: Endpoint>(
         .and_then(|deflate| negotiate(offers, deflate))
         .unzip();
     let mut response = handshake::accept_response(&offer, headers, extensions);
-    if http1 && request.headers.contains_key(header::ACCEPT_ENCODING) {
-        // Keeps compression layers from wrapping the body that has to find out what becomes
-        // of the 101.
-        response.headers_mut().insert(
-            header::CONTENT_ENCODING,
-            HeaderValue::from_static("identity"),
-        );
-    }
-    let (pending, confirm) = if http1 {
-        let (pending, confirm) = Pending::http1(on_upgrade);
-        (pending, Some(confirm))
-    } else {
-        (Pending::http2(on_upgrade), None)
+    let head = Ours::new();
+    let (pending, body) = match ticket {
+        Some(ticket) if http1 => (
+            Pending::guarded(on_upgrade, ticket.verdict(), true),
+            Switched::Http1(None),
+        ),
+        Some(ticket) => (
+            Pending::guarded(on_upgrade, ticket.verdict(), false),
+            Switched::Http2,
+        ),
+        None if http1 => {
+            let (pending, confirm) = Pending::http1(on_upgrade, offer.close, &head);
+            if request.headers.contains_key(header::ACCEPT_ENCODING) {
+                // Compression layers pass on such a body as it is. Where they wrap it, nothing
+                // confirms a 101 to a client that says `Connection: close`.
+                response.headers_mut().insert(
+                    header::CONTENT_ENCODING,
+                    HeaderValue::from_static("identity"),
+                );
+            }
+            (pending, Switched::Http1(Some(confirm)))
+        }
+        None => (Pending::http2(on_upgrade), Switched::Http2),
     };
+    response.extensions_mut().insert(head);
 
     let id = ConnectionId::next();
     let span = tracing::info_span!(
@@ -295,7 +314,7 @@ async fn upgrade<E: Endpoint>(
     } else {
         runtime.spawn(running.instrument(span));
     }
-    Ok((response, confirm))
+    Ok(response.map(|()| body))
 }
 
 /// Held as long as the connection lives.
@@ -318,11 +337,16 @@ fn run<E: Endpoint>(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let opening = pending.open(config.upgrade_timeout);
-        let Some(Some(io)) = shared.unless_aborted(opening).await else {
+        let Some(Some(opened)) = shared.unless_aborted(opening).await else {
             return;
         };
         held.tracked.opened();
-        endpoint.serve(Seat { shared, config }, io).await;
+        let seat = Seat {
+            shared,
+            config,
+            first: opened.first,
+        };
+        endpoint.serve(seat, opened.io).await;
         drop(held);
     }
 }
@@ -354,7 +378,7 @@ fn hint_ambiguous(parts: &Parts) {
     }
     static LINES: Throttle = Throttle::new();
     if let Some(missed) = LINES.pass() {
-        let path = handshake::escape(parts.uri.path().as_bytes(), 200);
+        let path = escape(parts.uri.path().as_bytes(), 200);
         tracing::warn!(
             missed,
             "a WebSocket handshake went to the inner service, since servers read its path in \

@@ -20,7 +20,7 @@ use crate::support::*;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// hyper's http2 on one end of a pipe, a client's session on the other.
-async fn session<S, B>(service: S) -> SendRequest<Bytes>
+pub async fn session<S, B>(service: S) -> SendRequest<Bytes>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
@@ -64,7 +64,7 @@ where
     sender
 }
 
-fn connect(path: &str) -> Request<()> {
+pub fn connect(path: &str) -> Request<()> {
     let mut request = Request::builder()
         .method(Method::CONNECT)
         .uri(format!("http://localhost{path}"))
@@ -78,8 +78,8 @@ fn connect(path: &str) -> Request<()> {
 }
 
 /// A stream of HTTP/2 that carries WebSocket frames.
-struct Socket {
-    output: SendStream<Bytes>,
+pub struct Socket {
+    pub output: SendStream<Bytes>,
     body: RecvStream,
     input: Vec<u8>,
     /// Whether what was read is acknowledged, so that the server may send more.
@@ -93,7 +93,7 @@ enum End {
     Reset(h2::Reason),
 }
 
-async fn request(sender: &SendRequest<Bytes>, request: Request<()>) -> (StatusCode, Socket) {
+pub async fn request(sender: &SendRequest<Bytes>, request: Request<()>) -> (StatusCode, Socket) {
     let mut sender = sender.clone().ready().await.unwrap();
     let (response, output) = sender.send_request(request, false).unwrap();
     let response = within(response).await.unwrap();
@@ -114,7 +114,7 @@ async fn open(sender: &SendRequest<Bytes>) -> Socket {
 }
 
 impl Socket {
-    async fn send(&mut self, bytes: &[u8]) {
+    pub async fn send(&mut self, bytes: &[u8]) {
         let mut rest = Bytes::copy_from_slice(bytes);
         while !rest.is_empty() {
             self.output.reserve_capacity(rest.len());
@@ -154,7 +154,7 @@ impl Socket {
         }
     }
 
-    async fn expect(&mut self, first: u8, payload: &[u8]) {
+    pub async fn expect(&mut self, first: u8, payload: &[u8]) {
         let frame = self.frame().await.unwrap();
         assert_eq!((frame.first, frame.payload.len()), (first, payload.len()));
         assert!(frame.payload == payload);

@@ -9,6 +9,7 @@ mod deflate;
 mod drain;
 mod ending;
 mod framing;
+mod guard;
 mod handler;
 mod handshake;
 mod http2;
