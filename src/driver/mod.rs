@@ -19,7 +19,7 @@ pub(crate) use driver::caught;
 pub(crate) use driver::drive;
 pub(crate) use endpoint::Seat;
 pub use endpoint::{Endpoint, StreamFn};
-pub(crate) use upgraded::{Confirm, Ours, Pending};
+pub(crate) use upgraded::{Confirm, Opened, Ours, Pending};
 pub(crate) use waiting::later_request;
 #[cfg(any(fuzzing, test))]
 pub(crate) use wire::Wire;

@@ -27,7 +27,6 @@ use crate::logging::{Throttle, escaped};
 /// An upgraded connection that the server is about to hand over.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    http1: bool,
     decided_by: DecidedBy,
 }
 
@@ -36,7 +35,11 @@ enum DecidedBy {
     /// The server: over HTTP/2 hyper hands the stream over only after a status of success.
     Server(OnUpgrade),
     /// A guard around the stack, which saw the final response.
-    Guard(OnUpgrade, oneshot::Receiver<bool>),
+    Guard {
+        upgrade: OnUpgrade,
+        verdict: oneshot::Receiver<bool>,
+        http1: bool,
+    },
     /// What can be observed from inside, over HTTP/1.1.
     Evidence(Waiting),
 }
@@ -106,7 +109,6 @@ impl Pending {
             head: Arc::downgrade(&head.0),
         };
         let pending = Self {
-            http1: true,
             decided_by: DecidedBy::Evidence(Waiting::new(answer)),
         };
         (pending, confirm)
@@ -115,7 +117,6 @@ impl Pending {
     /// Over HTTP/2 and without a guard.
     pub(crate) fn http2(upgrade: OnUpgrade) -> Self {
         Self {
-            http1: false,
             decided_by: DecidedBy::Server(upgrade),
         }
     }
@@ -127,8 +128,11 @@ impl Pending {
         http1: bool,
     ) -> Self {
         Self {
-            http1,
-            decided_by: DecidedBy::Guard(upgrade, verdict),
+            decided_by: DecidedBy::Guard {
+                upgrade,
+                verdict,
+                http1,
+            },
         }
     }
 
@@ -157,21 +161,26 @@ impl Pending {
     }
 
     async fn wait(self) -> Result<Opened, Failure> {
-        let http1 = self.http1;
-        let lost = |error| Failure::Lost { error, http1 };
-        let upgrade = match self.decided_by {
-            DecidedBy::Server(upgrade) => upgrade,
-            DecidedBy::Guard(upgrade, verdict) => match verdict.await {
-                Ok(true) => upgrade,
+        let (upgrade, http1) = match self.decided_by {
+            DecidedBy::Server(upgrade) => (upgrade, false),
+            DecidedBy::Guard {
+                upgrade,
+                verdict,
+                http1,
+            } => match verdict.await {
+                Ok(true) => (upgrade, http1),
                 Ok(false) => return Err(Failure::Changed),
                 Err(_) => return Err(Failure::Unanswered),
             },
             DecidedBy::Evidence(waiting) => {
                 let upgraded = poll_fn(|cx| waiting.answer().poll(cx)).await?;
-                return look(upgraded.map_err(lost)?).await;
+                let http1 = true;
+                return look(upgraded.map_err(|error| Failure::Lost { error, http1 })?).await;
             }
         };
-        let upgraded = upgrade.await.map_err(lost)?;
+        let upgraded = upgrade
+            .await
+            .map_err(|error| Failure::Lost { error, http1 })?;
         let io = TokioIo::new(upgraded);
         Ok(Opened { io, first: None })
     }

@@ -62,28 +62,29 @@ use crate::driver::Ours;
 /// guard is a 101 (HTTP/1.1), or a success that carries the layer's own response (HTTP/2) and the
 /// server then hands over the socket. Nothing opens if the guard's future fails or is dropped.
 ///
-/// **Without it** the layer observes the body of its response:
+/// **Without it** the layer observes the body of its response. Over HTTP/1.1:
 ///
 /// - The server asks the body whether it ends and never reads it: the 101 was sent. It opens.
-/// - The server reads the body after it wrote the head: the status was changed. Nothing opens.
+/// - The server reads the body after it wrote the head: another layer changed the status. Nothing
+///   opens.
 /// - Neither can be seen, because a layer wraps, reads or replaces the body: it opens, unless the
-///   handshake says `Connection: close`, another request on the same connection reaches a
-///   `WebSocketLayer` before the socket does, or the client has ended its side of the connection.
-///   These last two count against a response of the first kind, too.
+///   handshake says `Connection: close`.
+/// - Nothing opens in any case if another request on the same connection reaches a
+///   `WebSocketLayer` before the upgrade completes (unless services run in another task than their
+///   connection, as with `tower::buffer`), or if the client has ended its side of the connection.
 ///
-/// What remains without the guard, over HTTP/1.1, are refusals that open nevertheless:
+/// So these refusals open nevertheless, if the *server* ends the HTTP connection within the
+/// [upgrade timeout](crate::WebSocketLayer::upgrade_timeout):
 ///
-/// - The status is changed in place to 204 or 304, which servers treat as they treat a 101, and
-///   the connection ends with that response, because the handshake or the response says
-///   `Connection: close` or the server shuts down.
-/// - The response is replaced (or its body read, and then the status changed), and the *server*
-///   ends the connection within the [upgrade
-///   timeout](crate::WebSocketLayer::upgrade_timeout): the new response says `Connection: close`,
-///   the server shuts down, or another request ends it that reaches no `WebSocketLayer`.
+/// - Another layer changed the status to 204 or 304, whose bodies servers treat as they treat that
+///   of a 101, and the handshake said `Connection: close`, or one of the causes below applies.
+/// - Another layer replaced the response, or read its body before it changed the status, and the
+///   new response says `Connection: close`, the server shuts down, or a further request ends the
+///   connection that reaches no `WebSocketLayer`.
 ///
-/// And a 101 that does not open: of a handshake with `Connection: close`, where a layer wraps or
-/// reads the body. Over HTTP/2: a success that *replaces* the layer's 200 opens the connection;
-/// any other status does not.
+/// And a 101 does not open if the handshake said `Connection: close` and a layer wraps or reads
+/// the body; the log then names this guard. Over HTTP/2 any success opens the connection, also one
+/// that *replaces* the layer's 200; any other status does not.
 ///
 /// # Cost
 ///

@@ -26,7 +26,7 @@ use super::layer::{Options, WebSocketLayer};
 use super::mount::Place;
 use crate::config::Config;
 use crate::connection::{ConnectionId, Info, Kept, Shared};
-use crate::driver::{Endpoint, Ours, Pending, Seat, caught, later_request};
+use crate::driver::{Endpoint, Opened, Ours, Pending, Seat, caught, later_request};
 use crate::handler::Handshake;
 use crate::handshake::{self, Decision, Offer, Rejection};
 use crate::jitter;
@@ -337,16 +337,19 @@ fn run<E: Endpoint>(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let opening = pending.open(config.upgrade_timeout);
-        let Some(Some(opened)) = shared.unless_aborted(opening).await else {
+        let Some(Some(Opened { io, first })) = shared.unless_aborted(opening).await else {
             return;
         };
         held.tracked.opened();
-        let seat = Seat {
-            shared,
-            config,
-            first: opened.first,
-        };
-        endpoint.serve(seat, opened.io).await;
+        let serving = endpoint.serve(
+            Seat {
+                shared,
+                config,
+                first,
+            },
+            io,
+        );
+        serving.await;
         drop(held);
     }
 }
