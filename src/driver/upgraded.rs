@@ -75,9 +75,11 @@ struct State {
     /// The task that answers the handshake. It is the one that serves the connection, unless the
     /// stack runs its services elsewhere: then none.
     task: Option<task::Id>,
+    /// The task that is taken for the server's: the one that asked last, or else the one above.
+    server: Option<task::Id>,
     /// The server asked `is_end_stream`.
     asked: bool,
-    /// Someone read the body before the head was written.
+    /// Someone read the body before the head was written, or in a task that is not the server's.
     collected: bool,
     /// The server wrote the head and then polled the body: not a 101.
     polled: bool,
@@ -208,12 +210,14 @@ async fn look(upgraded: Upgraded) -> Result<Opened, Failure> {
 
 impl Answer {
     fn new(upgrade: OnUpgrade, close: bool) -> Self {
+        let task = task::try_id();
         Self {
             state: Mutex::new(State {
                 upgrade: Some(upgrade),
                 arrived: None,
                 close,
-                task: task::try_id(),
+                task,
+                server: task,
                 asked: false,
                 collected: false,
                 polled: false,
@@ -315,7 +319,7 @@ impl Confirm {
         let here = task::try_id();
         // Nobody waits for this.
         let mut state = self.answer.lock();
-        state.asked = true;
+        (state.asked, state.server) = (true, here);
         if state.task != here {
             // The stack runs services and connections in different tasks, so that other requests
             // of the services' task say nothing about this connection.
@@ -325,9 +329,10 @@ impl Confirm {
 
     /// Someone polled the body.
     pub(crate) fn polled(&self) {
+        let here = task::try_id();
         let written = self.head.strong_count() == 0;
         self.answer.change(|state| {
-            if written {
+            if written && state.server == here {
                 state.polled = true;
             } else {
                 state.collected = true;
@@ -476,8 +481,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn x1_p1_p2_what_became_of_the_body_decides() {
+    #[tokio::test]
+    async fn x1_p1_p2_what_became_of_the_body_decides() {
+        tokio::spawn(async { decisions() }).await.unwrap();
+    }
+
+    fn decisions() {
         for close in [false, true] {
             let doubtful = if close { "unknown" } else { "opens" };
             let sent = |body: &Confirm, head| {
@@ -499,6 +508,11 @@ mod tests {
             let wrapped_or_replaced = |_: &Confirm, head| drop(head);
             assert_eq!(decided(close, wrapped_or_replaced), doubtful);
             assert_eq!(decided(close, |body, _head| body.polled()), doubtful);
+            let read_in_a_thread_of_its_own = |body: &Confirm, head| {
+                drop(head);
+                std::thread::scope(|scope| scope.spawn(|| body.polled()).join().unwrap());
+            };
+            assert_eq!(decided(close, read_in_a_thread_of_its_own), doubtful);
             let asked_and_collected = |body: &Confirm, _head| {
                 body.asked();
                 body.polled();

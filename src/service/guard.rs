@@ -69,9 +69,10 @@ use crate::driver::Ours;
 ///   opens.
 /// - Neither can be seen, because a layer wraps, reads or replaces the body: it opens, unless the
 ///   handshake says `Connection: close`.
-/// - Nothing opens in any case if another request on the same connection reaches a
-///   `WebSocketLayer` before the upgrade completes (unless services run in another task than their
-///   connection, as with `tower::buffer`), or if the client has ended its side of the connection.
+/// - Nothing opens in any case if another request reaches a `WebSocketLayer` in the same task, the
+///   connection's, before the upgrade completes, or if the client has ended its side of the
+///   connection. Where services run in a task of their own, requests say nothing; add the guard
+///   there, since that is not noticed where a layer wraps the body as well.
 ///
 /// So these refusals open nevertheless, if the *server* ends the HTTP connection within the
 /// [upgrade timeout](crate::WebSocketLayer::upgrade_timeout):
