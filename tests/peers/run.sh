@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real peers against the examples: Python's websockets, Node's ws, yawc, headless Chromium.
+# Real peers against the examples: Python's websockets, Node's ws, yawc, headless Chromium; proxies.
 # The screenshots stay in target/screenshots.
 set -euo pipefail
 # shellcheck source=tests/env.sh
@@ -32,3 +32,5 @@ echo "Chromium over HTTP/2"
 timeout 120 node wss_h2_browser.js "$examples/wss"
 echo "Chromium with compression"
 timeout 120 node deflate_browser.js "$examples/echo"
+echo "Proxies in front of the echo example"
+"$root/tests/peers/proxies.sh"
