@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # benches/run.sh [--check] [--quick] [--rounds N] [--seconds N] [--workloads "w1 w2"]
-#                [--peers "ours floor"] [--syscalls | --instructions]
+#                [--peers "ours floor"] [--syscalls | --instructions | --fairness]
 #
 # Runs every peer on every workload, interleaved: one round is each peer once, the server pinned
 # to one core and the load to another. Prints medians and ratios; with --check it fails where the
@@ -8,6 +8,9 @@
 #
 # --syscalls counts the system calls of a message with strace, --instructions those of the CPU
 # with valgrind; both on w1 and w2 if nothing else is said.
+#
+# --fairness measures what a quiet client notices of floods on the same server, in one round of a
+# minute if --rounds says no more; --workloads chooses floods, --check fails beyond the goals.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -108,7 +111,7 @@ peers=
 workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w9 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
     w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
 chosen=
-rounds=5
+rounds=
 seconds=1.5
 mode=time
 check=()
@@ -125,16 +128,29 @@ while [ $# -gt 0 ]; do
         --peers) peers=$2; shift ;;
         --syscalls) mode=syscalls ;;
         --instructions) mode=instructions ;;
-        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --fairness) mode=fairness ;;
+        *) sed -n '2,14s/^# \{0,1\}//p' run.sh >&2; exit 2 ;;
     esac
     shift
 done
+target=${CARGO_TARGET_DIR:-target}
+programs=$target/release
+if [ "$mode" = fairness ]; then
+    cargo build --release --locked --bin fairness
+    rounds=${rounds:-1}
+    floods=()
+    [ -z "$chosen" ] || floods=(--floods "$chosen")
+    echo "$(uname -sr), $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) cores"
+    # A cell takes its seconds, and up to four more where the victim waits in vain.
+    most=$(awk -v rounds="$rounds" -v seconds="$seconds" 'BEGIN { print int(rounds * 32 * (seconds + 4)) }')
+    exec timeout "$most" "$programs/fairness" --rounds "$rounds" --seconds "$seconds" \
+        --out "$target/fairness.jsonl" "${floods[@]}" "${check[@]}"
+fi
+rounds=${rounds:-5}
 [ "$mode" = time ] || workloads="w1 w2"
 workloads=${chosen:-$workloads}
 
 cargo build --release --locked
-target=${CARGO_TARGET_DIR:-target}
-programs=$target/release
 results=$target/results.jsonl
 log=$(mktemp)
 server=
