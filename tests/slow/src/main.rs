@@ -15,8 +15,8 @@ use crate::server::{Log, Told};
 pub(crate) type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> =
     std::result::Result<T, E>;
 
-/// The server must give up a peer that reads nothing this long after `on_open` at the latest. At
-/// 16 kB/s, the 4 MB that a kernel may hold take 250 s: the crate states its own bound.
+/// The server must give up a peer that reads nothing this long after `on_open` at the latest: the
+/// bound of this script, within which it ends, and not a promise of the crate.
 const GIVEN_UP: Duration = Duration::from_secs(220);
 
 /// Where the slow link is.
