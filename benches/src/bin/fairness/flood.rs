@@ -16,7 +16,7 @@ pub(crate) struct Flood {
     path: &'static str,
     /// The messages, one frame each, that are sent over and over.
     burst: fn() -> Vec<u8>,
-    /// How often a burst is sent; as fast as the server takes them if not said.
+    /// How often a burst is sent; `None` sends as fast as the server reads.
     every: Option<Duration>,
     /// What a message counts in the table.
     unit: Unit,
@@ -134,11 +134,11 @@ impl Flooding {
         let burst = (flood.burst)();
         self.threads.push(spawn(move || {
             let mut due = Instant::now();
-            // Until the socket ends; the other thread says why.
+            // Until the socket ends; the other thread finds out why.
             while socket.write_all(&burst).is_ok() {
                 if let Some(every) = flood.every {
-                    // What the scheduler delayed is made up for, what a slow server did not take
-                    // is not.
+                    // The thread catches up after a delay by the scheduler, but not after one by a
+                    // slow server.
                     let now = Instant::now();
                     due = (due + every).max(now.checked_sub(LATE).unwrap_or(now));
                     sleep(due.saturating_duration_since(now));
@@ -148,7 +148,7 @@ impl Flooding {
         let mut socket = self.socket.try_clone()?;
         let closed = self.closed.clone();
         self.threads.push(spawn(move || {
-            // The server has nothing to say but that it closes.
+            // The server sends these connections nothing but a Close frame.
             let mut read = [0; 128];
             let why = match socket.read(&mut read) {
                 Ok(n @ 4..) if read[0] == 0x88 => format!(

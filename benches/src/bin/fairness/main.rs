@@ -1,11 +1,11 @@
-//! What a quiet client notices of floods on the same server:
+//! Measures the latency of one quiet client beside floods on the same server:
 //! `fairness [--seconds N] [--rounds N] [--floods "messages pull"] [--out FILE] [--check]`.
 //!
-//! The victim is one connection that sends 64 bytes, waits for the echo, and rests a little. One or
-//! ten other connections flood the same server meanwhile, each kind of flood in its turn
-//! ([`flood::FLOODS`]), on a runtime with one thread and on one with two workers. On the third
-//! kind of runtime, `elsewhere`, the victim's server is another thread of the same process: that
-//! row is what the machine does to the victim, and no server could do better.
+//! The victim is one connection that sends 64 bytes, waits for the echo, and pauses. Meanwhile, one or
+//! ten other connections flood the same server with one kind of flood at a time ([`flood::FLOODS`]),
+//! on a runtime with one thread and on one with two workers. In the third case, `elsewhere`, another
+//! thread of the same process serves the victim. That row shows what the machine's scheduler
+//! contributes, and the server cannot do better.
 //!
 //! Prints a table in Markdown, and writes a line of JSON for each measurement to FILE. With
 //! `--check` it fails where the goals are missed.

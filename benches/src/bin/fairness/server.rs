@@ -1,4 +1,4 @@
-//! The server: a process of its own, so that what it has not done yet ends with it.
+//! The server. It is a process of its own, so that killing it discards the backlog of a flood.
 
 use std::hint::spin_loop;
 use std::io::{self, BufRead, BufReader, Write};
@@ -50,7 +50,7 @@ impl Server {
         Ok(server)
     }
 
-    /// How many messages of floods there were so far. A thread answers that does nothing else.
+    /// How many messages of floods there were so far. A dedicated thread answers, busy or not.
     pub(crate) fn count(&mut self) -> Result<u64> {
         self.input.write_all(b"\n")?;
         Ok(self.line()?.parse()?)
@@ -150,7 +150,7 @@ fn listen() -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// Default options throughout: that is what must be fair.
+/// Default options throughout: the goals apply to them.
 fn run(mut builder: Builder, listener: std::net::TcpListener) -> io::Result<()> {
     let pull = |work| {
         move |mut conn: Connection| async move {

@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Echoes that take longer count into [`Seen::slow`].
 const SLOW: Duration = Duration::from_millis(5);
 
-/// Between an echo and the next message: a victim that never rests takes so much of the server
-/// that the floods get less where the server is fair.
+/// The pause between an echo and the next message. Without one, the victim itself would take so much
+/// of a fair server that the floods' throughput would drop.
 const PAUSE: Duration = Duration::from_micros(500);
 
 const SIZE: usize = 64;
