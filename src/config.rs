@@ -126,6 +126,13 @@ pub(crate) const BY_REFERENCE: usize = 8 * 1024;
 /// stops. As many again may be in the batch that is being written: 4 KiB together.
 pub(crate) const CONTROL_LANE: usize = 2 * 1024;
 
+/// Silence of a peer that has not sent its Close frame, after which our FIN follows our Close.
+///
+/// Proxies end both directions at the FIN of either, so a FIN at once would reset a peer that is
+/// still sending, and some clients then never read our Close frame. 500 ms: a few round trips of a
+/// mobile network.
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
+
 /// How long a shutdown waits, beyond its deadline, for the connections that it drops there.
 /// `on_error` and `on_close` of such a connection have half of it together: 1 s is short beside
 /// any deadline, and long for what such a callback should do.

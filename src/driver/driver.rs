@@ -52,7 +52,9 @@ where
         let ended = poll_fn(|cx| Poll::Ready(wire.is_over(cx))).await;
         if let Err(error) = called {
             // After the end, that nothing can be sent any more is no news.
-            if !(ended && is_closed(&error)) {
+            if ended && is_closed(&error) {
+                contained(|| drop(error));
+            } else {
                 tell(&mut wire, &mut handler, &mut conn, error).await;
             }
             wire.close(CloseFrame::known(CloseCode::INTERNAL, "internal error"));
@@ -79,6 +81,7 @@ where
         .await;
         if let Err(error) = called {
             log("on_close failed", &error);
+            contained(|| drop(error));
         }
         poll_fn(|cx| wire.poll_end(cx, false)).await;
     }
@@ -98,6 +101,7 @@ where
     .await;
     if let Err(error) = called {
         log("on_error failed", &error);
+        contained(|| drop(error));
     }
 }
 
@@ -142,6 +146,7 @@ where
             match poll_caught(running, cx) {
                 Poll::Ready(Ok(Ok(()))) => {
                     this.wire.returned();
+                    contained(|| this.callback.set(None));
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Ok(Err(error))) => break Kind::Application(error),
@@ -156,7 +161,7 @@ where
         };
         this.wire.returned();
         // What it holds is dropped here, where a second panic does no harm.
-        let _ = catch_unwind(AssertUnwindSafe(|| this.callback.set(None)));
+        contained(|| this.callback.set(None));
         Poll::Ready(Err(Error::new(failure)))
     }
 }
@@ -180,8 +185,18 @@ fn poll_caught<T>(
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            Poll::Ready(Err(message.unwrap_or("(no message)").to_owned()))
+            let message = message.unwrap_or("(no message)").to_owned();
+            contained(|| drop(payload));
+            Poll::Ready(Err(message))
         }
+    }
+}
+
+/// Runs what a value of the application does when it is shown or dropped. If that panics, so may
+/// what it panicked with, which is forgotten.
+fn contained(act: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(act)) {
+        std::mem::forget(payload);
     }
 }
 
@@ -201,12 +216,14 @@ fn is_closed(error: &Error) -> bool {
 }
 
 pub(super) fn log(what: &str, error: &Error) {
-    // The application's errors, and a transport's, may quote the peer.
-    let source = std::error::Error::source(error);
-    let source = source.map(|source| tracing::field::display(escaped(source)));
-    if error.is_application() || error.is_panic() {
-        tracing::error!(source, "{what}: {error}");
-    } else {
-        tracing::debug!(source, "{what}: {error}");
-    }
+    contained(|| {
+        // The application's errors, and a transport's, may quote the peer.
+        let source = std::error::Error::source(error);
+        let source = source.map(|source| tracing::field::display(escaped(source)));
+        if error.is_application() || error.is_panic() {
+            tracing::error!(source, "{what}: {error}");
+        } else {
+            tracing::debug!(source, "{what}: {error}");
+        }
+    });
 }

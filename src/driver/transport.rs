@@ -140,10 +140,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn is_shut(&self) -> bool {
-        self.shut
-    }
-
     pub(super) fn is_eof(&self) -> bool {
         self.eof
     }

@@ -14,6 +14,8 @@ pub(super) struct Turn {
     reads: u32,
     /// What messages were inflated to, in bytes.
     inflated: usize,
+    /// It is time for a look at the clock.
+    look: bool,
 }
 
 /// Messages in a turn. 128 is also the budget that tokio gives a task.
@@ -31,7 +33,7 @@ const INFLATED: usize = 64 * 1024;
 const LONGEST: Duration = Duration::from_micros(250);
 
 /// The clock is looked at after the second message, for handlers that are slow, and after every
-/// eighth.
+/// eighth; and after each read but the first.
 const LOOK_EVERY: u32 = 8;
 
 impl Turn {
@@ -47,12 +49,14 @@ impl Turn {
     #[inline]
     pub(super) fn message(&mut self) {
         self.messages += 1;
+        self.look |= self.messages == 2 || self.messages % LOOK_EVERY == 0;
     }
 
     /// Something was read.
     #[inline]
     pub(super) fn read(&mut self) {
         self.reads += 1;
+        self.look |= self.reads > 1;
     }
 
     /// Messages were inflated to `n` bytes.
@@ -63,8 +67,8 @@ impl Turn {
 
     /// Whether it takes a look at the clock to know if the turn is over.
     #[inline]
-    pub(super) fn wants_time(&self) -> bool {
-        self.messages == 2 || self.messages > 0 && self.messages % LOOK_EVERY == 0
+    pub(super) fn takes_look(&mut self) -> bool {
+        std::mem::take(&mut self.look)
     }
 
     /// Whether others are to run first.
@@ -130,10 +134,14 @@ mod tests {
         let looks: Vec<u32> = (1..=24)
             .filter(|_| {
                 turn.message();
-                turn.wants_time()
+                turn.takes_look()
             })
             .collect();
         assert_eq!(looks, [2, 8, 16, 24]);
+        turn.read();
+        assert!(!turn.takes_look());
+        turn.read();
+        assert!(turn.takes_look() && !turn.takes_look());
     }
 
     #[test]
@@ -147,6 +155,6 @@ mod tests {
         }
         assert!(turn.has_read_enough() && turn.is_over(at(0)));
         turn.begin(at(1000));
-        assert!(!turn.has_read_enough() && !turn.is_over(at(1000)) && !turn.wants_time());
+        assert!(!turn.has_read_enough() && !turn.is_over(at(1000)) && !turn.takes_look());
     }
 }

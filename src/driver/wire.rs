@@ -469,24 +469,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         }
     }
 
-    /// Shuts the output down and throws away what still arrives: an unread byte would turn
-    /// our FIN into a RST, and that would eat our Close frame (RFC 6455 §7.1.1).
+    /// Throws away what still arrives, and shuts the output down once the peer has closed, has ended
+    /// its side or is silent: an unread byte would turn our FIN into a RST, and that would eat our
+    /// Close frame (RFC 6455 §7.1.1). A proxy turns a FIN into a RST for a peer that still sends.
     fn poll_drain(&mut self, cx: &mut Context<'_>) {
         let now = self.clock.now();
-        if let Poll::Ready(Err(_)) = self.transport.poll_shutdown(cx) {
-            return self.session.drained(now);
-        }
         while !self.transport.is_eof() {
             if self.turn.has_read_enough() {
-                return let_others_run(cx);
+                let_others_run(cx);
+                break;
+            }
+            if self.transport.poll_discard(cx).is_pending() {
+                break;
             }
             self.turn.read();
-            if self.transport.poll_discard(cx).is_pending() {
-                return;
-            }
+            self.session.discarded(now);
         }
-        if self.transport.is_shut() {
-            self.session.drained(now);
+        if self.transport.is_eof() || self.session.may_end_output() {
+            match self.transport.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) if self.transport.is_eof() => self.session.drained(now),
+                Poll::Ready(Err(_)) => self.session.drained(now),
+                _ => {}
+            }
         }
     }
 
@@ -543,7 +547,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// its own output and deadlines too.
     #[inline]
     fn is_turn_over(&mut self) -> bool {
-        if self.clock.is_stale() || self.turn.wants_time() {
+        if self.clock.is_stale() || self.turn.takes_look() {
             self.look();
         }
         self.turn.is_over(self.clock.now())

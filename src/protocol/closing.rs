@@ -101,6 +101,11 @@ impl Closing {
             )
     }
 
+    /// Whether the peer's Close frame has arrived.
+    pub(crate) fn has_peer_closed(&self) -> bool {
+        self.input == Input::Closed
+    }
+
     /// Whether nothing that the peer may still send has a meaning.
     pub(crate) fn is_input_over(&self) -> bool {
         self.input != Input::Frames || matches!(self.phase, Phase::Draining | Phase::Dead)

@@ -265,6 +265,17 @@ impl Liveness {
         self.timers.set(Timer::Close, at);
     }
 
+    /// Waits for silence until `at`; what arrives moves it. Nothing is received any more, so this
+    /// has the timer of a message that is arriving, which without one means nothing when it fires.
+    pub(crate) fn await_quiet(&mut self, at: Moment) {
+        self.timers.set(Timer::Receive, at);
+    }
+
+    /// Whether silence is still awaited.
+    pub(crate) fn awaits_quiet(&self) -> bool {
+        self.timers.get(Timer::Receive).is_some()
+    }
+
     /// Nothing is waited for any more.
     pub(crate) fn clear(&mut self) {
         self.timers = Timers::default();

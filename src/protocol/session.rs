@@ -22,7 +22,7 @@ use super::liveness::{Due, Liveness};
 use super::rates::Rates;
 use super::timers::Moment;
 use super::writer::{Batch, Writer, write_close};
-use crate::config::{Config, SCRATCH};
+use crate::config::{Config, QUIET, SCRATCH};
 use crate::error::{Error, Kind};
 use crate::message::{CloseCode, CloseFrame, Message};
 
@@ -190,6 +190,19 @@ impl Session {
         if self.closing.phase() == Phase::Closing {
             self.change(now, Closing::written);
         }
+    }
+
+    /// The peer still sends while the input is thrown away.
+    pub(crate) fn discarded(&mut self, now: Moment) {
+        if self.live.awaits_quiet() {
+            self.live.await_quiet(now + QUIET);
+        }
+    }
+
+    /// Whether the output may end in [`Phase::Draining`] although the input has not: the peer's
+    /// Close frame is here, or the peer is silent.
+    pub(crate) fn may_end_output(&self) -> bool {
+        !self.live.awaits_quiet()
     }
 
     // ---- requests
@@ -512,6 +525,9 @@ impl Session {
                     behind + patience
                 };
                 self.live.end_at(now + patience);
+                if !self.closing.has_peer_closed() {
+                    self.live.await_quiet(now + QUIET);
+                }
             }
             Phase::Dead => {
                 self.lane.take();
@@ -910,6 +926,30 @@ mod tests {
         assert_eq!(peer.session.phase(), Phase::Awaiting);
         peer.after(10);
         assert_eq!(peer.session.phase(), Phase::Dead);
+    }
+
+    #[test]
+    fn p8_f33_the_output_ends_when_a_peer_that_broke_the_rules_is_silent_or_has_closed() {
+        let mut peer = Peer::new();
+        peer.feed(b"\x81\x01a");
+        peer.session.finish(peer.now);
+        peer.written();
+        assert_eq!(peer.session.phase(), Phase::Draining);
+        for _ in 0..4 {
+            assert!(!peer.session.may_end_output());
+            peer.now = peer.now + QUIET / 2;
+            peer.session.expire(peer.now);
+            peer.session.discarded(peer.now);
+        }
+        peer.now = peer.now + QUIET;
+        peer.session.expire(peer.now);
+        assert!(peer.session.may_end_output());
+        assert_eq!(peer.session.phase(), Phase::Draining);
+        let mut peer = Peer::new();
+        peer.feed(&frame(0x88, b""));
+        peer.session.finish(peer.now);
+        peer.written();
+        assert!(peer.session.may_end_output());
     }
 
     #[test]

@@ -307,3 +307,102 @@ async fn a1_a2_a3_whatever_a_callback_does_on_close_is_called_once_and_the_peer_
         }
     }
 }
+
+/// Panics when it is shown, or when it is dropped.
+#[derive(Debug)]
+struct Hostile {
+    shown: bool,
+    dropped: bool,
+}
+
+impl std::fmt::Display for Hostile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        assert!(!self.shown, "shown");
+        f.write_str("an error")
+    }
+}
+
+impl std::error::Error for Hostile {}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        if self.dropped && !std::thread::panicking() {
+            // What it panics with panics too.
+            std::panic::panic_any(Self {
+                shown: false,
+                dropped: true,
+            });
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_what_the_application_fails_with_may_itself_panic() {
+    #[derive(Clone)]
+    struct Failing {
+        at: &'static str,
+        panics: bool,
+        shown: bool,
+        recorder: Recorder,
+    }
+    impl Failing {
+        fn fail(&self, callback: &str) -> Result {
+            if callback != self.at {
+                return Ok(());
+            }
+            let hostile = Hostile {
+                shown: self.shown,
+                dropped: !self.shown,
+            };
+            if self.panics {
+                std::panic::panic_any(hostile);
+            }
+            Err(hostile.into())
+        }
+    }
+    impl WebSocketHandler for Failing {
+        async fn on_open(&mut self, _: &mut Connection) -> Result {
+            self.fail("on_open")
+        }
+        async fn on_message(&mut self, _: &mut Connection, _: Message) -> Result {
+            if self.at == "on_error" {
+                return Err("as told".into());
+            }
+            self.fail("on_message")
+        }
+        async fn on_error(&mut self, _: &mut Connection, _: Error) -> Result {
+            self.fail("on_error")
+        }
+        async fn on_close(&mut self, _: &mut Connection, event: CloseEvent) -> Result {
+            self.recorder.note(shown_close(&event));
+            self.fail("on_close")
+        }
+    }
+    // Whoever reads the log shows what is in it.
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink);
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    for at in ["on_open", "on_message", "on_error", "on_close"] {
+        for panics in [false, true] {
+            for shown in [false, true] {
+                let recorder = Recorder::default();
+                let stack = Stack::new(Failing {
+                    at,
+                    panics,
+                    shown,
+                    recorder: recorder.clone(),
+                });
+                let mut client = stack.open().await;
+                client.try_send(&text("a")).await;
+                client.try_send(&close(1000, "")).await;
+                client.end().await;
+                drop(client);
+                left(&stack.shutdown, 0).await;
+                let case = format!("{at} {panics} {shown}: {:?}", recorder.log());
+                assert_eq!(recorder.log().len(), 1, "{case}");
+                // The task went on to its end: it has not unwound.
+                let drained = stack.shutdown.drain(Duration::from_secs(1)).await;
+                assert_eq!(drained.forced(), 0, "{case}");
+            }
+        }
+    }
+}

@@ -445,3 +445,65 @@ async fn n4_the_queue_is_as_long_as_it_was_set() {
     }
     client.expect_close(Some(1000)).await;
 }
+
+/// What waits in the socket while a callback is busy is not the peer's haste.
+#[tokio::test(start_paused = true)]
+async fn s9_a_peer_that_pings_once_a_second_while_a_callback_is_busy_has_done_nothing_wrong() {
+    #[derive(Clone)]
+    struct Busy;
+    impl WebSocketHandler for Busy {
+        async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+            if message == Message::from("busy") {
+                // With the read-ahead full nothing is read: see below.
+                tokio::time::sleep(Duration::from_secs(110)).await;
+                conn.send("done").await?;
+            }
+            Ok(())
+        }
+    }
+    let stack = Stack::new(Busy);
+    let mut client = stack.open().await;
+    client.send(&text("busy")).await;
+    for _ in 0..2 {
+        client.send(&frame(0x82, &[0; 40_000])).await;
+    }
+    for second in 0..105 {
+        client.send(&frame(0x89, &[second])).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    loop {
+        let frame = client.frame().await.unwrap();
+        assert_ne!(frame.first, 0x88, "{frame:?}");
+        if frame.first == 0x81 {
+            break;
+        }
+    }
+    // Nor is its next haste excused.
+    client.send(&frame(0x8A, b"").repeat(500)).await;
+    loop {
+        let frame = client.frame().await.unwrap();
+        if frame.first == 0x88 {
+            assert_eq!(frame.payload[..2], 1008u16.to_be_bytes());
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_a_queue_that_is_limited_in_bytes_is_full_of_empty_messages_some_day() {
+    #[derive(Clone)]
+    struct Filling(Recorder);
+    impl WebSocketHandler for Filling {
+        async fn on_open(&mut self, conn: &mut Connection) -> Result {
+            let queued = (0..1_000_000).take_while(|_| conn.try_send("").is_ok());
+            self.0.note(queued.count().to_string());
+            Ok(())
+        }
+    }
+    let recorder = Recorder::default();
+    let stack = Stack::new(Filling(recorder.clone()));
+    let stack = stack.with(|layer| layer.max_queue(usize::MAX, 64 * 1024));
+    let mut client = stack.open().await;
+    client.frame().await.unwrap();
+    assert_eq!(recorder.log(), ["1024"]);
+}

@@ -23,3 +23,4 @@ mod resources;
 mod stack;
 mod support;
 mod tls;
+mod turns;
