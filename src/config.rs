@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) max_message_rate: Option<u32>,
     /// Bytes a peer may send in one second, whatever they are; off by default.
     pub(crate) max_byte_rate: Option<u64>,
+    /// Bytes that a peer's compressed messages may become in one second; off by default.
+    pub(crate) max_inflated_rate: Option<u64>,
     /// The outgoing queue is full at this many messages.
     pub(crate) queue_messages: usize,
     /// The outgoing queue is full at this many bytes of payload.
@@ -68,6 +70,7 @@ impl Default for Config {
             max_control_rate: 50,
             max_message_rate: None,
             max_byte_rate: None,
+            max_inflated_rate: None,
             queue_messages: 128,
             queue_bytes: 1024 * 1024,
             heartbeat: Some(Duration::from_secs(20)),
@@ -185,8 +188,12 @@ mod tests {
         }
         assert_eq!(c.fragments(), 16_384);
         assert_eq!(c.max_frame, c.max_message);
-        let none = [c.max_message_rate.is_none(), c.max_byte_rate.is_none()];
-        assert_eq!(none, [true; 2]);
+        let none = [
+            c.max_message_rate.is_none(),
+            c.max_byte_rate.is_none(),
+            c.max_inflated_rate.is_none(),
+        ];
+        assert_eq!(none, [true; 3]);
         let none = [c.idle_timeout, c.max_lifetime, c.handler_timeout];
         assert_eq!(none, [None; 3]);
     }

@@ -456,3 +456,73 @@ async fn p1_p2_a_101_that_cannot_open_names_the_guard_in_one_line() {
     assert_eq!(log.text().lines().count(), 1, "{}", log.text());
     assert!(recorder.log().is_empty());
 }
+
+/// Sends whenever a message that is sent is logged, as a subscriber does that streams its log to an
+/// operator.
+#[derive(Clone)]
+struct Resending(Arc<Mutex<Option<tower_websocket::Sender>>>);
+
+impl Subscriber for Resending {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "tower_websocket::wire"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        // Once: what it sends is logged too.
+        let sender = self.0.lock().unwrap().take();
+        if let Some(sender) = sender {
+            sender.try_send("from the log").unwrap();
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn s9_whoever_reads_the_log_may_send() {
+    #[derive(Clone)]
+    struct Sends(Arc<Mutex<Option<tower_websocket::Sender>>>);
+    impl tower_websocket::WebSocketHandler for Sends {
+        async fn on_open(
+            &mut self,
+            conn: &mut tower_websocket::Connection,
+        ) -> tower_websocket::Result {
+            *self.0.lock().unwrap() = Some(conn.sender());
+            conn.send("from the application").await?;
+            Ok(())
+        }
+    }
+    let (done, ended) = std::sync::mpsc::channel();
+    // A lock that is held while it logs would never be free.
+    std::thread::spawn(move || {
+        nobody();
+        let sender = Arc::new(Mutex::new(None));
+        let _guard = tracing::subscriber::set_default(Resending(sender.clone()));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let stack = Stack::new(Sends(sender)).with(|layer| layer.debug(true));
+            let mut client = stack.open().await;
+            client.expect(0x81, b"from the application").await;
+            client.expect(0x81, b"from the log").await;
+        });
+        done.send(()).unwrap();
+    });
+    ended
+        .recv_timeout(std::time::Duration::from_secs(20))
+        .expect("the thread does not hang");
+}

@@ -741,3 +741,84 @@ fn s6_an_idle_stream_of_http2_keeps_no_buffer_of_the_server() {
         }
     });
 }
+
+/// Reads ahead, fails, and leaves a `Sender` behind.
+#[derive(Clone, Default)]
+struct Leaving {
+    kept: Arc<Mutex<Vec<tower_websocket::Sender>>>,
+    may_fail: Arc<tokio::sync::Notify>,
+}
+
+impl WebSocketHandler for Leaving {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        // With a context, this makes a compressor.
+        conn.send("x".repeat(1000)).await?;
+        self.kept.lock().unwrap().push(conn.sender());
+        self.may_fail.notified().await;
+        Err("as told".into())
+    }
+}
+
+#[test]
+fn s9_a_sender_that_is_kept_holds_no_messages_and_no_compressor() {
+    alone(async || {
+        let handler = Leaving::default();
+        let (kept, may_fail) = (handler.kept.clone(), handler.may_fail.clone());
+        let deflate = Deflate::new().server_context_takeover(true);
+        let stack = Stack::new(handler).with(|layer| layer.deflate(deflate));
+        // What a thread and the runtime keep is there once the first has come and gone.
+        for round in 0..2 {
+            let before = ALLOCATOR.current_usage();
+            let mut client = stack.connect();
+            let extensions = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+            let handshake = HANDSHAKE.replace("\r\n\r\n", extensions);
+            client.send(handshake.as_bytes()).await;
+            assert_eq!(client.head().await.status, 101);
+            client.frame().await.unwrap();
+            client.send(&frame(0x82, &vec![7; MAX_MESSAGE - 1])).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            may_fail.notify_one();
+            client.end().await;
+            drop(client);
+            left(&stack.shutdown, 0).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let held = ALLOCATOR.current_usage().saturating_sub(before);
+            assert!(round == 0 || held < 4 * KIB, "{held} bytes");
+            assert!(kept.lock().unwrap().pop().unwrap().is_closed());
+        }
+    });
+}
+
+/// Takes its time with the first message.
+#[derive(Clone)]
+struct Slow;
+
+impl WebSocketHandler for Slow {
+    async fn on_message(&mut self, _: &mut Connection, message: Message) -> Result {
+        if message == Message::from("slow") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn s10_what_was_read_ahead_leaves_no_memory_behind() {
+    alone(async || {
+        let stack = Stack::new(Slow);
+        let mut client = stack.open().await;
+        // What the pipe keeps is there after the first round.
+        for round in 0..2 {
+            let before = ALLOCATOR.current_usage();
+            client.send(&text("slow")).await;
+            // As many as may be read ahead, empty: their places are what costs.
+            client.send(&text("").repeat(1000)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let during = ALLOCATOR.current_usage().saturating_sub(before);
+            assert!(during > 16 * KIB, "nothing was read ahead: {during} bytes");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let held = ALLOCATOR.current_usage().saturating_sub(before);
+            assert!(round == 0 || held < KIB, "{held} bytes");
+        }
+    });
+}

@@ -346,7 +346,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                 None => {
                     let Input { bytes, at, end, .. } = &mut self.transport.input;
                     let event = self.session.receive(&mut bytes[..*end], at, now);
-                    self.turn.inflated(self.session.take_work());
+                    self.turn.inflated(self.session.take_work(now));
                     event?
                 }
             };

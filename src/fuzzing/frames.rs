@@ -78,7 +78,7 @@ pub(super) fn run(
             // It takes more than one turn where much is inflated.
             while at < read.len() && session.wants_input() {
                 events.extend(session.receive(&mut read, &mut at, now));
-                session.take_work();
+                session.take_work(now);
             }
             assert!(at == n || session.is_over(), "{at} of {n} taken");
             n

@@ -20,6 +20,7 @@ pub(crate) struct Rates {
 struct Metered {
     messages: Bucket,
     bytes: Bucket,
+    inflated: Bucket,
     /// The size on the wire that a message may have.
     largest: usize,
 }
@@ -41,7 +42,9 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 impl Rates {
     /// Of a connection that opens now: every bucket is full.
     pub(crate) fn new(config: &Config) -> Self {
-        let metered = config.max_message_rate.is_some() || config.max_byte_rate.is_some();
+        let metered = config.max_message_rate.is_some()
+            || config.max_byte_rate.is_some()
+            || config.max_inflated_rate.is_some();
         Self {
             control: Bucket::default(),
             metered: metered.then(|| {
@@ -95,6 +98,17 @@ impl Rates {
         // A message that is not too large must not be too fast either, nor a read of it.
         let whole = metered.largest.saturating_add(SCRATCH) as u64;
         metered.bytes.take(n as u64, rate, whole, from, now)
+    }
+
+    /// Takes what was inflated to `n` bytes. `false`: those are too many.
+    #[inline]
+    pub(crate) fn inflated(&mut self, n: usize, now: Moment, config: &Config) -> bool {
+        let from = self.excused(now);
+        let (Some(metered), Some(rate)) = (&mut self.metered, config.max_inflated_rate) else {
+            return true;
+        };
+        let whole = config.max_message.saturating_add(SCRATCH) as u64;
+        metered.inflated.take(n as u64, rate, whole, from, now)
     }
 
     /// Nothing was read from `since` until `now`: what the peer has sent meanwhile comes in one

@@ -108,8 +108,15 @@ impl Session {
 
     /// How much was inflated since the last call, in bytes.
     #[inline]
-    pub(crate) fn take_work(&mut self) -> usize {
-        self.assembler.take_work()
+    pub(crate) fn take_work(&mut self, now: Moment) -> usize {
+        let work = self.assembler.take_work();
+        if work > 0 && !self.rates.inflated(work, now, &self.config) {
+            self.too_fast(
+                "more bytes inflated in a second than this server takes",
+                now,
+            );
+        }
+        work
     }
 
     /// The rest of a large payload may be read from the socket straight to where it stays.

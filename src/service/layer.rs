@@ -279,8 +279,9 @@ impl<E> WebSocketLayer<E> {
         self.options(|options| options.shutdown = shutdown)
     }
 
-    /// Control frames (pings, pongs) that a peer may send in one second. Default 50: a heartbeat
-    /// needs one in many seconds. One more closes the connection with 1008. Zero counts as 1: a
+    /// Control frames (pings, pongs) that a peer may send in one second, and as many at once after a
+    /// silence: a token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). Default
+    /// 50: a heartbeat needs one in many seconds. One more closes the connection with 1008. Zero counts as 1: a
     /// client must answer heartbeats and may say goodbye.
     #[must_use]
     pub fn max_control_frames_per_second(self, frames: u32) -> Self {
@@ -305,14 +306,16 @@ impl<E> WebSocketLayer<E> {
     ///
     /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). It holds
     /// at least one message of the largest size and 64 KiB, so that no message is too fast by
-    /// itself; with compression a seventh more, since what does not get smaller grows.
+    /// itself; with compression a seventh more, since what does not get smaller grows. It counts what
+    /// comes over the wire; `max_inflated_bytes_per_second`, with the feature `deflate`, what that
+    /// becomes.
     #[must_use]
     pub fn max_bytes_per_second(self, bytes: u64) -> Self {
         self.config(|config| config.max_byte_rate = Some(bytes))
     }
 
     /// When the queue of outgoing messages is full: at that many messages, or at that many bytes
-    /// of payload. Default 128 and 1 MiB. `send` waits then, `try_send` gives the message back.
+    /// of payload, where each message counts with 64 more. Default 128 and 1 MiB. `send` waits then, `try_send` gives the message back.
     ///
     /// A message that is larger than the queue still gets its turn, so a peer that does not read
     /// costs `bytes` and one message.
@@ -334,9 +337,17 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// How long a message may take to arrive once its first byte has, and a write to be taken
-    /// by the peer; each KiB that moves earns one second more. Default 30 s: a slow phone may
-    /// finish, a peer that sends or reads a byte a second may not. Ends with 1008, or with 1006
-    /// where the peer does not read. It cannot be off; zero counts as 1 s.
+    /// by the peer; each KiB that moves earns one second more, 64 s at the most. Default 30 s: a slow
+    /// phone may finish, a peer that sends or reads a byte a second may not. Ends with 1008, or with
+    /// 1006 where the peer does not read. It cannot be off; zero counts as 1 s.
+    ///
+    /// Of a message, payload counts and nothing else: pings, headers and empty fragments buy no time.
+    /// Of a write, the time begins when a peer that reads 16 kB a second would have read all that the
+    /// kernel took before (8 MiB at the most), since Linux buffers megabytes: whoever reads that fast
+    /// is never cut off. The time to answer a ping, or our Close frame, begins then too.
+    ///
+    /// A server that leaves, or a connection at the end of its lifetime, waits so long for a message
+    /// that is arriving.
     #[must_use]
     pub fn progress_timeout(self, timeout: Duration) -> Self {
         self.config(|config| config.progress_timeout = not_zero(timeout))
@@ -395,7 +406,10 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// How long the peer has to answer our Close frame, the application to finish when the
-    /// connection has ended, and the socket to drain. Default 5 s each. Zero waits for none of
+    /// connection has ended, and the socket to drain. Default 5 s each. What the application still
+    /// sends goes out for half of that where the server leaves or the peer ended only its output, and
+    /// for 50 ms, anew with each message that it takes, where the peer has closed: its Close frame is
+    /// to be answered soon. Zero waits for none of
     /// them: our Close frame is written if the socket takes it at once, and callbacks that wait are
     /// dropped where they stand.
     #[must_use]
@@ -543,6 +557,19 @@ impl<E> WebSocketLayer<E> {
     #[cfg(feature = "deflate")]
     pub fn deflate(self, deflate: Deflate) -> Self {
         self.options(|options| options.deflate = Some(deflate))
+    }
+
+    /// Bytes that a peer's compressed messages may become in one second: the work that inflating them
+    /// is. Default no limit beside [`max_message_size`](Self::max_message_size) for each. More closes
+    /// the connection with 1008. Zero counts as 1.
+    ///
+    /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second), which holds at
+    /// least one message of the largest size and 64 KiB. A final block counts with 2 KiB, the time that
+    /// it takes to begin anew behind it.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn max_inflated_bytes_per_second(self, bytes: u64) -> Self {
+        self.config(|config| config.max_inflated_rate = Some(bytes))
     }
 
     fn config(self, change: impl FnOnce(&mut Config)) -> Self {

@@ -20,6 +20,7 @@ mod network;
 mod offers;
 mod options;
 mod resources;
+mod slow;
 mod stack;
 mod support;
 mod tls;

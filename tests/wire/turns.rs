@@ -173,6 +173,27 @@ async fn s1_empty_final_blocks_are_work_too() {
     assert!(looks >= 500, "{looks}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn s1_what_messages_inflate_to_in_a_second_may_have_a_limit() {
+    let counter = Counter::default();
+    let layer = WebSocketLayer::new("/ws", counter.clone())
+        .deflate(Deflate::new().max_ratio(2000))
+        .max_message_size(10_000)
+        .max_inflated_bytes_per_second(200_000);
+    let mut client = http1(layer.layer(plain()));
+    client.send(with_deflate().as_bytes()).await;
+    assert_eq!(client.head().await.status, 101);
+    // 90,000 bytes and ten final blocks in a second, and again.
+    for _ in 0..3 {
+        client.send(&bomb(9_000).repeat(10)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(counter.messages.load(Ordering::Relaxed), 30);
+    // As much at once as in three seconds is too much.
+    client.send(&bomb(9_000).repeat(30)).await;
+    client.expect_close(Some(1008)).await;
+}
+
 /// A socket whose peer sends a handshake and then the same bytes for ever, as fast as they are read,
 /// and takes all that is written.
 struct Endless {

@@ -13,9 +13,9 @@ pub(crate) type Params = [(String, Option<String>)];
 /// Time: a message is compressed in the call that sends it, some 10 ms for 1 MiB, and longer ones
 /// not at all unless [`max_compressed`](Self::max_compressed) says so; a broadcast is compressed
 /// once, if it has at most 1 MiB: a thread keeps a copy of the last message up to that size, and what
-/// it became. What arrives is inflated as it arrives, a read of at most 64 KiB between two turns of the
-/// runtime: up to a message limit of 1 MiB that is 1 ms, and with one of 64 MiB the largest of
-/// messages takes its 30 ms or more in as many turns as it has reads, of which a bomb needs few.
+/// it became. Incoming
+/// data is inflated at most 64 KiB (and a piece of 258 KiB) per poll, a fraction of a millisecond;
+/// larger messages spread over more polls.
 ///
 /// With takeover, messages that resemble each other become several times smaller, and every
 /// connection keeps its own state for as long as it lives: see [`server_context_takeover`] and
