@@ -152,7 +152,7 @@ async fn tell(rooms: &Rooms, room: &str, happen: impl FnOnce(&mut Vec<Member>) -
         let sent = timeout_at(deadline, sender.send(message.clone())).await;
         if sent.is_err() {
             // Fails if it is closed by now, which is as good.
-            let _ = sender.close(CloseCode::TRY_AGAIN, "you read too slowly");
+            let _ = sender.close(CloseCode::TRY_AGAIN_LATER, "you read too slowly");
         }
     }
 }

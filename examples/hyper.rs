@@ -40,7 +40,7 @@ async fn clock(mut conn: Connection) -> Result {
             Some("faster") => interval((period.period() / 2).max(Duration::from_millis(10))),
             Some("slower") => interval((period.period() * 2).min(Duration::from_secs(60))),
             Some("stop") => return Ok(()), // closes with 1000
-            _ => return Ok(conn.close(CloseCode::UNSUPPORTED, "that is no word for a clock")?),
+            _ => return Ok(conn.close(CloseCode::UNSUPPORTED_DATA, "that is no word for a clock")?),
         };
     }
 }

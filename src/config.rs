@@ -53,7 +53,7 @@ pub(crate) struct Config {
     pub(crate) progress_timeout: Duration,
     /// How long the closing handshake, and then the drain of the socket, may take.
     pub(crate) close_timeout: Duration,
-    /// Wire events at DEBUG instead of TRACE.
+    /// Driver events at DEBUG instead of TRACE.
     pub(crate) debug: bool,
     /// Answer 426 to requests under the mount that are no WebSocket handshake.
     pub(crate) refuse_plain: bool,
@@ -127,7 +127,7 @@ pub(crate) const BY_REFERENCE: usize = 8 * 1024;
 
 /// Pongs that wait for a blocked socket, in bytes on the wire; with no room for one more, reading
 /// stops. As many again may be in the batch that is being written: 4 KiB together.
-pub(crate) const CONTROL_LANE: usize = 2 * 1024;
+pub(crate) const CONTROL_QUEUE: usize = 2 * 1024;
 
 /// Silence of a peer that has not sent its Close frame, after which our FIN follows our Close.
 ///

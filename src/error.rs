@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+use crate::close::CloseCode;
 use crate::logging::escaped;
-use crate::message::{CloseCode, Message};
+use crate::message::Message;
 
 /// Any error of an application, as [`Result`](crate::Result) carries it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -106,7 +107,7 @@ impl Error {
             Kind::Application(_)
             | Kind::Panic { .. }
             | Kind::Abandoned { .. }
-            | Kind::Late { .. } => Some(CloseCode::INTERNAL),
+            | Kind::Late { .. } => Some(CloseCode::INTERNAL_ERROR),
             Kind::Violation { code, .. } => Some(*code),
             _ => None,
         }
@@ -230,7 +231,7 @@ mod tests {
         let error = Error::new(Kind::Application("db password wrong".into()));
         assert!(error.is_application());
         assert_eq!(error.source().unwrap().to_string(), "db password wrong");
-        assert_eq!(error.close_code(), Some(CloseCode::INTERNAL));
+        assert_eq!(error.close_code(), Some(CloseCode::INTERNAL_ERROR));
         assert!(!error.to_string().contains("password"));
     }
 
@@ -243,7 +244,7 @@ mod tests {
                 message: "x".into(),
             },
             Kind::Violation {
-                code: CloseCode::PROTOCOL,
+                code: CloseCode::PROTOCOL_ERROR,
                 reason: "x".into(),
             },
             Kind::Timeout("x".into()),

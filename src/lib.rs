@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod close;
 mod config;
 mod connection;
 mod driver;
@@ -17,14 +18,14 @@ mod service;
 mod shutdown;
 mod sync;
 
-pub use connection::{CloseEvent, Connection, ConnectionId, Sender};
+pub use close::{CloseCause, CloseCode, CloseEvent};
+pub use connection::{Connection, ConnectionId, Sender};
 pub use error::{BoxError, Error, SendError, TrySendError};
 pub use handler::{Handshake, Result, WebSocketHandler};
 pub use handshake::{Rejection, TrustedProxies};
-pub use message::{CloseCode, Message, Utf8Bytes};
+pub use message::{Message, Utf8Bytes};
 #[cfg(feature = "deflate")]
 pub use protocol::Deflate;
-pub use protocol::Initiator;
 pub use service::{
     ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardLayer, WebSocketLayer, WebSocketService,
 };
@@ -35,7 +36,7 @@ pub mod security {}
 
 /// Types that stand in signatures and are seldom named.
 pub mod types {
-    pub use crate::driver::{Endpoint, StreamFn};
+    pub use crate::driver::{Application, StreamFn};
     pub use crate::handler::FnHandler;
     pub use crate::service::{NotFound, UpgradeGuardFuture};
 }

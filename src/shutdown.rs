@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::close::{CloseCode, CloseFrame};
 use crate::config::FORCED;
 use crate::jitter;
-use crate::message::{CloseCode, CloseFrame};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Ends WebSocket connections in good order when a server stops.
@@ -180,7 +180,7 @@ impl Drain {
     /// Closes with 1012, "service restart", in place of 1001: there will soon be a server at
     /// the same place, and clients that know the code come back.
     pub fn restarting(mut self) -> Self {
-        self.frame = CloseFrame::known(CloseCode::RESTART, "the server restarts");
+        self.frame = CloseFrame::known(CloseCode::SERVICE_RESTART, "the server restarts");
         self
     }
 
@@ -530,7 +530,10 @@ mod tests {
             drain.spread(Duration::from_secs(20))
         };
         let told = told(drain).await;
-        assert!(told.iter().all(|(_, code)| *code == CloseCode::RESTART));
+        assert!(
+            told.iter()
+                .all(|(_, code)| *code == CloseCode::SERVICE_RESTART)
+        );
         for quarter in 0..4 {
             let from = f64::from(quarter) * 5.0;
             let here = told

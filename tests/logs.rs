@@ -378,7 +378,7 @@ async fn s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is
         .replacen("/ws", &target, 1)
         .replacen("Upgrade: w", &protocol, 1);
     let reason = forged.to_owned() + &"y".repeat(60);
-    let mut ended = values.of("initiator").len();
+    let mut ended = values.of("cause").len();
     for last in [
         close(4000, &reason),
         text(&format!("panic{nasty}")),
@@ -400,7 +400,7 @@ async fn s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is
         drop(client);
         left(&stack.shutdown, 0).await;
         ended += 1;
-        assert_eq!(values.of("initiator").len(), ended);
+        assert_eq!(values.of("cause").len(), ended);
     }
 
     // The stream style.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn sources(dir: &str) -> Vec<(PathBuf, String)> {
@@ -53,11 +54,13 @@ fn protocol_and_handshake_know_no_runtime_no_server_and_no_clock() {
 fn only_the_service_and_the_driver_know_hypers_upgrade() {
     let words = ["OnUpgrade", "Upgraded"];
     let except = [
-        "service/service.rs",
+        "service/admission.rs",
         "service/guard.rs",
+        "driver/evidence.rs",
         "driver/upgraded.rs",
-        // Names the stream's type in signatures (`stream` hands out a `WebSocketStream` of it).
-        "driver/endpoint.rs",
+        // They name the stream's type in signatures (`stream` hands out a `WebSocketStream` of it).
+        "driver/application.rs",
+        "driver/stream.rs",
         "service/layer.rs",
     ];
     forbid("", &words, &except);
@@ -65,109 +68,80 @@ fn only_the_service_and_the_driver_know_hypers_upgrade() {
 
 #[test]
 fn each_floor_uses_only_what_is_below_it() {
-    let floors = [
-        (
-            "logging.rs",
-            vec![
-                "error",
-                "message",
-                "shutdown",
-                "protocol",
-                "handshake",
-                "connection",
-                "handler",
-                "driver",
-                "service",
-            ],
-        ),
-        (
-            "message.rs",
-            vec![
-                "error",
-                "shutdown",
-                "protocol",
-                "handshake",
-                "connection",
-                "handler",
-                "driver",
-                "service",
-            ],
-        ),
-        (
-            "config.rs",
-            vec![
-                "error",
-                "message",
-                "shutdown",
-                "protocol",
-                "handshake",
-                "connection",
-                "handler",
-                "driver",
-                "service",
-            ],
-        ),
-        (
-            "error.rs",
-            vec![
-                "shutdown",
-                "protocol",
-                "handshake",
-                "connection",
-                "handler",
-                "driver",
-                "service",
-            ],
-        ),
-        (
-            "shutdown.rs",
-            vec![
-                "protocol",
-                "handshake",
-                "connection",
-                "handler",
-                "driver",
-                "service",
-            ],
-        ),
-        (
-            "protocol/",
-            vec![
-                "shutdown",
-                "handshake",
-                "connection",
-                "handler",
-                "driver",
-                "service",
-            ],
-        ),
-        (
-            "handshake/",
-            vec![
-                "shutdown",
-                "protocol",
-                "connection",
-                "handler",
-                "driver",
-                "service",
-            ],
-        ),
-        ("connection/", vec!["handler", "driver", "service"]),
-        ("handler.rs", vec!["driver", "service"]),
-        ("driver/", vec!["service"]),
+    // From the top; each line may use those below it, and itself.
+    let floors: [&[&str]; 10] = [
+        &["lib.rs", "fuzzing"],
+        &["service"],
+        &["driver"],
+        &["handler"],
+        &["connection"],
+        &["handshake", "protocol"],
+        &["shutdown", "error"],
+        &["close", "config"],
+        &["message"],
+        &["logging", "jitter", "sync"],
     ];
+    let floor_of = |name: &str| floors.iter().position(|floor| floor.contains(&name));
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for (path, code) in sources("") {
         let name = path.strip_prefix(&src).unwrap().to_str().unwrap();
-        let Some((_, above)) = floors.iter().find(|(floor, _)| name.starts_with(floor)) else {
-            continue;
-        };
-        for floor in above {
-            let word = format!("use crate::{floor}");
+        let module = name.split(['/', '.']).next().unwrap();
+        let own = floor_of(if name == "lib.rs" { name } else { module });
+        let own = own.unwrap_or_else(|| panic!("{name} stands on no floor"));
+        for used in code.split("use crate::").skip(1) {
+            let used = used
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next();
+            let Some(floor) = floor_of(used.unwrap()) else {
+                continue;
+            };
             assert!(
-                !code.contains(&word),
-                "{name} uses {floor}, a floor above it"
+                floor > own || floor == own && used == Some(module) || own == 0,
+                "{name} uses {used:?}, which is not below it"
             );
         }
+    }
+}
+
+/// Files of one folder that use each other in a circle can only be read together.
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let mut uses: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    for (path, code) in sources("") {
+        // What a folder's mod.rs names are its own files.
+        if path.ends_with("mod.rs") || path.ends_with("lib.rs") {
+            continue;
+        }
+        let folder = path.parent().unwrap();
+        let used = code.split("super::").skip(1).filter_map(|used| {
+            let name = used
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()?;
+            let file = folder.join(format!("{name}.rs"));
+            file.exists().then_some(file)
+        });
+        uses.insert(path.clone(), used.collect());
+    }
+    // Whoever uses nothing that is left is in no circle.
+    loop {
+        let left: BTreeSet<PathBuf> = uses.keys().cloned().collect();
+        uses.retain(|_, used| used.iter().any(|file| left.contains(file)));
+        if uses.len() == left.len() {
+            break;
+        }
+    }
+    assert!(uses.is_empty(), "{uses:#?}");
+}
+
+#[test]
+fn every_folder_says_what_lives_in_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (path, _) in sources("") {
+        if !path.ends_with("mod.rs") || path.starts_with(src.join("fuzzing")) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let docs = text.lines().take_while(|line| line.starts_with("//!"));
+        assert!(docs.count() >= 5, "{} has no picture", path.display());
     }
 }

@@ -1,70 +1,30 @@
-//! [`Connection`]: what every callback gets, and [`CloseEvent`], how it ended.
+//! [`Connection`]: what every callback gets.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::request::Parts;
 
-use super::queue::Shared;
-use super::request::Kept;
+use super::info::ConnectionId;
+use super::link::Link;
 use super::sender::{self, Sender};
+use crate::close::CloseCode;
 use crate::error::{Error, Kind, SendError, TrySendError};
-use crate::message::{CloseCode, Message};
-use crate::protocol::{Initiator, Outcome};
+use crate::message::Message;
 
 /// An open WebSocket connection, as its own application sees it.
 ///
 /// Every callback gets it: to send, to close, and to look at the request that opened it.
 pub struct Connection {
-    shared: Arc<Shared>,
-}
-
-/// Names a connection for as long as the process lives; in logs and as a key of maps.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(u64);
-
-/// How a connection ended; told to [`on_close`](crate::WebSocketHandler::on_close).
-#[derive(Clone, Debug)]
-pub struct CloseEvent {
-    outcome: Outcome,
-}
-
-/// What does not change about a connection.
-pub(crate) struct Info {
-    pub(crate) id: ConnectionId,
-    pub(crate) request: Kept,
-    pub(crate) mount: Arc<str>,
-    /// The part of the request's path behind the mount.
-    pub(crate) rest: Box<str>,
-    pub(crate) protocol: Option<Box<str>>,
-    pub(crate) peer: Option<SocketAddr>,
-    /// Who is behind the peer, if that is a trusted proxy.
-    pub(crate) client: Option<Box<IpAddr>>,
-}
-
-impl Info {
-    /// Of a connection that came without a request.
-    #[cfg(any(fuzzing, test))]
-    pub(crate) fn of_nobody() -> Self {
-        Self {
-            id: ConnectionId::next(),
-            request: Kept::nothing(),
-            mount: "".into(),
-            rest: "".into(),
-            protocol: None,
-            peer: None,
-            client: None,
-        }
-    }
+    link: Arc<Link>,
 }
 
 impl Connection {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self { link }
     }
 
     /// Queues a message, waiting for room if the queue is full (128 messages or 1 MiB): a
@@ -82,7 +42,7 @@ impl Connection {
         &self,
         message: M,
     ) -> impl Future<Output = Result<(), SendError>> + Send + use<'_, M> {
-        self.shared.send(message.into())
+        self.link.send(message.into())
     }
 
     /// Queues a message if there is room.
@@ -91,7 +51,7 @@ impl Connection {
     ///
     /// The queue is full or the connection closed; the error gives the message back.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
-        self.shared.try_send(message.into())
+        self.link.try_send(message.into())
     }
 
     /// Sends a ping of the application's own. Heartbeats are sent without it.
@@ -105,7 +65,7 @@ impl Connection {
         if payload.len() > 125 {
             return Err(Error::new(Kind::InvalidPing(payload.len())));
         }
-        if self.shared.ping(Bytes::copy_from_slice(payload)) {
+        if self.link.ping(Bytes::copy_from_slice(payload)) {
             Ok(())
         } else {
             Err(Error::new(Kind::Closed))
@@ -120,7 +80,7 @@ impl Connection {
     /// The code must not be sent (see [`CloseCode::is_sendable`]), the reason is longer than
     /// 123 bytes, or the connection is closed already.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        sender::close(&self.shared, code, reason)
+        sender::close(&self.link, code, reason)
     }
 
     /// The next message, for applications that pull: in `on_open`, in a `select!`, or with
@@ -134,12 +94,12 @@ impl Connection {
     ///
     /// The connection failed: once, after the messages that came before.
     pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
-        poll_fn(|cx| self.shared.poll_receive(cx)).await
+        poll_fn(|cx| self.link.poll_receive(cx)).await
     }
 
     /// A handle to send from any task, at any time.
     pub fn sender(&self) -> Sender {
-        Sender::new(self.shared.clone())
+        Sender::new(self.link.clone())
     }
 
     /// The request that opened the connection, websocket-rack's `env`: method, URI, headers,
@@ -148,114 +108,50 @@ impl Connection {
     /// Over HTTP/2 the method is CONNECT (RFC 8441). Empty if the layer was told not to
     /// [`keep_request`](crate::WebSocketLayer::keep_request).
     pub fn request(&self) -> &Parts {
-        self.shared.info.request.parts()
+        self.link.info.request.parts()
     }
 
     /// The path under which the layer is mounted, Rack's `SCRIPT_NAME`; empty for `/`.
     pub fn mount(&self) -> &str {
-        &self.shared.info.mount
+        &self.link.info.mount
     }
 
     /// The rest of the path behind the mount, Rack's `PATH_INFO`: empty, or it begins with `/`.
     pub fn path(&self) -> &str {
-        &self.shared.info.rest
+        &self.link.info.path
     }
 
     /// The subprotocol that was agreed.
     pub fn protocol(&self) -> Option<&str> {
-        self.shared.info.protocol.as_deref()
+        self.link.info.protocol.as_deref()
     }
 
     /// The peer's address, if the layer knows [how to find it](crate::WebSocketLayer::peer_addr).
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.shared.info.peer
+        self.link.info.peer
     }
 
     /// The client's address: of the peer, or, if that is one of the layer's
     /// [trusted proxies](crate::WebSocketLayer::trusted_proxies), what the proxy says.
     pub fn client_ip(&self) -> Option<IpAddr> {
-        let info = &self.shared.info;
+        let info = &self.link.info;
         let behind = info.client.as_deref().copied();
         behind.or_else(|| Some(info.peer?.ip().to_canonical()))
     }
 
     /// Its name in logs, and a key for maps.
     pub fn id(&self) -> ConnectionId {
-        self.shared.info.id
+        self.link.info.id
     }
 
     /// A second handle, for the driver's own use.
     pub(crate) fn duplicate(&self) -> Self {
-        Self::new(self.shared.clone())
+        Self::new(self.link.clone())
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.shared.info, f)
-    }
-}
-
-impl ConnectionId {
-    pub(crate) fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The number, for logs.
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Debug for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConnectionId({})", self.0)
-    }
-}
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl CloseEvent {
-    pub(crate) fn new(outcome: Outcome) -> Self {
-        Self { outcome }
-    }
-
-    /// The code: of the peer's Close frame if it closed, of ours if we did.
-    /// [`NO_STATUS`](CloseCode::NO_STATUS) if the peer gave none,
-    /// [`ABNORMAL`](CloseCode::ABNORMAL) if there was no Close frame (RFC 6455 §7.1.5).
-    pub fn code(&self) -> CloseCode {
-        self.outcome.code
-    }
-
-    /// The reason that goes with the code.
-    pub fn reason(&self) -> &str {
-        self.outcome.reason.as_str()
-    }
-
-    /// Who ended the connection.
-    pub fn initiator(&self) -> Initiator {
-        self.outcome.initiator
-    }
-
-    /// Whether both sides sent their Close frame (RFC 6455 §7.1.4).
-    pub fn was_clean(&self) -> bool {
-        self.outcome.clean
-    }
-}
-
-impl fmt::Debug for Info {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("id", &self.id)
-            .field("mount", &self.mount)
-            .field("path", &self.rest)
-            .field("protocol", &self.protocol)
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
+        fmt::Debug::fmt(&self.link.info, f)
     }
 }

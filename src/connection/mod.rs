@@ -1,12 +1,20 @@
-//! What the application holds of a connection, and what it shares with its driver.
+//! What the application holds of a connection, and what it shares with the driver.
+//!
+//! ```text
+//! Connection ─┐                         ┌─ outgoing messages ─▶ driver
+//! Sender ─────┼─▶ Link ─────────────────┼─ signals ───────────▶
+//!             │    └─ Info, the request └◀ messages that wait ─
+//! ```
 
 mod connection;
-mod queue;
+mod info;
+mod link;
 mod request;
 mod sender;
 
-pub(crate) use connection::Info;
-pub use connection::{CloseEvent, Connection, ConnectionId};
-pub(crate) use queue::{ABORT, ASKED, OUTPUT, Shared};
-pub(crate) use request::Kept;
+pub use connection::Connection;
+pub use info::ConnectionId;
+pub(crate) use info::Info;
+pub(crate) use link::{ABORT, ASKED, Link, OUTPUT};
+pub(crate) use request::StoredRequest;
 pub use sender::Sender;

@@ -1,4 +1,4 @@
-//! [`Kept`]: the request of a connection, in as few bytes as it can be kept.
+//! [`StoredRequest`]: the request of a connection, in as few bytes as it can be kept.
 //!
 //! A `HeaderMap` takes 104 bytes for each header beside the header itself, and its values
 //! would pin the server's read buffer. Most connections are opened, looked at once if at all,
@@ -14,7 +14,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
 use hyper::ext::Protocol;
 
 /// See the module docs.
-pub(crate) struct Kept {
+pub(crate) struct StoredRequest {
     packed: Packed,
     parts: OnceLock<Box<Parts>>,
 }
@@ -32,7 +32,7 @@ struct Packed {
 /// allows 64 KiB) and of its value in 4.
 const FIELD: usize = 7;
 
-impl Kept {
+impl StoredRequest {
     pub(crate) fn new(mut request: Parts) -> Self {
         unpin_extensions(&mut request.extensions);
         let uri = request.uri.to_string();
@@ -170,9 +170,9 @@ fn next_field(fields: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
     Some((name, value))
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for StoredRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").finish_non_exhaustive()
+        f.debug_struct("StoredRequest").finish_non_exhaustive()
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_what_came() {
-        let kept = Kept::new(request());
+        let kept = StoredRequest::new(request());
         let (came, kept) = (request(), kept.parts());
         assert_eq!(kept.method, came.method);
         assert_eq!(kept.uri, came.uri);
@@ -219,7 +219,7 @@ mod tests {
             let mut request = request();
             request.uri = uri.parse().unwrap();
             let came = request.uri.clone();
-            assert_eq!(Kept::new(request).parts().uri, came, "{uri}");
+            assert_eq!(StoredRequest::new(request).parts().uri, came, "{uri}");
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
             // What cannot be packed is kept all the same.
             let mut request = request();
             request.uri = uri.clone();
-            let kept = Kept::new(request);
+            let kept = StoredRequest::new(request);
             assert_eq!(kept.parts().uri, uri);
             assert_eq!(kept.parts().headers.get_all("cookie").iter().count(), 2);
             assert!(kept.parts().headers["cookie"].is_sensitive());
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn nothing_is_an_empty_request() {
-        let nothing = Kept::nothing();
+        let nothing = StoredRequest::nothing();
         assert_eq!(nothing.parts().uri, "/");
         assert!(nothing.parts().headers.is_empty());
     }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use super::connection::ConnectionId;
-use super::queue::Shared;
+use super::info::ConnectionId;
+use super::link::Link;
+use crate::close::{CloseCode, CloseFrame};
 use crate::error::{Error, Kind, SendError, TrySendError};
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::Message;
 
 /// Sends to one connection from anywhere: websocket-rack's `send_data` from a timer.
 ///
@@ -39,12 +40,12 @@ use crate::message::{CloseCode, CloseFrame, Message};
 /// ```
 #[derive(Clone)]
 pub struct Sender {
-    shared: Arc<Shared>,
+    link: Arc<Link>,
 }
 
 impl Sender {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self { link }
     }
 
     /// Queues a message, waiting for room if the queue is full (128 messages or 1 MiB).
@@ -59,7 +60,7 @@ impl Sender {
         &self,
         message: M,
     ) -> impl Future<Output = Result<(), SendError>> + Send + use<'_, M> {
-        self.shared.send(message.into())
+        self.link.send(message.into())
     }
 
     /// Queues a message if there is room.
@@ -68,7 +69,7 @@ impl Sender {
     ///
     /// The queue is full or the connection closed; the error gives the message back.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
-        self.shared.try_send(message.into())
+        self.link.try_send(message.into())
     }
 
     /// Closes the connection, as [`Connection::close`](super::Connection::close).
@@ -77,17 +78,17 @@ impl Sender {
     ///
     /// The code must not be sent, or the reason is longer than 123 bytes, or the connection is closed.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        close(&self.shared, code, reason)
+        close(&self.link, code, reason)
     }
 
     /// Whether nothing can be sent any more.
     pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
+        self.link.is_closed()
     }
 
     /// The connection it sends to.
     pub fn id(&self) -> ConnectionId {
-        self.shared.info.id
+        self.link.info.id
     }
 }
 
@@ -99,7 +100,7 @@ impl fmt::Debug for Sender {
     }
 }
 
-pub(super) fn close(shared: &Shared, code: CloseCode, reason: &str) -> Result<(), Error> {
+pub(super) fn close(link: &Link, code: CloseCode, reason: &str) -> Result<(), Error> {
     let frame = CloseFrame::new(code, reason).ok_or_else(|| {
         Error::new(Kind::InvalidClose(if code.is_sendable() {
             format!(
@@ -110,7 +111,7 @@ pub(super) fn close(shared: &Shared, code: CloseCode, reason: &str) -> Result<()
             format!("code {code} must not stand in a Close frame (RFC 6455 §7.4)")
         }))
     })?;
-    if shared.close(frame) {
+    if link.close(frame) {
         Ok(())
     } else {
         Err(Error::new(Kind::Closed))

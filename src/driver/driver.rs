@@ -1,229 +1,589 @@
-//! [`drive`]: one connection from `on_open` to `on_close`.
+//! [`Driver`]: the transport of a connection with its session, its link to the application, its
+//! clock, and what others are owed: a turn, and an end to patience.
 
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
-use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::wire::{Beside, Wire};
-use crate::connection::{CloseEvent, Connection};
-use crate::error::{Error, Kind, SendError, TrySendError};
-use crate::handler::{Result, WebSocketHandler};
-use crate::logging::{escaped, field};
-use crate::message::{CloseCode, CloseFrame};
+use super::clock::Clock;
+use super::patience::{Patience, Verdict};
+use super::read_buffer::ReadBuffer;
+use super::transport::Transport;
+use super::turn::{Turn, let_others_run};
+use crate::close::{CloseCause, CloseEvent, CloseFrame};
+use crate::config::{Config, FORCED};
+use crate::connection::{ABORT, ASKED, Connection, Link, OUTPUT};
+use crate::error::Error;
+use crate::jitter;
+use crate::logging::{MAX_TEXT, quote};
+use crate::message::Message;
+use crate::protocol::{Event, Moment, Phase, Session};
 
-/// Runs a connection whose 101 has been sent, until nothing of it is left.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` keeps room for its arguments twice"
-)]
-pub(crate) fn drive<H, IO>(mut handler: H, mut wire: Wire<IO>) -> impl Future<Output = ()> + Send
-where
-    H: WebSocketHandler,
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    async move {
-        let mut conn = wire.connection();
-        poll_fn(|cx| {
-            wire.set_driver(cx.waker());
-            Poll::Ready(())
-        })
-        .await;
-        tracing::debug!("open");
+/// See the module docs.
+pub(crate) struct Driver<IO> {
+    transport: Transport<IO>,
+    link: Arc<Link>,
+    config: Arc<Config>,
+    session: Session,
+    clock: Clock,
+    patience: Patience,
+    turn: Turn,
+    /// A large message that was read without going through the transport's buffer.
+    direct: Option<Box<Message>>,
+    /// There may be something in the queue.
+    queued: bool,
+    /// Messages were put into the inbox.
+    delivered: bool,
+    /// The inbox is full.
+    full: bool,
+    /// The phase that the queue and the inbox know of.
+    seen: Phase,
+}
 
-        let mut called = call(&mut wire, "on_open", async {
-            handler.on_open(&mut conn).await
-        })
-        .await;
-        while called.is_ok() {
-            let Some(message) = poll_fn(|cx| wire.poll_next(cx)).await else {
-                break;
-            };
-            wire.be_patient();
-            called = call(&mut wire, "on_message", async {
-                handler.on_message(&mut conn, message).await
-            })
-            .await;
+impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+    pub(crate) fn new(io: IO, link: Arc<Link>, config: Arc<Config>) -> Self {
+        link.ask_again();
+        let mut session = Session::new(config.clone());
+        if let Some(agreed) = link.agreed() {
+            session.set_deflate(agreed);
         }
+        if let Some(most) = config.max_lifetime {
+            // Connections that opened together do not all come back together.
+            let age = most.saturating_sub(jitter::up_to(most / 10));
+            session.live_until(Moment::new(age));
+        }
+        Self {
+            transport: Transport::new(io),
+            link,
+            session,
+            config,
+            clock: Clock::new(),
+            patience: Patience::default(),
+            turn: Turn::default(),
+            direct: None,
+            queued: true,
+            delivered: false,
+            full: false,
+            seen: Phase::Open,
+        }
+    }
 
-        let ended = poll_fn(|cx| Poll::Ready(wire.is_over(cx))).await;
-        if let Err(error) = called {
-            // After the end, that nothing can be sent any more is no news.
-            if ended && is_closed(&error) {
-                contained(|| drop(error));
-            } else {
-                tell(&mut wire, &mut handler, &mut conn, error).await;
+    /// What was read of the socket before it was known to be a WebSocket's.
+    pub(crate) fn begin_with(&mut self, first: Option<u8>) {
+        if let Some(first) = first {
+            self.transport.read_buffer = ReadBuffer::with(vec![first]);
+        }
+    }
+
+    /// The application's view of it.
+    pub(crate) fn connection(&self) -> Connection {
+        Connection::new(self.link.clone())
+    }
+
+    /// Tells whom to wake when something is asked of the connection.
+    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+        self.link.set_driver(waker);
+    }
+
+    /// The next message; `None` when there will be no more.
+    #[inline]
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        if self.is_turn_over() {
+            return self.give_way(cx);
+        }
+        self.full = false;
+        if self.delivered {
+            if let Some(message) = self.link.next_delivered() {
+                self.turn.message();
+                return Poll::Ready(Some(message));
             }
-            wire.close(CloseFrame::known(CloseCode::INTERNAL, "internal error"));
+            self.delivered = false;
+        }
+        loop {
+            self.take_signals(cx);
+            if let Some(message) = self.decode() {
+                return Poll::Ready(Some(message));
+            }
+            if self.session.is_over() {
+                return Poll::Ready(None);
+            }
+            ready!(self.poll_io(cx));
+        }
+    }
+
+    /// Everything but the application, while one of its callbacks is pending. `Ok`: there is
+    /// something for it, so poll it again. `Err`: it is not waited for any longer.
+    pub(super) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Verdict>> {
+        if !self.patience.is_counting() {
+            let now = self.look();
+            self.patience.waits(now);
+        }
+        loop {
+            let mut again = self.take_signals(cx);
+            again |= self.read_ahead(cx);
+            // Behind what was decoded: a Close frame in it brings no other wake-up.
+            if self.session.is_over() {
+                again |= self.see_phase(cx);
+                self.see_end();
+            }
+            match self.patience.verdict(self.clock.now()) {
+                Some(verdict @ (Verdict::Abandon | Verdict::Late)) => {
+                    return Poll::Ready(Err(verdict));
+                }
+                Some(Verdict::Farewell) => {
+                    self.finish();
+                    again |= self.see_phase(cx);
+                }
+                None => {}
+            }
+            if again {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_io(cx));
+        }
+    }
+
+    /// Everything but the application, until the connection is `closed`, or else done with.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>, closed: bool) -> Poll<()> {
+        self.patience.clear();
+        loop {
+            self.take_signals(cx);
+            // What still comes is looked at for a Close frame and dropped.
+            if self.decode().is_some() {
+                continue;
+            }
+            let phase = self.session.phase();
+            if phase == Phase::Dead {
+                // Not waited for: the peer had its time.
+                let _ = self.transport.poll_shutdown(cx);
+                return Poll::Ready(());
+            }
+            if closed && phase == Phase::Draining {
+                return Poll::Ready(());
+            }
+            ready!(self.poll_io(cx));
+        }
+    }
+
+    /// Whether no more messages will come, the latest requests considered.
+    pub(crate) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.take_signals(cx);
+        self.session.is_over()
+    }
+
+    /// The application is done with all that came.
+    pub(crate) fn finish(&mut self) {
+        let now = self.time();
+        self.session.finish(now);
+    }
+
+    /// Closes in the name of the application.
+    pub(crate) fn close(&mut self, frame: CloseFrame, cause: CloseCause) {
+        let now = self.time();
+        self.session.close(frame, cause, now);
+    }
+
+    /// The callback that comes next has the timeout of `on_message`, if there is one.
+    #[inline]
+    pub(crate) fn be_patient(&mut self) {
+        self.patience.begin(self.config.handler_timeout);
+    }
+
+    /// The callback has ended, in whatever way.
+    #[inline]
+    pub(crate) fn returned(&mut self) {
+        self.patience.returned();
+    }
+
+    /// The callback that comes next has the close timeout, and no more.
+    pub(crate) fn limit(&mut self) {
+        let now = self.look();
+        self.patience.last(self.config.close_timeout, now);
+    }
+
+    pub(crate) fn take_error(&mut self) -> Option<Error> {
+        self.session.take_error()
+    }
+
+    pub(crate) fn close_event(&self) -> CloseEvent {
+        self.session.close_event()
+    }
+
+    // ---- the application
+
+    /// Puts what arrives while a callback runs where `recv` and the next callbacks find it.
+    /// Whether the callback waits for it.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut again = false;
+        loop {
+            let turn_over = self.is_turn_over();
+            self.full = self.link.is_inbox_full();
+            if self.full || turn_over {
+                return again;
+            }
+            let Some(message) = self.decode() else {
+                return again;
+            };
+            self.delivered = true;
+            if let Some(waker) = self.link.deliver(message) {
+                again |= self.tell(&waker, cx);
+            }
+        }
+    }
+
+    /// The end counts from when it is seen; what the application still takes is seen too.
+    fn see_end(&mut self) {
+        let (now, waiting) = (self.clock.now(), self.link.inbox_len());
+        if self.patience.knows_end() {
+            self.patience.waiting(waiting, now);
         } else {
-            wire.finish();
+            let farewell = self.session.farewell();
+            let close_timeout = self.config.close_timeout;
+            self.patience.ended(farewell, close_timeout, waiting, now);
         }
-        if let Some(error) = wire.take_error() {
-            tell(&mut wire, &mut handler, &mut conn, error).await;
+    }
+
+    /// Tells the queue and the inbox how the connection stands, if that has changed. Whether the
+    /// callback waits for it.
+    #[inline]
+    fn see_phase(&mut self, cx: &mut Context<'_>) -> bool {
+        let phase = self.session.phase();
+        if phase == self.seen {
+            return false;
         }
+        self.phase_changed(phase, cx)
+    }
 
-        poll_fn(|cx| wire.poll_end(cx, true)).await;
-        let outcome = wire.outcome();
-        tracing::debug!(
-            code = outcome.code.as_u16(),
-            reason = &*field(outcome.reason.as_str()),
-            initiator = ?outcome.initiator,
-            clean = outcome.clean,
-            "closed"
-        );
-        wire.limit();
-        let called = call(&mut wire, "on_close", async {
-            handler.on_close(&mut conn, CloseEvent::new(outcome)).await
-        })
-        .await;
-        if let Err(error) = called {
-            log("on_close failed", &error);
-            contained(|| drop(error));
+    #[cold]
+    fn phase_changed(&mut self, phase: Phase, cx: &mut Context<'_>) -> bool {
+        let was_open = matches!(self.seen, Phase::Open | Phase::Leaving);
+        self.seen = phase;
+        let is_sendable = self.session.is_sendable();
+        if !is_sendable {
+            let discard = matches!(phase, Phase::Draining | Phase::Dead);
+            self.link.close_queue(discard);
         }
-        poll_fn(|cx| wire.poll_end(cx, false)).await;
+        if !was_open || !self.session.is_over() {
+            return false;
+        }
+        let failure = self.session.error().map(Error::again);
+        let waker = self.link.end_inbox(failure, !is_sendable);
+        waker.is_some_and(|waker| self.tell(&waker, cx))
     }
-}
 
-/// Tells `on_error`, and the log.
-async fn tell<H, IO>(wire: &mut Wire<IO>, handler: &mut H, conn: &mut Connection, error: Error)
-where
-    H: WebSocketHandler,
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    log("error", &error);
-    wire.limit();
-    let called = call(wire, "on_error", async {
-        handler.on_error(conn, error).await
-    })
-    .await;
-    if let Err(error) = called {
-        log("on_error failed", &error);
-        contained(|| drop(error));
+    /// Whether the one to tell is the callback of this very task; others are woken.
+    fn tell(&self, waker: &Waker, cx: &Context<'_>) -> bool {
+        if !waker.will_wake(cx.waker()) {
+            waker.wake_by_ref();
+        }
+        true
     }
-}
 
-pin_project! {
-    /// Runs a callback, and the connection beside it. All that can go wrong with a callback
-    /// becomes an error here: it returns one, it panics, or it does not end after the
-    /// connection has.
-    ///
-    /// Written by hand, since an `async fn` would keep room for the callback twice.
-    struct Call<'a, IO, F> {
-        wire: &'a mut Wire<IO>,
-        name: &'static str,
-        #[pin]
-        callback: Option<F>,
+    /// Acts on what is asked of the connection. Whether the callback waits for what came of it.
+    #[inline]
+    fn take_signals(&mut self, cx: &mut Context<'_>) -> bool {
+        let signals = self.link.take_signals();
+        if signals != 0 {
+            self.queued |= signals & OUTPUT != 0;
+            if signals & !OUTPUT != 0 {
+                self.act_on(signals, cx);
+            }
+        }
+        self.see_phase(cx)
     }
-}
 
-fn call<'a, IO, F>(wire: &'a mut Wire<IO>, name: &'static str, callback: F) -> Call<'a, IO, F> {
-    Call {
-        wire,
-        name,
-        callback: Some(callback),
+    #[cold]
+    fn act_on(&mut self, signals: u32, cx: &mut Context<'_>) {
+        let now = self.look();
+        if signals & ASKED != 0 {
+            let asked = self.link.take_asked().unwrap_or_default();
+            if let Some(payload) = asked.ping {
+                self.session.ping(&payload);
+            }
+            if let Some(frame) = asked.close {
+                self.log(|f| {
+                    let reason = quote(frame.reason.as_str().as_bytes(), MAX_TEXT);
+                    write!(f, "close {} {reason}", frame.code)
+                });
+                self.close(frame, CloseCause::Application);
+            }
+            if let Some(frame) = asked.leave {
+                self.session.leave(frame, CloseCause::Shutdown, now);
+            }
+        }
+        if signals & ABORT != 0 {
+            self.link.close_queue(false);
+            // Our Close must not overtake what was accepted.
+            self.poll_write(cx);
+            let nothing_before = self.transport.batch.is_empty() && self.link.is_queue_empty();
+            let close = self.session.abort(now).filter(|close| !close.is_empty());
+            if let Some(close) = close.filter(|_| nothing_before) {
+                self.transport.try_write(&close, cx);
+            }
+            self.patience.force(FORCED / 2, now);
+        }
     }
-}
 
-impl<IO, F> Future for Call<'_, IO, F>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = Result>,
-{
-    type Output = std::result::Result<(), Error>;
+    // ---- bytes
+
+    /// The next message in what has been read.
+    #[inline]
+    fn decode(&mut self) -> Option<Message> {
+        let now = self.clock.now();
+        loop {
+            let event = match self.direct.take() {
+                Some(message) => Event::Message(*message),
+                None if self.transport.read_buffer.is_empty() => return None,
+                None => {
+                    let ReadBuffer { bytes, at, end, .. } = &mut self.transport.read_buffer;
+                    let event = self.session.receive(&mut bytes[..*end], at, now);
+                    self.turn.inflated(self.session.take_work(now));
+                    event?
+                }
+            };
+            match event {
+                Event::Message(message) => {
+                    self.turn.message();
+                    self.log(|f| write!(f, "received {message:?}"));
+                    return Some(message);
+                }
+                Event::Control(opcode, payload) => {
+                    self.log(|f| write!(f, "received {opcode:?} {}", quote(&payload, MAX_TEXT)));
+                }
+            }
+        }
+    }
+
+    /// One round of the socket and the clock. Ready: something has changed.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_turn_over() {
+            return self.give_way(cx);
+        }
+        let now = self.clock.now();
+        let before = self.session.phase();
+        self.poll_write(cx);
+        if self.session.phase() == Phase::Draining {
+            self.poll_drain(cx);
+        } else if self.session.wants_input() && self.is_hungry() {
+            self.session.resume(now);
+            if self.turn.has_read_enough() {
+                let_others_run(cx);
+            } else if self.poll_read(cx).is_ready() {
+                self.turn.read();
+                return Poll::Ready(());
+            }
+        } else {
+            self.session.pause(now);
+        }
+        if self.session.phase() != before || self.poll_clock(cx) || !self.link.park() {
+            return Poll::Ready(());
+        }
+        self.rest();
+        Poll::Pending
+    }
+
+    /// Whether all that has been read was taken, and there is room for more.
+    fn is_hungry(&self) -> bool {
+        !self.full && self.direct.is_none() && self.transport.read_buffer.is_empty()
+    }
+
+    /// Writes all there is, as far as the socket takes it.
+    #[inline]
+    fn poll_write(&mut self, cx: &mut Context<'_>) {
+        let now = self.clock.now();
+        if self.session.phase() == Phase::Dead {
+            // The output may be shut down by now; what the socket has not taken is dropped.
+            return self.transport.give_up();
+        }
+        loop {
+            if self.transport.batch.is_empty() {
+                if self.queued || self.session.has_output() {
+                    let batch = &mut self.transport.batch;
+                    let filled = self.link.fill(&mut self.session, batch);
+                    self.queued = filled.more;
+                    if filled.room {
+                        self.patience.room(now);
+                    }
+                }
+                if self.transport.batch.is_empty() {
+                    break;
+                }
+            }
+            match self.transport.poll_write(cx) {
+                Poll::Ready(Ok(n)) => self.session.wrote(n, now),
+                Poll::Ready(Err(e)) => return self.failed(e),
+                Poll::Pending => return self.blocked(),
+            }
+        }
+        match self.transport.poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.session.flushed(now),
+            Poll::Ready(Err(e)) => self.failed(e),
+            Poll::Pending => self.blocked(),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(mut rest) = self.session.direct() {
+            match ready!(self.transport.poll_read_to(&mut rest, cx)) {
+                Ok(n @ 1..) => {
+                    self.arrived(n);
+                    let event = self.session.filled(n, self.clock.now());
+                    if let Some(Event::Message(message)) = event {
+                        self.direct = Some(Box::new(message));
+                    }
+                }
+                read => self.input_ended(read),
+            }
+        } else {
+            match ready!(self.transport.poll_read(cx)) {
+                Ok(n @ 1..) => self.arrived(n),
+                read => self.input_ended(read),
+            }
+        }
+        Poll::Ready(())
+    }
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let callback = *this.name;
-        let failure = loop {
-            let Some(running) = this.callback.as_mut().as_pin_mut() else {
-                return Poll::Ready(Ok(()));
-            };
-            // The callback first: most are ready at once, and then nothing else is looked at.
-            match poll_caught(running, cx) {
-                Poll::Ready(Ok(Ok(()))) => {
-                    this.wire.returned();
-                    contained(|| this.callback.set(None));
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Ready(Ok(Err(error))) => break Kind::Application(error),
-                Poll::Ready(Err(message)) => break Kind::Panic { callback, message },
-                Poll::Pending => {}
+    fn arrived(&mut self, n: usize) {
+        // A rate needs the time of each read: the callbacks between two may have taken long.
+        if self.session.is_metered() {
+            self.look();
+        }
+        self.session.arrived(n, self.clock.now());
+    }
+
+    #[cold]
+    fn input_ended(&mut self, read: io::Result<usize>) {
+        match read {
+            Ok(_) => self.session.end_of_input(self.clock.now()),
+            Err(e) => self.failed(e),
+        }
+    }
+
+    /// Throws away what still arrives, and shuts the output down once the peer has closed, has ended
+    /// its side or is silent: an unread byte would turn our FIN into a RST, and that would eat our
+    /// Close frame (RFC 6455 §7.1.1). A proxy turns a FIN into a RST for a peer that still sends.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) {
+        let now = self.clock.now();
+        while !self.transport.is_eof() {
+            if self.turn.has_read_enough() {
+                let_others_run(cx);
+                break;
             }
-            match ready!(this.wire.poll_beside(cx)) {
-                Beside::Again => {}
-                Beside::Abandon => break Kind::Abandoned { callback },
-                Beside::Late => break Kind::Late { callback },
+            if self.transport.poll_discard(cx).is_pending() {
+                break;
             }
+            self.turn.read();
+            self.session.discarded(now);
+        }
+        if self.transport.is_eof() || self.session.may_end_output() {
+            match self.transport.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) if self.transport.is_eof() => self.session.drained(now),
+                Poll::Ready(Err(_)) => self.session.drained(now),
+                _ => {}
+            }
+        }
+    }
+
+    /// The time to write counts from now.
+    #[cold]
+    fn blocked(&mut self) {
+        let now = self.look();
+        self.session.blocked(now);
+    }
+
+    fn failed(&mut self, error: io::Error) {
+        self.transport.give_up();
+        self.session.failed(error);
+    }
+
+    // ---- time
+
+    /// Acts on what is due, or sees to it that the task is woken when it is. Tells whether
+    /// something was due.
+    #[inline]
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadlines = [self.session.deadline(), self.patience.deadline()];
+        let Some(next) = deadlines.into_iter().flatten().min() else {
+            return false;
         };
-        this.wire.returned();
-        // What it holds is dropped here, where a second panic does no harm.
-        contained(|| this.callback.set(None));
-        Poll::Ready(Err(Error::new(failure)))
-    }
-}
-
-/// Runs a part of the application that has no connection beside it. A panic is an error
-/// that says what it said.
-pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> std::result::Result<T, String> {
-    let mut future = pin!(future);
-    poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
-}
-
-fn poll_caught<T>(
-    future: Pin<&mut impl Future<Output = T>>,
-    cx: &mut Context<'_>,
-) -> Poll<std::result::Result<T, String>> {
-    match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(payload) => {
-            let message = payload
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            let message = message.unwrap_or("(no message)").to_owned();
-            contained(|| drop(payload));
-            Poll::Ready(Err(message))
+        let is_due = self.clock.poll(next, cx);
+        if is_due {
+            self.session.expire(self.clock.now());
         }
+        is_due
     }
-}
 
-/// Runs what a value of the application does when it is shown or dropped. If that panics, so may
-/// what it panicked with, which is forgotten.
-fn contained(act: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(act)) {
-        std::mem::forget(payload);
+    /// Looks what time it is. The first look behind a sleep begins a turn.
+    #[inline]
+    fn look(&mut self) -> Moment {
+        let slept = self.clock.is_stale();
+        let now = self.clock.look();
+        if slept {
+            self.turn.begin(now);
+        }
+        now
     }
-}
 
-/// Whether a callback failed only because its connection is closed.
-fn is_closed(error: &Error) -> bool {
-    let Some(source) = std::error::Error::source(error) else {
-        return false;
-    };
-    source.is::<SendError>()
-        || source
-            .downcast_ref::<TrySendError>()
-            .is_some_and(TrySendError::is_closed)
-        || source
-            .downcast_ref::<Error>()
-            // What `recv` told it is told to `on_error` without it.
-            .is_some_and(|e| !e.is_application() && !e.is_panic())
-}
+    /// The time of this turn.
+    #[inline]
+    fn time(&mut self) -> Moment {
+        if self.clock.is_stale() {
+            return self.look();
+        }
+        self.clock.now()
+    }
 
-pub(super) fn log(what: &str, error: &Error) {
-    contained(|| {
-        // The application's errors, and a transport's, may quote the peer.
-        let source = std::error::Error::source(error);
-        let source = source.map(|source| tracing::field::display(escaped(source)));
-        if error.is_application() || error.is_panic() {
-            tracing::error!(source, "{what}: {error}");
+    /// Whether others are to run now. A connection that is never idle would keep them from it, and
+    /// its own output and deadlines too.
+    #[inline]
+    fn is_turn_over(&mut self) -> bool {
+        if self.clock.is_stale() || self.turn.takes_look() {
+            self.look();
+        }
+        self.turn.is_over(self.clock.now())
+    }
+
+    /// Writes what there is, acts on what is due, and lets others run.
+    #[cold]
+    fn give_way<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let now = self.look();
+        self.poll_write(cx);
+        self.session.expire(now);
+        self.rest();
+        let_others_run(cx);
+        Poll::Pending
+    }
+
+    /// The task is about to sleep: nothing of the thread's is kept.
+    fn rest(&mut self) {
+        self.transport.read_buffer.rest();
+        self.clock.rest();
+    }
+
+    fn log(&self, what: impl Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result) {
+        let id = self.link.info.id;
+        if self.config.debug {
+            tracing::debug!(target: "tower_websocket::wire", connection = %id, "{}", Line(what));
         } else {
-            tracing::debug!(source, "{what}: {error}");
+            tracing::trace!(target: "tower_websocket::wire", connection = %id, "{}", Line(what));
         }
-    });
+    }
+}
+
+impl<IO> Drop for Driver<IO> {
+    fn drop(&mut self) {
+        self.link.end();
+    }
+}
+
+/// A line of the log, made only if somebody reads it.
+struct Line<F>(F);
+
+impl<F: Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result> std::fmt::Display for Line<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (self.0)(f)
+    }
 }

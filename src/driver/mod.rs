@@ -1,25 +1,39 @@
 //! The task of one connection: bytes and time in, bytes out, callbacks called. It decides
 //! nothing; `protocol` does.
+//!
+//! ```text
+//! task ─▶ upgraded (evidence, waiting)   waits for the socket that the 101 promised
+//!   │
+//!   ├─▶ callback ─▶ the application's handler
+//!   └─▶ driver ─┬─▶ transport (read_buffer)   bytes
+//!               ├─▶ clock, turn, patience     time: deadlines, others' turns, the application's
+//!               └─▶ protocol::Session         what it all means
+//! ```
 
+mod application;
+mod callback;
 mod clock;
 mod driver;
-mod endpoint;
-mod input;
+mod evidence;
 #[cfg(all(test, shuttle))]
 mod models;
 mod patience;
+mod read_buffer;
+mod stream;
+mod task;
 mod transport;
 mod turn;
 mod upgraded;
 mod waiting;
-mod wire;
 
-pub(crate) use driver::caught;
+pub use application::Application;
+pub(crate) use application::Seat;
+pub(crate) use callback::caught;
 #[cfg(any(fuzzing, test))]
-pub(crate) use driver::drive;
-pub(crate) use endpoint::Seat;
-pub use endpoint::{Endpoint, StreamFn};
-pub(crate) use upgraded::{Confirm, Opened, Ours, Pending};
+pub(crate) use driver::Driver;
+pub(crate) use evidence::{Confirmation, Ours};
+pub use stream::StreamFn;
+#[cfg(any(fuzzing, test))]
+pub(crate) use task::drive;
+pub(crate) use upgraded::{Opened, Pending};
 pub(crate) use waiting::later_request;
-#[cfg(any(fuzzing, test))]
-pub(crate) use wire::Wire;

@@ -19,13 +19,13 @@ use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::driver::drive;
-use super::wire::Wire;
+use super::driver::Driver;
+use super::task::drive;
+use crate::close::{CloseCause, CloseCode, CloseEvent};
 use crate::config::Config;
-use crate::connection::{CloseEvent, Connection, Info, Sender, Shared};
+use crate::connection::{Connection, Info, Link, Sender};
 use crate::handler::{Result, WebSocketHandler};
-use crate::message::{CloseCode, Message};
-use crate::protocol::Initiator;
+use crate::message::Message;
 use crate::shutdown::{Member, Shutdown};
 
 /// Runs a model under a scheduler of chance, and under one that prefers rare orders.
@@ -143,7 +143,7 @@ impl Drop for Socket {
 #[derive(Clone, Default)]
 struct Witness {
     opened: Arc<Mutex<u32>>,
-    ended: Arc<Mutex<Vec<Initiator>>>,
+    ended: Arc<Mutex<Vec<CloseCause>>>,
 }
 
 impl WebSocketHandler for Witness {
@@ -156,28 +156,28 @@ impl WebSocketHandler for Witness {
         Ok(())
     }
     async fn on_close(&mut self, _: &mut Connection, event: CloseEvent) -> Result {
-        self.ended.lock().unwrap().push(event.initiator());
+        self.ended.lock().unwrap().push(event.cause());
         Ok(())
     }
 }
 
 /// A connection with a queue for two messages; its other end of the socket.
-fn connection() -> (Arc<Shared>, Wire<Socket>, Socket) {
-    let (shared, wire, peer) = opening();
-    (shared, wire(), peer)
+fn connection() -> (Arc<Link>, Driver<Socket>, Socket) {
+    let (link, driver, peer) = opening();
+    (link, driver(), peer)
 }
 
 /// The same, before it is open.
-fn opening() -> (Arc<Shared>, impl FnOnce() -> Wire<Socket>, Socket) {
+fn opening() -> (Arc<Link>, impl FnOnce() -> Driver<Socket>, Socket) {
     let config = Arc::new(Config {
         queue_messages: 2,
         heartbeat: None,
         ..Config::default()
     });
-    let shared = Arc::new(Shared::new(config.clone(), Info::of_nobody(), None));
+    let link = Arc::new(Link::new(config.clone(), Info::of_nobody(), None));
     let (ours, theirs) = socket();
-    let to_open = shared.clone();
-    (shared, || Wire::new(ours, to_open, config), theirs)
+    let to_open = link.clone();
+    (link, || Driver::new(ours, to_open, config), theirs)
 }
 
 /// What a peer reads: the messages, and whether a Close frame came behind them.
@@ -254,25 +254,25 @@ fn said(heard: &Heard, name: char) -> Vec<String> {
 fn a7_a8_what_was_accepted_is_heard_once_in_order_and_before_the_close_frame() {
     check(|| {
         block_on(async {
-            let (shared, wire, peer) = connection();
+            let (link, driver, peer) = connection();
             let witness = Witness::default();
-            let driver = spawn(drive(witness.clone(), wire));
+            let driving = spawn(drive(witness.clone(), driver));
             let hearing = spawn(listen(peer));
             let talking: Vec<_> = ['a', 'b', 'c']
-                .map(|name| (name, spawn(talk(Sender::new(shared.clone()), name, 3))))
+                .map(|name| (name, spawn(talk(Sender::new(link.clone()), name, 3))))
                 .into();
-            let closer = Sender::new(shared);
+            let closer = Sender::new(link);
             yield_now().await;
-            closer.close(CloseCode::NORMAL, "").unwrap();
+            closer.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
             let heard = hearing.await.unwrap();
-            driver.await.unwrap();
+            driving.await.unwrap();
             assert!(heard.closed);
             for (name, talking) in talking {
                 assert_eq!(said(&heard, name), talking.await.unwrap());
             }
             assert!(closer.is_closed());
             assert_eq!(*witness.opened.lock().unwrap(), 1);
-            assert_eq!(*witness.ended.lock().unwrap(), [Initiator::Application]);
+            assert_eq!(*witness.ended.lock().unwrap(), [CloseCause::Application]);
         });
     });
 }
@@ -281,17 +281,19 @@ fn a7_a8_what_was_accepted_is_heard_once_in_order_and_before_the_close_frame() {
 fn a7_without_an_end_every_message_of_every_sender_arrives() {
     check(|| {
         block_on(async {
-            let (shared, wire, peer) = connection();
-            let driver = spawn(drive(Witness::default(), wire));
+            let (link, driver, peer) = connection();
+            let driving = spawn(drive(Witness::default(), driver));
             let hearing = spawn(listen(peer));
             let talking =
-                ['a', 'b', 'c'].map(|name| spawn(talk(Sender::new(shared.clone()), name, 4)));
+                ['a', 'b', 'c'].map(|name| spawn(talk(Sender::new(link.clone()), name, 4)));
             for talking in talking {
                 assert_eq!(talking.await.unwrap().len(), 4);
             }
-            Sender::new(shared).close(CloseCode::NORMAL, "").unwrap();
+            Sender::new(link)
+                .close(CloseCode::NORMAL_CLOSURE, "")
+                .unwrap();
             assert_eq!(hearing.await.unwrap().messages.len(), 12);
-            driver.await.unwrap();
+            driving.await.unwrap();
         });
     });
 }
@@ -300,10 +302,10 @@ fn a7_without_an_end_every_message_of_every_sender_arrives() {
 fn a9_a_send_that_is_given_up_leaves_no_trace_and_takes_nobodys_turn() {
     check(|| {
         block_on(async {
-            let (shared, wire, peer) = connection();
-            let driver = spawn(drive(Witness::default(), wire));
+            let (link, driver, peer) = connection();
+            let driving = spawn(drive(Witness::default(), driver));
             let hearing = spawn(listen(peer));
-            let sender = Sender::new(shared.clone());
+            let sender = Sender::new(link.clone());
             let giving_up = spawn(async move {
                 let mut accepted = Vec::new();
                 for i in 0..4 {
@@ -326,16 +328,18 @@ fn a9_a_send_that_is_given_up_leaves_no_trace_and_takes_nobodys_turn() {
                 }
                 accepted
             });
-            let talking = ['a', 'b'].map(|name| spawn(talk(Sender::new(shared.clone()), name, 3)));
+            let talking = ['a', 'b'].map(|name| spawn(talk(Sender::new(link.clone()), name, 3)));
             for talking in talking {
                 assert_eq!(talking.await.unwrap().len(), 3);
             }
             let accepted = giving_up.await.unwrap();
-            Sender::new(shared).close(CloseCode::NORMAL, "").unwrap();
+            Sender::new(link)
+                .close(CloseCode::NORMAL_CLOSURE, "")
+                .unwrap();
             let heard = hearing.await.unwrap();
             assert_eq!(said(&heard, 'x'), accepted);
             assert_eq!(heard.messages.len(), 6 + accepted.len());
-            driver.await.unwrap();
+            driving.await.unwrap();
         });
     });
 }
@@ -344,19 +348,19 @@ fn a9_a_send_that_is_given_up_leaves_no_trace_and_takes_nobodys_turn() {
 fn a6_n8_when_the_peer_is_gone_every_sender_that_waits_is_told() {
     check(|| {
         block_on(async {
-            let (shared, wire, peer) = connection();
+            let (link, driver, peer) = connection();
             let witness = Witness::default();
-            let driver = spawn(drive(witness.clone(), wire));
+            let driving = spawn(drive(witness.clone(), driver));
             let talking =
-                ['a', 'b', 'c'].map(|name| spawn(talk(Sender::new(shared.clone()), name, 9)));
+                ['a', 'b', 'c'].map(|name| spawn(talk(Sender::new(link.clone()), name, 9)));
             yield_now().await;
             // It has read nothing.
             drop(peer);
-            shared.abort();
+            link.abort();
             for talking in talking {
                 assert!(talking.await.unwrap().len() < 9);
             }
-            driver.await.unwrap();
+            driving.await.unwrap();
             assert_eq!(witness.ended.lock().unwrap().len(), 1);
         });
     });
@@ -366,12 +370,12 @@ fn a6_n8_when_the_peer_is_gone_every_sender_that_waits_is_told() {
 fn f32_a10_both_sides_close_and_messages_come_in_and_on_close_is_called_once() {
     check(|| {
         block_on(async {
-            let (shared, wire, mut peer) = connection();
+            let (link, driver, mut peer) = connection();
             let witness = Witness::default();
-            let driver = spawn(drive(witness.clone(), wire));
+            let driving = spawn(drive(witness.clone(), driver));
             let closing = spawn({
-                let sender = Sender::new(shared.clone());
-                async move { sender.close(CloseCode::NORMAL, "").is_ok() }
+                let sender = Sender::new(link.clone());
+                async move { sender.close(CloseCode::NORMAL_CLOSURE, "").is_ok() }
             });
             let hearing = spawn(async move {
                 // "hi", then a Close frame.
@@ -380,14 +384,14 @@ fn f32_a10_both_sides_close_and_messages_come_in_and_on_close_is_called_once() {
             });
             let first = closing.await.unwrap();
             let heard = hearing.await.unwrap();
-            driver.await.unwrap();
+            driving.await.unwrap();
             assert!(heard.closed);
             let ended = witness.ended.lock().unwrap().clone();
             assert!(
-                matches!(ended[..], [Initiator::Application | Initiator::Peer]),
+                matches!(ended[..], [CloseCause::Application | CloseCause::Peer]),
                 "{ended:?}"
             );
-            assert!(first || ended == [Initiator::Peer]);
+            assert!(first || ended == [CloseCause::Peer]);
         });
     });
 }
@@ -398,19 +402,19 @@ fn a11_a_drain_reaches_a_connection_that_is_about_to_open() {
     check(|| {
         block_on(async {
             let shutdown = Shutdown::new();
-            let (shared, wire, peer) = opening();
-            let member: Arc<dyn Member> = shared.clone();
+            let (link, driver, peer) = opening();
+            let member: Arc<dyn Member> = link.clone();
             let tracked = shutdown.track(Arc::downgrade(&member)).unwrap();
             let witness = Witness::default();
-            let driver = spawn({
+            let driving = spawn({
                 let witness = witness.clone();
                 async move {
                     let response = async {
                         yield_now().await;
                         yield_now().await;
                     };
-                    assert!(shared.unless_aborted(response).await.is_some());
-                    drive(witness, wire()).await;
+                    assert!(link.unless_aborted(response).await.is_some());
+                    drive(witness, driver()).await;
                     drop(tracked);
                 }
             });
@@ -418,8 +422,8 @@ fn a11_a_drain_reaches_a_connection_that_is_about_to_open() {
             let drain = shutdown.drain(Duration::from_secs(60));
             assert_eq!(drain.spread(Duration::ZERO).await.closed(), 1);
             assert!(hearing.await.unwrap().closed);
-            driver.await.unwrap();
-            assert_eq!(*witness.ended.lock().unwrap(), [Initiator::Shutdown]);
+            driving.await.unwrap();
+            assert_eq!(*witness.ended.lock().unwrap(), [CloseCause::Shutdown]);
         });
     });
 }
@@ -428,16 +432,16 @@ fn a11_a_drain_reaches_a_connection_that_is_about_to_open() {
 fn a8_when_the_peer_closes_all_that_was_accepted_until_then_is_heard() {
     check(|| {
         block_on(async {
-            let (shared, wire, mut peer) = connection();
-            let driver = spawn(drive(Witness::default(), wire));
+            let (link, driver, mut peer) = connection();
+            let driving = spawn(drive(Witness::default(), driver));
             let talking =
-                ['a', 'b'].map(|name| (name, spawn(talk(Sender::new(shared.clone()), name, 5))));
+                ['a', 'b'].map(|name| (name, spawn(talk(Sender::new(link.clone()), name, 5))));
             let hearing = spawn(async move {
                 write(&mut peer, b"\x88\x80\0\0\0\0").await;
                 listen(peer).await
             });
             let heard = hearing.await.unwrap();
-            driver.await.unwrap();
+            driving.await.unwrap();
             assert!(heard.closed);
             for (name, talking) in talking {
                 assert_eq!(said(&heard, name), talking.await.unwrap());
@@ -455,19 +459,19 @@ fn a11_a13_a_drain_reaches_everybody_who_was_let_in_and_loses_nothing() {
                 .map(|name| {
                     let shutdown = shutdown.clone();
                     spawn(async move {
-                        let (shared, wire, peer) = connection();
-                        let member: Arc<dyn Member> = shared.clone();
+                        let (link, driver, peer) = connection();
+                        let member: Arc<dyn Member> = link.clone();
                         let Some(tracked) = shutdown.track(Arc::downgrade(&member)) else {
                             return None;
                         };
-                        let driver = spawn(async move {
-                            drive(Witness::default(), wire).await;
+                        let driving = spawn(async move {
+                            drive(Witness::default(), driver).await;
                             drop(tracked);
                         });
                         let hearing = spawn(listen(peer));
-                        let accepted = talk(Sender::new(shared), name, 3).await;
+                        let accepted = talk(Sender::new(link), name, 3).await;
                         let heard = hearing.await.unwrap();
-                        driver.await.unwrap();
+                        driving.await.unwrap();
                         assert_eq!(heard.messages, accepted);
                         assert!(heard.closed);
                         Some(())

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::input::Input;
+use super::read_buffer::ReadBuffer;
 use crate::protocol::{Batch, SLICES};
 
 /// The most that one write hands to a transport that copies what it is given. hyper's stream of
@@ -22,7 +22,7 @@ const COPIED: usize = 16 * 1024;
 pub(super) struct Transport<IO> {
     io: IO,
     /// What has been read and not yet taken.
-    pub(super) input: Input,
+    pub(super) read_buffer: ReadBuffer,
     /// What is being written.
     pub(super) batch: Batch,
     /// Something is written and not yet flushed.
@@ -37,7 +37,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     pub(super) fn new(io: IO) -> Self {
         Self {
             io,
-            input: Input::default(),
+            read_buffer: ReadBuffer::default(),
             batch: Batch::default(),
             unflushed: false,
             shut: false,
@@ -100,7 +100,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// Reads into the thread's buffer; 0 is the end. All that was read before must have been taken.
     #[inline]
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let n = ready!(self.input.poll_fill(&mut self.io, cx));
+        let n = ready!(self.read_buffer.poll_fill(&mut self.io, cx));
         Poll::Ready(self.end_or(n))
     }
 
@@ -124,8 +124,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
 
     /// Reads and throws away. Ready: there was something, or the input [has ended](Self::is_eof).
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.input.poll_fill(&mut self.io, cx)) {
-            Ok(n @ 1..) => self.input.skip(n),
+        match ready!(self.read_buffer.poll_fill(&mut self.io, cx)) {
+            Ok(n @ 1..) => self.read_buffer.skip(n),
             _ => self.eof = true,
         }
         Poll::Ready(())

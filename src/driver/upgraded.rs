@@ -3,24 +3,23 @@
 //!
 //! hyper fulfils [`OnUpgrade`] when an HTTP/1.1 connection ends, whatever status was sent, so the
 //! socket alone is no proof that the client got a 101. A [guard](crate::UpgradeGuardLayer) around
-//! the whole stack sees the final status and decides. Without one, [`Confirm`] observes what
+//! the whole stack sees the final status and decides. Without one, [`Confirmation`] observes what
 //! happens to the body of our response, and [`later_request`](super::later_request) whether HTTP
 //! goes on.
 
-use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::task;
 
+use super::evidence::{Answer, Confirmation, Ours, Refuted};
 use super::waiting::Waiting;
 use crate::logging::{Throttle, escaped};
 
@@ -44,72 +43,17 @@ enum DecidedBy {
     Evidence(Waiting),
 }
 
-/// Marks a response as ours, in its extensions: they survive layers that wrap the body or change
-/// the status, and are gone when the response was replaced.
-#[derive(Clone, Debug)]
-pub(crate) struct Ours(Arc<()>);
-
-/// Rides in the body of a 101 and observes what happens to it.
-///
-/// hyper treats the body of a genuine 101 like no other: it asks `is_end_stream`, drops the head
-/// when that is written, and then drops the body without polling it. (It does the same for 204
-/// and 304.) The body of any other status is polled, after the head was dropped.
-pub(crate) struct Confirm {
-    answer: Arc<Answer>,
-    /// The head of the response, as long as it has not been written or dropped.
-    head: Weak<()>,
-}
-
-/// What is known of an HTTP/1.1 response to a handshake, and the socket once it is there.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    state: Mutex<State>,
-}
-
-struct State {
-    /// None when nobody waits for the socket any more.
-    upgrade: Option<OnUpgrade>,
-    arrived: Option<Result<Upgraded, hyper::Error>>,
-    /// The client asked to end the connection with this response.
-    close: bool,
-    /// The task that answers the handshake. It is the one that serves the connection, unless the
-    /// stack runs its services elsewhere: then none.
-    task: Option<task::Id>,
-    /// The task that is taken for the server's: the one that asked last, or else the one above.
-    server: Option<task::Id>,
-    /// The server asked `is_end_stream`.
-    asked: bool,
-    /// Someone read the body before the head was written, or in a task that is not the server's.
-    collected: bool,
-    /// The server wrote the head and then polled the body: not a 101.
-    polled: bool,
-    /// The body is gone, so that nothing more will be learned from it.
-    dropped: bool,
-    /// The task served another request, and the socket was not there yet.
-    later: bool,
-    waker: Option<Waker>,
-}
-
 /// An open socket, and the byte that was read to see that its client is still there.
 pub(crate) struct Opened {
     pub(crate) io: TokioIo<Upgraded>,
     pub(crate) first: Option<u8>,
 }
 
-impl Ours {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(()))
-    }
-}
-
 impl Pending {
     /// Over HTTP/1.1 and without a guard. `close`: the handshake says `Connection: close`.
-    pub(crate) fn http1(upgrade: OnUpgrade, close: bool, head: &Ours) -> (Self, Confirm) {
+    pub(crate) fn http1(upgrade: OnUpgrade, close: bool, head: &Ours) -> (Self, Confirmation) {
         let answer = Arc::new(Answer::new(upgrade, close));
-        let confirm = Confirm {
-            answer: answer.clone(),
-            head: Arc::downgrade(&head.0),
-        };
+        let confirm = Confirmation::new(answer.clone(), head);
         let pending = Self {
             decided_by: DecidedBy::Evidence(Waiting::new(answer)),
         };
@@ -208,157 +152,6 @@ async fn look(upgraded: Upgraded) -> Result<Opened, Failure> {
     Ok(Opened { io, first })
 }
 
-impl Answer {
-    fn new(upgrade: OnUpgrade, close: bool) -> Self {
-        let task = task::try_id();
-        Self {
-            state: Mutex::new(State {
-                upgrade: Some(upgrade),
-                arrived: None,
-                close,
-                task,
-                server: task,
-                asked: false,
-                collected: false,
-                polled: false,
-                dropped: false,
-                later: false,
-                waker: None,
-            }),
-        }
-    }
-
-    /// Nobody waits any more: whoever keeps the response must not keep the socket open.
-    pub(super) fn give_up(&self) {
-        let (upgrade, arrived) = {
-            let mut state = self.lock();
-            (state.upgrade.take(), state.arrived.take())
-        };
-        drop((upgrade, arrived));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        let waker = {
-            let mut state = self.lock();
-            change(&mut state);
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Another request came to the task of this one.
-    pub(super) fn later_request(&self) {
-        self.change(|state| {
-            if state.task.is_none() {
-                return;
-            }
-            let waker = state.waker.clone();
-            let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
-            // A task may drive several connections. The upgrade of a genuine 101 is there before
-            // its connection gives way to another.
-            if state.poll_upgrade(&mut cx).is_pending() {
-                state.later = true;
-            }
-        });
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Result<Upgraded, hyper::Error>, Failure>> {
-        let mut state = self.lock();
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        if state.polled {
-            return Poll::Ready(Err(Failure::Changed));
-        }
-        let arrived = state.poll_upgrade(cx).is_ready();
-        if let Some(Err(_)) = state.arrived {
-            // Whatever was sent, there will be no socket.
-        } else if !state.dropped {
-            return Poll::Pending;
-        } else if state.later {
-            return Poll::Ready(Err(Failure::Later));
-        } else if state.close && !state.is_confirmed() {
-            return Poll::Ready(Err(Failure::Unknown));
-        } else if !arrived {
-            return Poll::Pending;
-        }
-        match state.arrived.take() {
-            Some(arrived) => Poll::Ready(Ok(arrived)),
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl State {
-    fn poll_upgrade(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.arrived.is_none() {
-            let Some(upgrade) = &mut self.upgrade else {
-                return Poll::Pending;
-            };
-            self.arrived = Some(ready!(Pin::new(upgrade).poll(cx)));
-        }
-        Poll::Ready(())
-    }
-
-    /// The server treated the body as it treats that of a 101.
-    fn is_confirmed(&self) -> bool {
-        self.asked && !self.collected && !self.polled
-    }
-}
-
-impl Confirm {
-    /// The server asked `is_end_stream`.
-    pub(crate) fn asked(&self) {
-        let here = task::try_id();
-        // Nobody waits for this.
-        let mut state = self.answer.lock();
-        (state.asked, state.server) = (true, here);
-        if state.task != here {
-            // The stack runs services and connections in different tasks, so that other requests
-            // of the services' task say nothing about this connection.
-            (state.task, state.later) = (None, false);
-        }
-    }
-
-    /// Someone polled the body.
-    pub(crate) fn polled(&self) {
-        let here = task::try_id();
-        let written = self.head.strong_count() == 0;
-        self.answer.change(|state| {
-            if written && state.server == here {
-                state.polled = true;
-            } else {
-                state.collected = true;
-            }
-        });
-    }
-}
-
-impl Drop for Confirm {
-    fn drop(&mut self) {
-        self.answer.change(|state| state.dropped = true);
-    }
-}
-
-impl fmt::Debug for Confirm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Confirm").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").finish_non_exhaustive()
-    }
-}
-
 /// Why there will be no socket.
 #[derive(Debug)]
 enum Failure {
@@ -377,6 +170,16 @@ enum Failure {
         error: hyper::Error,
         http1: bool,
     },
+}
+
+impl From<Refuted> for Failure {
+    fn from(refuted: Refuted) -> Self {
+        match refuted {
+            Refuted::Changed => Self::Changed,
+            Refuted::Unknown => Self::Unknown,
+            Refuted::Later => Self::Later,
+        }
+    }
 }
 
 impl Failure {
@@ -454,10 +257,12 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     /// What is decided after `what`, and once the server has handed over nothing.
-    fn decided(close: bool, what: impl FnOnce(&Confirm, Ours)) -> &'static str {
+    fn decided(close: bool, what: impl FnOnce(&Confirmation, Ours)) -> &'static str {
         let mut request = http::Request::new(());
         let upgrade = hyper::upgrade::on(&mut request);
         let head = Ours::new();
@@ -474,9 +279,9 @@ mod tests {
             .poll(&mut Context::from_waker(Waker::noop()))
         {
             Poll::Pending => "opens",
-            Poll::Ready(Err(Failure::Changed)) => "changed",
-            Poll::Ready(Err(Failure::Unknown)) => "unknown",
-            Poll::Ready(Err(Failure::Later)) => "later",
+            Poll::Ready(Err(Refuted::Changed)) => "changed",
+            Poll::Ready(Err(Refuted::Unknown)) => "unknown",
+            Poll::Ready(Err(Refuted::Later)) => "later",
             Poll::Ready(other) => panic!("{other:?}"),
         }
     }
@@ -489,31 +294,31 @@ mod tests {
     fn decisions() {
         for close in [false, true] {
             let doubtful = if close { "unknown" } else { "opens" };
-            let sent = |body: &Confirm, head| {
+            let sent = |body: &Confirmation, head| {
                 body.asked();
                 drop(head);
             };
             assert_eq!(decided(close, sent), "opens");
-            let status_changed = |body: &Confirm, head| {
+            let status_changed = |body: &Confirmation, head| {
                 body.asked();
                 drop(head);
                 body.polled();
             };
             assert_eq!(decided(close, status_changed), "changed");
-            let status_changed_and_wrapped = |body: &Confirm, head| {
+            let status_changed_and_wrapped = |body: &Confirmation, head| {
                 drop(head);
                 body.polled();
             };
             assert_eq!(decided(close, status_changed_and_wrapped), "changed");
-            let wrapped_or_replaced = |_: &Confirm, head| drop(head);
+            let wrapped_or_replaced = |_: &Confirmation, head| drop(head);
             assert_eq!(decided(close, wrapped_or_replaced), doubtful);
             assert_eq!(decided(close, |body, _head| body.polled()), doubtful);
-            let read_in_a_thread_of_its_own = |body: &Confirm, head| {
+            let read_in_a_thread_of_its_own = |body: &Confirmation, head| {
                 drop(head);
                 std::thread::scope(|scope| scope.spawn(|| body.polled()).join().unwrap());
             };
             assert_eq!(decided(close, read_in_a_thread_of_its_own), doubtful);
-            let asked_and_collected = |body: &Confirm, _head| {
+            let asked_and_collected = |body: &Confirmation, _head| {
                 body.asked();
                 body.polled();
             };
@@ -538,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn p1_requests_of_a_task_that_is_not_the_connections_say_nothing() {
-        let elsewhere = |body: &Confirm, head| {
+        let elsewhere = |body: &Confirmation, head| {
             super::super::later_request();
             std::thread::scope(|scope| scope.spawn(|| body.asked()).join().unwrap());
             drop(head);

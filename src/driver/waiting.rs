@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tokio::task;
 
-use super::upgraded::Answer;
+use super::evidence::Answer;
 
 /// How many upgrades wait, so that requests look further only when there are any.
 static COUNT: AtomicUsize = AtomicUsize::new(0);

@@ -8,9 +8,10 @@ use tokio_tungstenite::tungstenite::{self, WebSocket};
 use super::frames::{Run, run};
 use super::input::{Cycle, Input};
 use super::stream::{limits, stream};
+use crate::close::{CloseCause, CloseCode};
 use crate::config::Config;
-use crate::message::{CloseCode, Message};
-use crate::protocol::{Event, Initiator, InvalidUtf8, OpCode, TextBuilder};
+use crate::message::Message;
+use crate::protocol::{Event, InvalidUtf8, OpCode, TextBuilder};
 
 /// Row X6: what tungstenite understands we understand alike, and where only one of us refuses,
 /// [`STRICTER`] says by which clause. Text in pieces is what it is as a whole, and a Close frame
@@ -135,8 +136,8 @@ fn streams(input: &mut Input<'_>) {
 
 /// Why we refused, if we did.
 fn refusal(ours: &Run) -> Option<&str> {
-    let outcome = &ours.outcome;
-    (outcome.initiator == Initiator::Protocol).then(|| outcome.reason.as_str())
+    let end = &ours.end;
+    (end.cause == CloseCause::Violation).then(|| end.reason.as_str())
 }
 
 /// How it ended over there.
@@ -266,10 +267,10 @@ fn close(payload: &[u8]) {
             (code, Ok(reason)) => (code, reason),
         },
     };
-    assert_eq!(run.outcome.code, CloseCode::from(code), "{payload:x?}");
-    if run.outcome.initiator == Initiator::Peer {
-        assert_eq!(run.outcome.reason.as_str(), reason);
+    assert_eq!(run.end.code, CloseCode::from(code), "{payload:x?}");
+    if run.end.cause == CloseCause::Peer {
+        assert_eq!(run.end.reason.as_str(), reason);
     } else {
-        assert_eq!(run.outcome.initiator, Initiator::Protocol);
+        assert_eq!(run.end.cause, CloseCause::Violation);
     }
 }

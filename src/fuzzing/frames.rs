@@ -4,9 +4,9 @@ use bytes::BufMut;
 
 use super::input::{Cycle, Input};
 use super::stream::{any_agreed, limits, stream};
+use crate::close::{CloseCause, CloseCode, CloseEvent};
 use crate::config::{Config, SCRATCH};
-use crate::message::CloseCode;
-use crate::protocol::{Agreed, Batch, Event, Initiator, Moment, Outcome, Phase, Session, Writer};
+use crate::protocol::{Agreed, Batch, Event, Moment, Phase, Session, Writer};
 
 /// Rows N9, X3 and R1: the same bytes are the same events and the same end, however they are cut;
 /// what is held of an unfinished message stays within the limits and follows what arrived; a
@@ -32,12 +32,13 @@ pub fn frames(data: &[u8]) {
 /// A compressed message may be wrong in more than one way: too long, no DEFLATE, no UTF-8. Which
 /// is seen first depends on how much is inflated at a time.
 fn same(mut cut: Run, whole: &Run, compressed: bool) {
-    let codes = [CloseCode::INVALID_PAYLOAD, CloseCode::TOO_BIG];
-    let wrong = |run: &Run| {
-        run.outcome.initiator == Initiator::Protocol && codes.contains(&run.outcome.code)
-    };
+    let codes = [
+        CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+        CloseCode::MESSAGE_TOO_BIG,
+    ];
+    let wrong = |run: &Run| run.end.cause == CloseCause::Violation && codes.contains(&run.end.code);
     if compressed && wrong(&cut) && wrong(whole) {
-        cut.outcome = whole.outcome.clone();
+        cut.end = whole.end.clone();
     }
     assert_eq!(cut, *whole);
 }
@@ -46,7 +47,7 @@ fn same(mut cut: Run, whole: &Run, compressed: bool) {
 #[derive(Debug, PartialEq)]
 pub(super) struct Run {
     pub(super) events: Vec<Event>,
-    pub(super) outcome: Outcome,
+    pub(super) end: CloseEvent,
 }
 
 /// Does what the driver does: reads pieces, and writes at once what is to be written.
@@ -92,7 +93,7 @@ pub(super) fn run(
         session.end_of_input(now);
     }
     assert!(session.is_over() && !session.wants_input());
-    let outcome = session.outcome();
+    let end = session.close_event();
     let mut more = [0x81, 0x80, 0, 0, 0, 0];
     assert_eq!(session.receive(&mut more, &mut 0, now), None);
     assert_eq!(session.held(), 0);
@@ -100,30 +101,30 @@ pub(super) fn run(
     session.finish(now);
     let written = write(&mut session);
     assert_eq!(session.phase(), Phase::Draining);
-    let close = match outcome.initiator {
-        Initiator::Protocol => {
+    let close = match end.cause {
+        CloseCause::Violation => {
             let codes = [
-                CloseCode::PROTOCOL,
-                CloseCode::INVALID_PAYLOAD,
-                CloseCode::POLICY,
-                CloseCode::TOO_BIG,
+                CloseCode::PROTOCOL_ERROR,
+                CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+                CloseCode::POLICY_VIOLATION,
+                CloseCode::MESSAGE_TOO_BIG,
             ];
-            assert!(codes.contains(&outcome.code), "{outcome:?}");
+            assert!(codes.contains(&end.code), "{end:?}");
             true
         }
-        Initiator::Peer => true,
-        Initiator::Transport => false,
+        CloseCause::Peer => true,
+        CloseCause::Transport => false,
         other => panic!("ended by {other:?}"),
     };
     // Behind the pongs that were still to be written.
-    let code = outcome.code.as_u16().to_be_bytes();
-    let closes = if outcome.code == CloseCode::NO_STATUS {
+    let code = end.code.as_u16().to_be_bytes();
+    let closes = if end.code == CloseCode::NO_STATUS_RECEIVED {
         written.ends_with(&[0x88, 0])
     } else {
         written.windows(4).any(|w| w[0] == 0x88 && w[2..] == code)
     };
-    assert_eq!(closes, close, "{outcome:?} {written:x?}");
-    Run { events, outcome }
+    assert_eq!(closes, close, "{end:?} {written:x?}");
+    Run { events, end }
 }
 
 fn write(session: &mut Session) -> Vec<u8> {

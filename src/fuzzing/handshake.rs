@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::input::Input;
 use crate::handshake::{
-    Decision, Hosts, Offer, OriginPolicy, Policy, Rejection, accept_response, examine,
+    Decision, Hosts, Offer, OriginPolicy, Policy, Rejection, Transport, accept_response, examine,
     plain_refusal,
 };
 
@@ -204,7 +204,11 @@ fn offered(parts: &Parts, policy: &Policy, offer: &Offer) {
         values.collect::<Vec<_>>()
     };
     assert_eq!(all(&SEC_WEBSOCKET_VERSION), [b"13"]);
-    assert_eq!(offer.close, has(headers, &CONNECTION, "close"));
+    let close = matches!(offer.transport, Transport::Http1 { close: true, .. });
+    assert_eq!(
+        close,
+        offer.is_http1() && has(headers, &CONNECTION, "close")
+    );
     assert!(!headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(EXPECT));
     let lengths = all(&CONTENT_LENGTH);
     assert!(lengths.iter().flat_map(|l| l.iter()).all(|b| *b == b'0'));
@@ -217,13 +221,16 @@ fn offered(parts: &Parts, policy: &Policy, offer: &Offer) {
             panic!("not one key: {headers:?}");
         };
         assert_eq!(decoded_len(key), Some(16), "{headers:?}");
-        let accept = offer.accept.as_ref().map(HeaderValue::as_bytes);
+        let Transport::Http1 { accept, .. } = &offer.transport else {
+            panic!("a key over HTTP/2");
+        };
+        let accept = Some(accept.as_bytes());
         assert_eq!(accept, Some(derive_accept_key(key).as_bytes()));
     } else {
         assert_eq!(parts.version, Version::HTTP_2);
         assert_eq!(parts.method, Method::CONNECT);
         assert!(!headers.contains_key(UPGRADE) && !headers.contains_key(CONNECTION));
-        assert_eq!(offer.accept, None);
+        assert!(!offer.is_http1());
     }
     for (i, name) in offer.offered.iter().enumerate() {
         assert!(!name.is_empty() && !offer.offered[..i].contains(name));
@@ -295,7 +302,7 @@ fn accepted(offer: &Offer, extra: HeaderMap) {
     let response = accept_response(offer, extra, answer);
     let headers = response.headers();
     let lines = |name: &HeaderName| headers.get_all(name).iter().count();
-    let http1 = offer.accept.is_some();
+    let http1 = offer.is_http1();
     let status = if http1 {
         StatusCode::SWITCHING_PROTOCOLS
     } else {

@@ -1,20 +1,33 @@
 //! The handshake of a server, without I/O: a request in, a decision out. RFC 6455 §4.2 over
 //! HTTP/1.1, RFC 8441 over HTTP/2. Knows no socket, no task, no clock.
+//!
+//! ```text
+//! request ─▶ examine ─▶ Plain             the inner service's
+//!              │    └─▶ Refused(Rejection) a whole response, from `refusals`
+//!              └──────▶ Offer ─▶ on_upgrade ─▶ accept_response: 101, or 200 over HTTP/2
+//! ```
+//!
+//! `headers`, `hosts` and `origin` read single fields; `proxies` finds out whom a trusted proxy
+//! speaks for.
 
-mod client;
-mod handshake;
+mod accept;
+mod examine;
 mod headers;
 mod hosts;
+mod offer;
 mod origin;
+mod proxies;
+mod refusals;
 mod rejection;
 
-pub use client::TrustedProxies;
-pub(crate) use handshake::{
-    Decision, Offer, Policy, accept_response, ambiguous_path, examine, is_handshake, plain_refusal,
-};
+pub(crate) use accept::accept_response;
+pub(crate) use examine::{Decision, Policy, examine, is_handshake};
 pub(crate) use headers::join_cookies;
 #[cfg(all(any(fuzzing, test), feature = "deflate"))]
 pub(crate) use headers::{ExtensionOffer, extensions};
 pub(crate) use hosts::Hosts;
+pub(crate) use offer::{Offer, Transport};
 pub(crate) use origin::OriginPolicy;
+pub use proxies::TrustedProxies;
+pub(crate) use refusals::{ambiguous_path, plain_refusal};
 pub use rejection::Rejection;

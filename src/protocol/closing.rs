@@ -17,9 +17,8 @@
 //! The first reason to end stands; only what a leaving server had in mind gives way to what the
 //! peer does meanwhile. One Close frame is handed out at the most.
 
-use super::ending::{Ending, Initiator, Outcome, Reply};
+use crate::close::{CloseCause, CloseCode, CloseEvent, CloseFrame, CloseReason};
 use crate::error::Error;
-use crate::message::{CloseCode, CloseReason};
 
 /// Where a connection stands; see the module docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +59,93 @@ pub(crate) struct Closing {
     handed_out: bool,
     /// Why and how it ends, from `Leaving` on.
     ending: Option<Box<Ending>>,
+}
+
+/// What was decided first; nothing that comes later changes it.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) event: CloseEvent,
+    pub(crate) reply: Reply,
+    /// We are the first to close, so the peer's Close frame is awaited.
+    pub(crate) awaits_answer: bool,
+    /// For `on_error`, until it has been told.
+    pub(crate) error: Option<Error>,
+}
+
+/// The Close frame that we owe the peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// There is nobody to read it, or it is written.
+    Nothing,
+    /// The peer gave no code, so we give none.
+    Empty,
+    Frame(CloseFrame),
+}
+
+impl Ending {
+    /// We close first, with a frame that is sent and told to the application alike.
+    pub(crate) fn ours(frame: CloseFrame, cause: CloseCause) -> Self {
+        Self {
+            awaits_answer: true,
+            ..Self::of(frame, cause)
+        }
+    }
+
+    /// The peer broke a rule or missed a deadline; the frame says which.
+    pub(crate) fn fault(frame: CloseFrame, cause: CloseCause, error: Error) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::of(frame, cause)
+        }
+    }
+
+    fn of(frame: CloseFrame, cause: CloseCause) -> Self {
+        Self {
+            awaits_answer: false,
+            event: CloseEvent {
+                code: frame.code,
+                reason: frame.reason.clone(),
+                cause,
+                clean: false,
+            },
+            reply: Reply::Frame(frame),
+            error: None,
+        }
+    }
+
+    /// The transport is gone, or the peer is taken for gone.
+    pub(crate) fn abnormal(reason: &'static str, cause: CloseCause) -> Self {
+        Self {
+            reply: Reply::Nothing,
+            ..Self::of(
+                CloseFrame::known(CloseCode::ABNORMAL_CLOSURE, reason),
+                cause,
+            )
+        }
+    }
+
+    /// The peer's Close frame, answered as §5.5.1 has it: "the endpoint typically echos the
+    /// status code it received". The reason was ours to read, not to repeat.
+    pub(crate) fn answered(frame: Option<CloseFrame>) -> Self {
+        let Some(frame) = frame else {
+            let none = CloseFrame::known(CloseCode::NO_STATUS_RECEIVED, "");
+            return Self {
+                reply: Reply::Empty,
+                ..Self::of(none, CloseCause::Peer)
+            };
+        };
+        Self {
+            reply: Reply::Frame(CloseFrame::known(frame.code, "")),
+            ..Self::of(frame, CloseCause::Peer)
+        }
+    }
+
+    pub(crate) fn with_error(self, error: Error) -> Self {
+        Self {
+            error: Some(error),
+            ..self
+        }
+    }
 }
 
 impl Closing {
@@ -126,7 +212,7 @@ impl Closing {
     /// Whether the peer ended it: by a Close frame, by what it did, or by what it did not do.
     pub(crate) fn is_by_peer(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| {
-            !ending.awaits_answer && ending.outcome.initiator != Initiator::Transport
+            !ending.awaits_answer && ending.event.cause != CloseCause::Transport
         })
     }
 
@@ -136,7 +222,7 @@ impl Closing {
             && self
                 .ending
                 .as_ref()
-                .is_some_and(|ending| ending.outcome.initiator != Initiator::Peer)
+                .is_some_and(|ending| ending.event.cause != CloseCause::Peer)
     }
 
     /// What went wrong, if `on_error` has not been told yet.
@@ -150,13 +236,13 @@ impl Closing {
     }
 
     /// How it ended; to ask when it has.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(crate) fn event(&self) -> CloseEvent {
         match &self.ending {
-            Some(ending) => ending.outcome.clone(),
-            None => Outcome {
-                code: CloseCode::ABNORMAL,
+            Some(ending) => ending.event.clone(),
+            None => CloseEvent {
+                code: CloseCode::ABNORMAL_CLOSURE,
                 reason: CloseReason::EMPTY,
-                initiator: Initiator::Transport,
+                cause: CloseCause::Transport,
                 clean: false,
             },
         }
@@ -273,7 +359,7 @@ impl Closing {
         // Both Close frames were exchanged (§7.1.4).
         let clean = self.input == Input::Closed;
         if let Some(ending) = &mut self.ending {
-            ending.outcome.clean = clean;
+            ending.event.clean = clean;
         }
         self.phase = Phase::Draining;
     }

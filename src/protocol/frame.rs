@@ -1,7 +1,7 @@
 //! The header of a frame (RFC 6455 §5.2), read with every check that it allows, and written.
 
-use super::assembler::Violation;
-use crate::message::CloseCode;
+use super::violation::Violation;
+use crate::close::CloseCode;
 
 /// The opcodes of §5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ pub(crate) fn write_header(out: &mut Vec<u8>, opcode: OpCode, rsv1: bool, len: u
 
 #[cold]
 fn protocol(reason: &'static str) -> Violation {
-    Violation::new(CloseCode::PROTOCOL, reason)
+    Violation::new(CloseCode::PROTOCOL_ERROR, reason)
 }
 
 #[cold]
@@ -226,7 +226,7 @@ mod tests {
     /// Refused from the bytes given, which are as few as can tell.
     fn refused(bytes: &[u8], fragmented: bool, compression: bool) {
         let violation = Header::parse(bytes, fragmented, compression, usize::MAX).unwrap_err();
-        assert_eq!(violation.code, CloseCode::PROTOCOL, "{bytes:x?}");
+        assert_eq!(violation.code, CloseCode::PROTOCOL_ERROR, "{bytes:x?}");
         if bytes.len() > 1 {
             let before = &bytes[..bytes.len() - 1];
             assert_eq!(
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn f7_a_declared_length_over_the_limit_is_refused_before_the_mask_arrives() {
         let violation = Header::parse(&[0x82, 0xFE, 1, 1], false, false, 256).unwrap_err();
-        assert_eq!(violation.code, CloseCode::TOO_BIG);
+        assert_eq!(violation.code, CloseCode::MESSAGE_TOO_BIG);
         assert_eq!(
             Header::parse(&[0x82, 0xFE, 1, 0], false, false, 256),
             Ok(None)

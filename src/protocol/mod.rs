@@ -1,18 +1,29 @@
 //! The WebSocket protocol of a server, RFC 6455, without I/O: bytes, messages and
 //! moments in, events, bytes and deadlines out. Knows no socket, no task, no clock.
+//!
+//! ```text
+//! bytes ─▶ session ─▶ assembler ─▶ frame, mask, partial (utf8, deflate) ─▶ Event
+//!             │ ├─▶ closing     where the connection stands, RFC 6455 §7
+//!             │ ├─▶ deadlines   is the peer there, and does it move?
+//!             │ ├─▶ rates       how much may it send?
+//!             │ └─▶ control     pings, pongs and Close frames
+//! Message ─▶ writer ─▶ Batch ─▶ bytes
+//! ```
 
 mod assembler;
+mod buffer;
 mod closing;
+mod control;
+mod deadlines;
 mod deflate;
-mod ending;
 mod frame;
-mod lane;
-mod liveness;
 mod mask;
+mod partial;
 mod rates;
 mod session;
 mod timers;
 mod utf8;
+mod violation;
 mod writer;
 
 pub(crate) use closing::Phase;
@@ -23,8 +34,6 @@ pub(crate) use deflate::Deflate;
 #[cfg(all(any(fuzzing, test), feature = "deflate"))]
 pub(crate) use deflate::Inbound;
 pub(crate) use deflate::{Agreed, Outbound, negotiate};
-pub use ending::Initiator;
-pub(crate) use ending::Outcome;
 #[cfg(any(fuzzing, test))]
 pub(crate) use frame::OpCode;
 pub(crate) use session::{Event, Session};

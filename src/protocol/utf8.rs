@@ -1,6 +1,7 @@
 //! UTF-8 that arrives in pieces, refused at the first byte that cannot be part of it
 //! (RFC 6455 §8.1).
 
+use super::buffer::grown;
 use crate::message::Utf8Bytes;
 
 /// A text under construction.
@@ -94,20 +95,6 @@ fn unfinished(bytes: &[u8]) -> usize {
         return if needs > back + 1 { back + 1 } else { 0 };
     }
     0
-}
-
-/// The next capacity of a buffer that must hold `needed`: twice the last one, so that growing
-/// costs little, but never more than `most`, which is all that can come.
-///
-/// The step that passes half of `most` is the last. So a buffer that moves while it grows takes
-/// no more than 1.5 times `most` with its old self, and is never copied for a little rest.
-pub(crate) fn grown(capacity: usize, needed: usize, most: usize) -> usize {
-    let twice = needed.max(capacity.saturating_mul(2));
-    if twice > most / 2 {
-        needed.max(most)
-    } else {
-        twice
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::frame::{OpCode, write_header};
 use crate::config::{BY_REFERENCE, MESSAGE_OVERHEAD, SCRATCH};
-use crate::message::{CloseFrame, Message};
+use crate::message::Message;
 
 /// The longest header of a server: 2 bytes and 8 of length.
 const HEADER: usize = 10;
@@ -226,27 +226,9 @@ impl Batch {
     }
 }
 
-/// Appends a control frame. A payload over 125 bytes is cut (callers check before).
-pub(crate) fn write_control(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    let payload = &payload[..payload.len().min(125)];
-    write_header(out, opcode, false, payload.len());
-    out.extend_from_slice(payload);
-}
-
-/// Appends a Close frame, an empty one for `None`.
-pub(crate) fn write_close(out: &mut Vec<u8>, frame: Option<&CloseFrame>) {
-    let mut payload = Vec::new();
-    if let Some(frame) = frame {
-        payload.extend_from_slice(&frame.code.as_u16().to_be_bytes());
-        payload.extend_from_slice(frame.reason.as_str().as_bytes());
-    }
-    write_control(out, OpCode::Close, &payload);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::CloseCode;
 
     fn write_all(writer: &mut Writer, step: usize) -> Vec<u8> {
         let mut out = Vec::new();
@@ -326,13 +308,5 @@ mod tests {
         let mut batch = Batch::default();
         writer.take(&mut batch);
         assert_eq!(batch.parts.back().unwrap().as_ptr(), payload.as_ptr());
-    }
-
-    #[test]
-    fn close_frames_are_written_with_and_without_a_code() {
-        let mut out = Vec::new();
-        write_close(&mut out, None);
-        write_close(&mut out, CloseFrame::new(CloseCode::NORMAL, "ok").as_ref());
-        assert_eq!(out, b"\x88\x00\x88\x04\x03\xe8ok");
     }
 }

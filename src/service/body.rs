@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use crate::driver::Confirm;
+use crate::driver::Confirmation;
 
 pin_project! {
     /// The body of a response of [`WebSocketService`](super::WebSocketService): the inner
@@ -32,7 +32,7 @@ pin_project! {
 /// The empty body of a response that opens a connection.
 pub(crate) enum Switched {
     /// A 101, with what observes it unless a guard does.
-    Http1(Option<Confirm>),
+    Http1(Option<Confirmation>),
     /// A 200 to an extended CONNECT.
     Http2,
 }

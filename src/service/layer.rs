@@ -12,9 +12,11 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tower::Layer;
 
-use super::gate::Gate;
+use super::limit::ConnectionLimit;
 use super::mount::Mount;
-use super::service::{NotFound, WebSocketService};
+use super::not_found::NotFound;
+use super::options::Options;
+use super::service::WebSocketService;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::driver::StreamFn;
@@ -69,22 +71,8 @@ use crate::shutdown::Shutdown;
 /// it where a layer outside of this one refuses requests *after* it called the inner service, or
 /// wraps bodies.
 pub struct WebSocketLayer<E> {
-    pub(super) endpoint: E,
+    pub(super) application: E,
     pub(super) options: Arc<Options>,
-}
-
-/// What the options of a layer amount to.
-#[derive(Clone)]
-pub(super) struct Options {
-    pub(super) mount: Mount,
-    pub(super) policy: Policy,
-    pub(super) config: Arc<Config>,
-    pub(super) shutdown: Shutdown,
-    pub(super) gate: Gate,
-    /// Compress messages with clients that offer it; off by default: it costs memory and time.
-    pub(super) deflate: Option<Deflate>,
-    pub(super) peer: Option<fn(&Parts) -> Option<SocketAddr>>,
-    pub(super) proxies: Option<TrustedProxies>,
 }
 
 impl<H: crate::WebSocketHandler> WebSocketLayer<H> {
@@ -151,15 +139,15 @@ impl WebSocketLayer<StreamFn> {
 }
 
 impl<E> WebSocketLayer<E> {
-    fn mount(path: &str, endpoint: E) -> Self {
+    fn mount(path: &str, application: E) -> Self {
         Self {
-            endpoint,
+            application,
             options: Arc::new(Options {
                 mount: Mount::new(path),
                 policy: Policy::default(),
                 config: Arc::default(),
                 shutdown: Shutdown::new(),
-                gate: Gate::default(),
+                limit: ConnectionLimit::default(),
                 deflate: None,
                 peer: None,
                 proxies: None,
@@ -422,7 +410,7 @@ impl<E> WebSocketLayer<E> {
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         self.options(|options| {
-            options.gate = Gate::new(Some(connections), options.gate.most_per_ip());
+            options.limit = ConnectionLimit::new(Some(connections), options.limit.most_per_ip());
         })
     }
 
@@ -450,7 +438,7 @@ impl<E> WebSocketLayer<E> {
     #[must_use]
     pub fn max_connections_per_ip(self, connections: usize) -> Self {
         self.options(|options| {
-            options.gate = Gate::new(options.gate.most(), Some(connections));
+            options.limit = ConnectionLimit::new(options.limit.most(), Some(connections));
         })
     }
 
@@ -595,7 +583,7 @@ fn not_zero(duration: Duration) -> Duration {
 impl<E: Clone> Clone for WebSocketLayer<E> {
     fn clone(&self) -> Self {
         Self {
-            endpoint: self.endpoint.clone(),
+            application: self.application.clone(),
             options: self.options.clone(),
         }
     }
@@ -605,7 +593,7 @@ impl<S, E: Clone> Layer<S> for WebSocketLayer<E> {
     type Service = WebSocketService<S, E>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WebSocketService::new(inner, self.clone())
+        WebSocketService::new(inner, self.application.clone(), self.options.clone())
     }
 }
 

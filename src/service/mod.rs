@@ -1,12 +1,25 @@
 //! The tower face: [`WebSocketLayer`] and what it is made of.
+//!
+//! ```text
+//! request ─▶ service ─▶ mount ─▶ handshake ─▶ admission (limit) ─▶ upgrade ─▶ the driver's task
+//!               └─ all others ─▶ inner service
+//! ```
+//!
+//! `body` and `future` are the response's; `guard` is the layer around everything that sees what
+//! became of it.
 
+mod admission;
 mod body;
 mod future;
-mod gate;
 mod guard;
+mod hints;
 mod layer;
+mod limit;
 mod mount;
+mod not_found;
+mod options;
 mod service;
+mod upgrade;
 
 pub use body::ResponseBody;
 pub use future::ResponseFuture;
@@ -14,4 +27,5 @@ pub use guard::{UpgradeGuard, UpgradeGuardFuture, UpgradeGuardLayer};
 pub use layer::WebSocketLayer;
 #[cfg(any(fuzzing, test))]
 pub(crate) use mount::{Mount, Place};
-pub use service::{NotFound, WebSocketService};
+pub use not_found::NotFound;
+pub use service::WebSocketService;

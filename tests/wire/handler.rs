@@ -183,7 +183,7 @@ async fn a3_the_handler_timeout_is_void_when_a_callback_fails_for_the_end() {
             let sender = conn.sender();
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                sender.close(CloseCode::NORMAL, "")
+                sender.close(CloseCode::NORMAL_CLOSURE, "")
             });
             loop {
                 conn.send(vec![0; 10_000]).await?;

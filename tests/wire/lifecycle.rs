@@ -130,7 +130,7 @@ fn a5_a15_a_runtime_that_is_dropped_frees_its_connections_and_tells_their_sender
                 assert!(sender.is_closed());
                 assert!(sender.try_send("late").unwrap_err().is_closed());
                 assert!(sender.send("late").await.is_err());
-                assert!(sender.close(CloseCode::NORMAL, "").is_err());
+                assert!(sender.close(CloseCode::NORMAL_CLOSURE, "").is_err());
                 // The descriptor is closed: the stream ends for the peer.
                 client.end().await;
                 left(&stack.shutdown, 0).await;
@@ -167,7 +167,7 @@ async fn a5_a_callback_that_is_dropped_with_its_connection_is_followed_by_on_clo
                 "peer" => client.send(&close(1000, "")).await,
                 "sender" => {
                     let sender = senders.lock().unwrap().pop().unwrap();
-                    sender.close(CloseCode::NORMAL, "").unwrap();
+                    sender.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
                 }
                 "shutdown" => {
                     let shutdown = stack.shutdown.clone();
@@ -272,9 +272,13 @@ impl Meddler {
         }
         match self.what {
             "close" => {
-                let _ = conn.close(CloseCode::NORMAL, "first");
-                assert!(conn.close(CloseCode::NORMAL, "second").is_err());
-                assert!(conn.sender().close(CloseCode::NORMAL, "third").is_err());
+                let _ = conn.close(CloseCode::NORMAL_CLOSURE, "first");
+                assert!(conn.close(CloseCode::NORMAL_CLOSURE, "second").is_err());
+                assert!(
+                    conn.sender()
+                        .close(CloseCode::NORMAL_CLOSURE, "third")
+                        .is_err()
+                );
                 assert!(conn.send("too late").await.is_err());
                 assert!(conn.try_send("too late").unwrap_err().is_closed());
                 assert!(conn.ping(b"too late").is_err());

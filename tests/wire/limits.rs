@@ -380,7 +380,7 @@ async fn p8_no_zero_closes_a_client_that_does_nothing_wrong() {
         async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
             tokio::time::sleep(Duration::from_millis(100)).await;
             if message.as_text() == Some("leave") {
-                conn.close(CloseCode::NORMAL, "")?;
+                conn.close(CloseCode::NORMAL_CLOSURE, "")?;
                 return Ok(());
             }
             self.0.on_message(conn, message).await

@@ -44,7 +44,7 @@ async fn lent() -> (Client, Sender, Recorder) {
 #[tokio::test(start_paused = true)]
 async fn f31_a_peer_that_does_not_answer_our_close_is_dropped_in_time() {
     let (mut client, sender, recorder) = lent().await;
-    sender.close(CloseCode::NORMAL, "done").unwrap();
+    sender.close(CloseCode::NORMAL_CLOSURE, "done").unwrap();
     let began = tokio::time::Instant::now();
     client.expect_close(Some(1000)).await;
     assert!(began.elapsed() < Duration::from_secs(11));
@@ -54,7 +54,7 @@ async fn f31_a_peer_that_does_not_answer_our_close_is_dropped_in_time() {
 #[tokio::test(start_paused = true)]
 async fn f32_when_both_close_at_once_each_sends_one_close_frame() {
     let (mut client, sender, recorder) = lent().await;
-    sender.close(CloseCode::NORMAL, "").unwrap();
+    sender.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
     client.send(&close(1001, "")).await;
     client.expect_close(Some(1000)).await;
     let log = recorder.closed().await;
@@ -77,7 +77,7 @@ async fn f33_unread_input_does_not_eat_our_close_frame() {
     // A large message is on its way when the server closes.
     let message = frame(0x82, &vec![1; 900_000]);
     client.send(&message[..500_000]).await;
-    sender.close(CloseCode::NORMAL, "").unwrap();
+    sender.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
     client.send(&message[500_000..]).await;
     client.send(&close(1000, "")).await;
     client.expect_close(Some(1000)).await;
@@ -91,9 +91,12 @@ async fn f34_what_must_not_be_sent_is_an_error_here_and_nothing_on_the_wire() {
         for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000] {
             assert!(conn.close(CloseCode::from(code), "").is_err(), "{code}");
         }
-        assert!(conn.close(CloseCode::NORMAL, &"x".repeat(124)).is_err());
+        assert!(
+            conn.close(CloseCode::NORMAL_CLOSURE, &"x".repeat(124))
+                .is_err()
+        );
         conn.send("still open").await?;
-        conn.close(CloseCode::NORMAL, &"x".repeat(123))?;
+        conn.close(CloseCode::NORMAL_CLOSURE, &"x".repeat(123))?;
         Ok(())
     });
     let mut client = http1(layer.layer(plain()));
@@ -228,7 +231,12 @@ async fn a6_a_sender_outlives_its_connection_and_says_so() {
     assert!(sender.is_closed());
     let error = sender.send("late").await.unwrap_err();
     assert_eq!(error.into_message(), Message::from("late"));
-    assert!(sender.close(CloseCode::NORMAL, "").unwrap_err().is_closed());
+    assert!(
+        sender
+            .close(CloseCode::NORMAL_CLOSURE, "")
+            .unwrap_err()
+            .is_closed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,7 +282,7 @@ async fn a8_what_was_accepted_comes_before_the_close_frame() {
         assert_eq!(frame.payload, received.to_string().into_bytes());
         received += 1;
         if received == 500 {
-            closer.close(CloseCode::NORMAL, "").unwrap();
+            closer.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
         }
     }
     assert_eq!(received, sending.await.unwrap());

@@ -275,7 +275,7 @@ async fn what_is_printed_names_its_thing_and_no_secret() {
         }
         async fn on_error(&mut self, _: &mut Connection, error: Error) -> Result {
             assert!(error.is_application());
-            assert_eq!(error.close_code(), Some(CloseCode::INTERNAL));
+            assert_eq!(error.close_code(), Some(CloseCode::INTERNAL_ERROR));
             self.0.note(format!("{error:?}"));
             Ok(())
         }

@@ -130,7 +130,7 @@ impl WebSocketHandler for Sends {
     async fn on_open(&mut self, conn: &mut Connection) -> Result {
         conn.send(vec![0; self.bytes]).await?;
         if self.closes {
-            conn.close(tower_websocket::CloseCode::NORMAL, "")?;
+            conn.close(tower_websocket::CloseCode::NORMAL_CLOSURE, "")?;
         }
         Ok(())
     }

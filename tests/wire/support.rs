@@ -68,7 +68,7 @@ pub fn shown_close(event: &CloseEvent) -> String {
     format!(
         "close {} {:?} {}",
         event.code(),
-        event.initiator(),
+        event.cause(),
         if event.was_clean() {
             "clean"
         } else {

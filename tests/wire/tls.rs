@@ -155,7 +155,7 @@ async fn n10_whoever_closes_our_close_notify_follows_our_close_frame() {
         async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
             match message.as_text() {
                 Some("fail") => return Err("as told".into()),
-                _ => conn.close(CloseCode::NORMAL, "as told")?,
+                _ => conn.close(CloseCode::NORMAL_CLOSURE, "as told")?,
             }
             Ok(())
         }

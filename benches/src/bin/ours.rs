@@ -113,7 +113,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-async fn serve<E: types::Endpoint>(
+async fn serve<E: types::Application>(
     layer: WebSocketLayer<E>,
     listener: TcpListener,
     axum: bool,

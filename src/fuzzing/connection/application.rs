@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::record::Log;
-use crate::connection::{CloseEvent, Connection, Shared};
+use crate::close::{CloseCode, CloseEvent, CloseFrame};
+use crate::connection::{Connection, Link};
 use crate::error::{BoxError, Error, TrySendError};
 use crate::handler::{Result, WebSocketHandler};
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::Message;
 use crate::shutdown::Member;
 
 /// What an application does, in order.
@@ -25,15 +26,15 @@ pub(super) fn script(bytes: &[u8]) -> Script {
 #[derive(Clone)]
 pub(super) struct Application {
     script: Arc<Mutex<Script>>,
-    shared: Arc<Shared>,
+    link: Arc<Link>,
     log: Log,
 }
 
 impl Application {
-    pub(super) fn new(script: Script, shared: Arc<Shared>, log: Log) -> Self {
+    pub(super) fn new(script: Script, link: Arc<Link>, log: Log) -> Self {
         Self {
             script: Arc::new(Mutex::new(script)),
-            shared,
+            link,
             log,
         }
     }
@@ -42,7 +43,7 @@ impl Application {
         let lock = || self.script.lock().unwrap_or_else(PoisonError::into_inner);
         let mut script = std::mem::take(&mut *lock());
         // What a callback that is dropped had not done yet, is not done.
-        let done = perform(&mut script, conn, &self.shared, &self.log, true).await;
+        let done = perform(&mut script, conn, &self.link, &self.log, true).await;
         *lock() = script;
         done
     }
@@ -80,7 +81,7 @@ const SIZES: [usize; 8] = [10, 125, 126, 300, 2000, 8 * 1024, 20_000, 70_000];
 pub(super) async fn perform(
     script: &mut Script,
     conn: &mut Connection,
-    shared: &Shared,
+    link: &Link,
     log: &Log,
     callback: bool,
 ) -> std::result::Result<(), BoxError> {
@@ -129,11 +130,11 @@ pub(super) async fn perform(
             }
             166 | 167 => {
                 log.lock().meddled = true;
-                shared.leave(CloseFrame::known(CloseCode::GOING_AWAY, ""));
+                link.leave(CloseFrame::known(CloseCode::GOING_AWAY, ""));
             }
             168 => {
                 log.lock().meddled = true;
-                shared.abort();
+                link.abort();
             }
             169..=191 => sleep(Duration::from_millis(1 << (op & 0x0F))).await,
             192..=223 if callback => {

@@ -16,11 +16,12 @@ use self::transport::Transport;
 use super::frames::run;
 use super::input::Input;
 use super::stream::{any_agreed, limits, stream};
+use crate::close::{CloseCause, CloseCode};
 use crate::config::Config;
-use crate::connection::{Connection, Info, Shared};
-use crate::driver::{Wire, drive};
-use crate::message::{CloseCode, Message};
-use crate::protocol::{Agreed, Event, Initiator, OpCode};
+use crate::connection::{Connection, Info, Link};
+use crate::driver::{Driver, drive};
+use crate::message::Message;
+use crate::protocol::{Agreed, Event, OpCode};
 use crate::shutdown::Member;
 
 /// Row X4: whatever a client sends and the socket does, whatever the application does meanwhile and
@@ -48,30 +49,30 @@ async fn played(mut input: Input<'_>) {
     let whole = run(&config, agreed, &bytes, || usize::MAX);
 
     let info = Info::of_nobody();
-    let shared = Arc::new(Shared::new(config.clone(), info, agreed));
-    let wire = Wire::new(transport.with(bytes), shared.clone(), config);
-    let application = Application::new(callbacks, shared.clone(), log.clone());
+    let link = Arc::new(Link::new(config.clone(), info, agreed));
+    let wire = Driver::new(transport.with(bytes), link.clone(), config);
+    let application = Application::new(callbacks, link.clone(), log.clone());
     let driver = tokio::spawn(Brief::new(drive(application, wire), polls));
     let mut tasks = Vec::new();
     for mut script in beside {
-        let (shared, log) = (shared.clone(), log.clone());
+        let (link, log) = (link.clone(), log.clone());
         tasks.push(tokio::spawn(async move {
-            let mut conn = Connection::new(shared.clone());
+            let mut conn = Connection::new(link.clone());
             while !script.is_empty() {
                 // What a callback would end with is nothing to a task.
-                let _ = perform(&mut script, &mut conn, &shared, &log, false).await;
+                let _ = perform(&mut script, &mut conn, &link, &log, false).await;
             }
         }));
     }
     let guard = tokio::spawn({
-        let (shared, log) = (shared.clone(), log.clone());
+        let (link, log) = (link.clone(), log.clone());
         async move {
             sleep(Duration::from_secs(600)).await;
             settled(&log.lock(), agreed);
-            let conn = Connection::new(shared.clone());
-            let _ = conn.close(CloseCode::NORMAL, "long enough");
+            let conn = Connection::new(link.clone());
+            let _ = conn.close(CloseCode::NORMAL_CLOSURE, "long enough");
             sleep(Duration::from_secs(3600)).await;
-            shared.abort();
+            link.abort();
         }
     });
 
@@ -87,7 +88,7 @@ async fn played(mut input: Input<'_>) {
             .expect("who sends is told of the end");
         ended.expect("no task panics");
     }
-    assert!(Connection::new(shared).try_send("late").is_err());
+    assert!(Connection::new(link).try_send("late").is_err());
 
     let output = Output::read(&log.lock().written, agreed);
     check(&log.lock(), &output, &whole.events, finished);
@@ -166,7 +167,7 @@ fn check(record: &Record, output: &Output, events: &[Event], finished: bool) {
     if event.was_clean() {
         assert!(output.closed && !output.torn);
     }
-    let by_peer = matches!(event.initiator(), Initiator::Peer | Initiator::Protocol);
+    let by_peer = matches!(event.cause(), CloseCause::Peer | CloseCause::Violation);
     if by_peer && output.closed && !record.meddled {
         assert_eq!(*delivered, received, "not all was delivered");
     }

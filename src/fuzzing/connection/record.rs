@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::connection::CloseEvent;
+use crate::close::CloseEvent;
 use crate::message::Message;
 
 /// What happened, from all sides.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use zlib_rs::{Deflate as Compress, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
 
 use super::negotiate::Agreed;
-use crate::message::CloseCode;
-use crate::protocol::assembler::Violation;
+use crate::close::CloseCode;
+use crate::protocol::violation::Violation;
 use crate::sync::Mutex;
 
 /// What a sender cuts off the end of a message and a receiver puts back (RFC 7692 §7.2).
@@ -277,7 +277,7 @@ fn most_compressed(max_message: usize) -> usize {
 #[cold]
 fn bomb() -> Violation {
     Violation::new(
-        CloseCode::TOO_BIG,
+        CloseCode::MESSAGE_TOO_BIG,
         "a message compressed by more than the ratio this server takes",
     )
 }
@@ -292,7 +292,7 @@ fn garbage(forgets: bool) -> Violation {
     } else {
         "a compressed message that cannot be inflated (RFC 7692 §7.2.2)"
     };
-    Violation::new(CloseCode::INVALID_PAYLOAD, reason)
+    Violation::new(CloseCode::INVALID_FRAME_PAYLOAD_DATA, reason)
 }
 
 /// As [`garbage`], where the end is missing.
@@ -304,7 +304,7 @@ fn incomplete(forgets: bool) -> Violation {
     } else {
         "a compressed message that is not complete (RFC 7692 §7.2.2)"
     };
-    Violation::new(CloseCode::INVALID_PAYLOAD, reason)
+    Violation::new(CloseCode::INVALID_FRAME_PAYLOAD_DATA, reason)
 }
 
 // ---- out
@@ -387,7 +387,7 @@ impl Outbound {
             ready()?;
             return pass(compressed_alone(self.settings, message));
         }
-        // Held until it is passed on: the peer inflates in the order of the queue.
+        // Guards until it is passed on: the peer inflates in the order of the queue.
         let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
         ready()?;
         let compressor = context.get_or_insert_with(|| Box::new(self.settings.compressor()));

@@ -86,7 +86,7 @@ impl WebSocketHandler for Sender {
         conn.send(Message::binary(vec![b'x'; CASES[id].size]))
             .await?;
         if CASES[id].server_closes {
-            conn.close(CloseCode::NORMAL, "done")?;
+            conn.close(CloseCode::NORMAL_CLOSURE, "done")?;
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ impl WebSocketHandler for Sender {
                 "{} {:?} by {:?}",
                 event.code().as_u16(),
                 event.reason(),
-                event.initiator()
+                event.cause()
             ),
         });
         Ok(())

@@ -1,22 +1,24 @@
-//! [`Lane`]: pings and pongs that wait to be written, apart from the messages, so that a full
+//! Close, ping and pong (RFC 6455 §5.5): read, written, and [`ControlQueue`], the pings and pongs
+//! that wait to be written, apart from the messages, so that a full
 //! queue delays none of them.
 
-use super::frame::OpCode;
-use super::writer::write_control;
-use crate::config::CONTROL_LANE;
+use super::frame::{OpCode, write_header};
+use super::violation::Violation;
+use crate::close::{CloseCode, CloseFrame, CloseReason};
+use crate::config::CONTROL_QUEUE;
 
 /// The largest control frame of a server: a header of 2 bytes, 125 of payload (RFC 6455 §5.5).
 const LARGEST: usize = 127;
 
 /// Empty, it owns no memory beside itself.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct ControlQueue {
     frames: Vec<u8>,
     /// Where the last frame begins, if it is a pong.
     last_pong: Option<u32>,
 }
 
-impl Lane {
+impl ControlQueue {
     pub(crate) fn new() -> Self {
         Self {
             frames: Vec::new(),
@@ -50,14 +52,14 @@ impl Lane {
 
     /// Whether there is no room for the answer to one more of the peer's pings.
     pub(crate) fn is_full(&self) -> bool {
-        self.frames.len() > CONTROL_LANE - LARGEST
+        self.frames.len() > CONTROL_QUEUE - LARGEST
     }
 
     /// Room for a pong. Grows as a `Vec` does, by doubling, but not beyond the limit.
     fn reserve(&mut self) {
         let (len, room) = (self.frames.len(), self.frames.capacity());
-        if room < CONTROL_LANE && room - len < LARGEST && len + LARGEST <= CONTROL_LANE {
-            let goal = (2 * len).clamp(len + LARGEST, CONTROL_LANE);
+        if room < CONTROL_QUEUE && room - len < LARGEST && len + LARGEST <= CONTROL_QUEUE {
+            let goal = (2 * len).clamp(len + LARGEST, CONTROL_QUEUE);
             self.frames.reserve_exact(goal - len);
         }
     }
@@ -68,13 +70,60 @@ impl Lane {
     }
 }
 
+/// Appends a control frame. A payload over 125 bytes is cut (callers check before).
+pub(crate) fn write_control(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let payload = &payload[..payload.len().min(125)];
+    write_header(out, opcode, false, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends a Close frame, an empty one for `None`.
+pub(crate) fn write_close(out: &mut Vec<u8>, frame: Option<&CloseFrame>) {
+    let mut payload = Vec::new();
+    if let Some(frame) = frame {
+        payload.extend_from_slice(&frame.code.as_u16().to_be_bytes());
+        payload.extend_from_slice(frame.reason.as_str().as_bytes());
+    }
+    write_control(out, OpCode::Close, &payload);
+}
+
+/// Reads the payload of a Close frame (§5.5.1).
+pub(crate) fn read_close(payload: &[u8]) -> Result<Option<CloseFrame>, Violation> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [a, b, reason @ ..] => (CloseCode::from(u16::from_be_bytes([*a, *b])), reason),
+        [_] => {
+            return Err(Violation::new(
+                CloseCode::PROTOCOL_ERROR,
+                "a Close frame with half a code (RFC 6455 §5.5.1)",
+            ));
+        }
+    };
+    if !code.is_sendable() {
+        return Err(Violation::new(
+            CloseCode::PROTOCOL_ERROR,
+            format!("a Close frame with code {code}, which must not be sent (RFC 6455 §7.4)"),
+        ));
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| {
+        Violation::new(
+            CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+            "a close reason that is not UTF-8 (RFC 6455 §8.1)",
+        )
+    })?;
+    Ok(Some(CloseFrame {
+        code,
+        reason: CloseReason::new(reason).unwrap_or_default(),
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn f22_equal_pings_in_a_row_have_one_answer() {
-        let mut lane = Lane::new();
+        let mut lane = ControlQueue::new();
         lane.pong(b"a");
         lane.pong(b"a");
         lane.pong(b"ab");
@@ -87,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_ping_of_ours_between_two_equal_pongs_keeps_them_apart() {
-        let mut lane = Lane::new();
+        let mut lane = ControlQueue::new();
         lane.pong(b"");
         lane.ping(b"");
         lane.pong(b"");
@@ -95,8 +144,8 @@ mod tests {
     }
 
     /// Pongs with payloads of `len` until it is full, and how many those were.
-    fn filled(len: usize) -> (Lane, usize) {
-        let mut lane = Lane::new();
+    fn filled(len: usize) -> (ControlQueue, usize) {
+        let mut lane = ControlQueue::new();
         let mut pongs = 0;
         while !lane.is_full() {
             let payload = (pongs as u16).to_be_bytes().repeat(63);
@@ -110,7 +159,7 @@ mod tests {
     fn f23_a_full_lane_says_so() {
         for len in [2, 60, 125] {
             let (_, pongs) = filled(len);
-            assert!(pongs > (CONTROL_LANE - LARGEST) / (2 + len), "{len}");
+            assert!(pongs > (CONTROL_QUEUE - LARGEST) / (2 + len), "{len}");
         }
     }
 
@@ -119,10 +168,21 @@ mod tests {
         for len in [2, 60, 125] {
             let frames = filled(len).0.take();
             assert!(
-                frames.capacity() <= CONTROL_LANE,
+                frames.capacity() <= CONTROL_QUEUE,
                 "{len}: {}",
                 frames.capacity()
             );
         }
+    }
+
+    #[test]
+    fn close_frames_are_written_with_and_without_a_code() {
+        let mut out = Vec::new();
+        write_close(&mut out, None);
+        write_close(
+            &mut out,
+            CloseFrame::new(CloseCode::NORMAL_CLOSURE, "ok").as_ref(),
+        );
+        assert_eq!(out, b"\x88\x00\x88\x04\x03\xe8ok");
     }
 }

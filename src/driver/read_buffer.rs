@@ -1,4 +1,4 @@
-//! [`Input`]: what has been read from a socket, in a buffer that a thread lends.
+//! [`ReadBuffer`]: what has been read from a socket, in a buffer that a thread lends.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,7 +11,7 @@ use crate::config::SCRATCH;
 
 /// What has been read and not yet taken.
 #[derive(Default)]
-pub(super) struct Input {
+pub(super) struct ReadBuffer {
     pub(super) bytes: Vec<u8>,
     pub(super) at: usize,
     pub(super) end: usize,
@@ -25,7 +25,7 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Input {
+impl ReadBuffer {
     pub(super) fn with(bytes: Vec<u8>) -> Self {
         Self {
             end: bytes.len(),
@@ -80,7 +80,7 @@ impl Input {
     }
 }
 
-impl Drop for Input {
+impl Drop for ReadBuffer {
     /// A connection that ends while it reads would take the thread's buffer with it, and the
     /// next would zero a new one: that was half the instructions of a handshake.
     fn drop(&mut self) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::protocol::assembler::Violation;
+use crate::protocol::violation::Violation;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflate {}

@@ -1,4 +1,4 @@
-//! [`Endpoint`]: what may be mounted, a handler or a function of a tungstenite stream.
+//! [`StreamFn`]: a function of a tungstenite stream as an application.
 
 use std::fmt;
 use std::future::Future;
@@ -11,60 +11,11 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::driver::{caught, drive, log};
-use super::wire::Wire;
-use crate::config::Config;
-use crate::connection::Shared;
+use super::application::{Application, Seat, sealed};
+use super::callback::{caught, log};
 use crate::error::{Error, Kind};
-use crate::handler::{Handshake, Result, WebSocketHandler};
+use crate::handler::{Handshake, Result};
 use crate::handshake::Rejection;
-
-/// An application that a layer can mount: any [`WebSocketHandler`], or the function of
-/// [`WebSocketLayer::stream`](crate::WebSocketLayer::stream). Sealed.
-pub trait Endpoint: Clone + Send + Sync + 'static + sealed::Sealed {
-    /// Whether the messages are ours, so that they may be compressed.
-    #[doc(hidden)]
-    const MESSAGES: bool;
-
-    #[doc(hidden)]
-    fn upgrade(
-        &mut self,
-        handshake: &mut Handshake,
-    ) -> impl Future<Output = std::result::Result<(), Rejection>> + Send;
-
-    #[doc(hidden)]
-    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send;
-}
-
-/// What the layer gives a connection.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Seat {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) config: Arc<Config>,
-    /// What was read of the socket already.
-    pub(crate) first: Option<u8>,
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl<H: super::WebSocketHandler> Sealed for H {}
-    impl Sealed for super::StreamFn {}
-}
-
-impl<H: WebSocketHandler> Endpoint for H {
-    const MESSAGES: bool = true;
-
-    async fn upgrade(&mut self, handshake: &mut Handshake) -> std::result::Result<(), Rejection> {
-        self.on_upgrade(handshake).await
-    }
-
-    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send {
-        let mut wire = Wire::new(io, seat.shared, seat.config);
-        wire.begin_with(seat.first);
-        drive(self, wire)
-    }
-}
 
 /// The application of [`WebSocketLayer::stream`](crate::WebSocketLayer::stream).
 #[derive(Clone)]
@@ -98,7 +49,9 @@ impl fmt::Debug for StreamFn {
 /// tungstenite's default of 128 KiB is held by every connection as long as it lives.
 const READ_BUFFER: usize = 4 * 1024;
 
-impl Endpoint for StreamFn {
+impl sealed::Sealed for StreamFn {}
+
+impl Application for StreamFn {
     /// tungstenite's, which cannot.
     const MESSAGES: bool = false;
 
@@ -115,9 +68,9 @@ impl Endpoint for StreamFn {
         let socket =
             WebSocketStream::from_partially_read(io, first, Role::Server, Some(config)).await;
         tracing::debug!("open");
-        let request = seat.shared.info.request.parts().clone();
+        let request = seat.link.info.request.parts().clone();
         let running = caught(async { (self.function)(socket, request).await });
-        let failure = match seat.shared.unless_aborted(running).await {
+        let failure = match seat.link.unless_aborted(running).await {
             None => return tracing::debug!("dropped at the deadline of the shutdown"),
             Some(Ok(Ok(()))) => return tracing::debug!("closed"),
             Some(Ok(Err(error))) => Kind::Application(error),

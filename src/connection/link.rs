@@ -12,17 +12,18 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::connection::Info;
+use super::info::Info;
+use crate::close::CloseFrame;
 use crate::config::{Config, MESSAGE_OVERHEAD, READ_AHEAD};
 use crate::error::{Error, SendError, TrySendError};
-use crate::message::{CloseFrame, Message};
+use crate::message::Message;
 use crate::protocol::{Agreed, Batch, Outbound, Session, Writer};
 use crate::shutdown::Member;
 use crate::sync::{AtomicU32, Mutex, MutexGuard};
 
 /// Something was queued.
 pub(crate) const OUTPUT: u32 = 1;
-/// Something else is asked for, see [`Asked`].
+/// Something else is asked for, see [`Requests`].
 pub(crate) const ASKED: u32 = 2;
 /// The server is down.
 pub(crate) const ABORT: u32 = 4;
@@ -32,7 +33,7 @@ pub(crate) const ROOM: u32 = 8;
 const PARKED: u32 = 1 << 31;
 
 /// See the module docs.
-pub(crate) struct Shared {
+pub(crate) struct Link {
     pub(crate) info: Info,
     config: Arc<Config>,
     /// One word, so that a signal is one atomic operation and none is lost between the
@@ -49,7 +50,7 @@ pub(crate) struct Shared {
 
 /// The future of `send`. Small, since it lies in every connection's task: waiting is boxed.
 pub(crate) struct Sending<'a> {
-    shared: &'a Shared,
+    link: &'a Link,
     state: State<'a>,
 }
 
@@ -66,12 +67,12 @@ struct Queue {
     /// Somebody found it full since there was last room.
     waited: bool,
     /// What else is asked of the driver. Boxed: most of the time it is nothing.
-    asked: Option<Box<Asked>>,
+    asked: Option<Box<Requests>>,
 }
 
 /// What the driver is asked to do beside writing messages.
 #[derive(Default)]
-pub(crate) struct Asked {
+pub(crate) struct Requests {
     /// The application closes.
     pub(crate) close: Option<CloseFrame>,
     /// The server goes down.
@@ -90,7 +91,7 @@ struct Inbox {
     receiver: Option<Waker>,
 }
 
-impl Shared {
+impl Link {
     pub(crate) fn new(config: Arc<Config>, info: Info, agreed: Option<Agreed>) -> Self {
         Self {
             info,
@@ -171,7 +172,7 @@ impl Shared {
     #[inline]
     pub(crate) fn send(&self, message: Message) -> Sending<'_> {
         Sending {
-            shared: self,
+            link: self,
             state: State::Now(Some(message)),
         }
     }
@@ -305,7 +306,7 @@ impl Shared {
         self.space.notify_waiters();
     }
 
-    pub(crate) fn take_asked(&self) -> Option<Box<Asked>> {
+    pub(crate) fn take_asked(&self) -> Option<Box<Requests>> {
         self.queue().asked.take()
     }
 
@@ -439,17 +440,17 @@ impl Future for Sending<'_> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let shared = self.shared;
+        let link = self.link;
         if let State::Now(message) = &mut self.state {
             let Some(message) = message.take() else {
                 // Polled after it was ready.
                 return Poll::Pending;
             };
-            match shared.try_send(message) {
+            match link.try_send(message) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(TrySendError::Closed(message)) => return Poll::Ready(Err(SendError(message))),
                 Err(TrySendError::Full(message)) => {
-                    self.state = State::Later(Box::pin(shared.send_later(message)));
+                    self.state = State::Later(Box::pin(link.send_later(message)));
                 }
             }
         }
@@ -460,7 +461,7 @@ impl Future for Sending<'_> {
     }
 }
 
-impl Member for Shared {
+impl Member for Link {
     fn leave(&self, frame: CloseFrame) {
         self.queue().asked().leave = Some(frame);
         self.signal(ASKED);
@@ -509,7 +510,7 @@ impl Queue {
         full.then_some(Refused::Full)
     }
 
-    fn asked(&mut self) -> &mut Asked {
+    fn asked(&mut self) -> &mut Requests {
         self.asked.get_or_insert_default()
     }
 }
@@ -526,9 +527,9 @@ impl Inbox {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("Link")
             .field("info", &self.info)
             .finish_non_exhaustive()
     }

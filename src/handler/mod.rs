@@ -1,17 +1,24 @@
-//! [`WebSocketHandler`]: the application. [`Handshake`]: what it sees before it accepts.
+//! [`WebSocketHandler`], the application, and what it gets before a connection is open.
+//!
+//! ```text
+//! on_upgrade(Handshake) ─▶ on_open ─▶ on_message … ─▶ on_close
+//!        └─▶ Rejection         └───────────┴─ error, panic ─▶ on_error ─▶ on_close
+//! ```
+//!
+//! `from_fn` makes a handler of a function that pulls its messages.
 
-use std::fmt;
+mod from_fn;
+mod handshake;
+
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 
-use http::HeaderMap;
-use http::request::Parts;
-
-use crate::connection::{CloseEvent, Connection};
+pub use self::from_fn::FnHandler;
+pub use self::handshake::Handshake;
+use crate::close::CloseEvent;
+use crate::connection::Connection;
 use crate::error::{BoxError, Error};
-use crate::handshake::{Offer, Rejection};
-use crate::message::{CloseCode, Message};
+use crate::handshake::Rejection;
+use crate::message::Message;
 
 /// What a callback returns; any error will do, `?` converts it.
 pub type Result<T = ()> = std::result::Result<T, BoxError>;
@@ -20,7 +27,7 @@ pub type Result<T = ()> = std::result::Result<T, BoxError>;
 ///
 /// Every callback has a default, so an empty `impl` is an application that works (and says
 /// nothing). Each connection gets a clone of its own (Rack's `dup`): `&mut self` is private
-/// to the connection, what is shared sits behind an [`Arc`](std::sync::Arc) field.
+/// to the connection, what is link sits behind an [`Arc`](std::sync::Arc) field.
 ///
 /// Callbacks of one connection never overlap. While one is pending its connection goes on
 /// answering pings, writing what was sent, and reading ahead up to 64 KiB; then the peer has
@@ -45,7 +52,7 @@ pub type Result<T = ()> = std::result::Result<T, BoxError>;
 ///
 /// #[derive(Clone, Default)]
 /// struct Counter {
-///     visitors: Arc<AtomicUsize>, // shared by all connections
+///     visitors: Arc<AtomicUsize>, // link by all connections
 ///     messages: usize,            // private to each
 /// }
 ///
@@ -63,7 +70,7 @@ pub type Result<T = ()> = std::result::Result<T, BoxError>;
 ///     }
 ///
 ///     async fn on_close(&mut self, conn: &mut Connection, event: CloseEvent) -> Result {
-///         println!("{}: {} messages, {:?}", conn.id(), self.messages, event.initiator());
+///         println!("{}: {} messages, {:?}", conn.id(), self.messages, event.cause());
 ///         Ok(())
 ///     }
 /// }
@@ -138,124 +145,5 @@ pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result> + Send {
         let _ = (conn, error);
         async { Ok(()) }
-    }
-}
-
-/// A WebSocket handshake that is about to be accepted; see
-/// [`on_upgrade`](WebSocketHandler::on_upgrade).
-///
-/// ```
-/// use http::StatusCode;
-/// use tower_websocket::{Handshake, Rejection, WebSocketHandler};
-///
-/// #[derive(Clone)]
-/// struct Members;
-///
-/// impl WebSocketHandler for Members {
-///     async fn on_upgrade(&mut self, handshake: &mut Handshake) -> Result<(), Rejection> {
-///         if handshake.request().headers.get("authorization").is_none() {
-///             return Err(Rejection::new(StatusCode::UNAUTHORIZED, "log in first"));
-///         }
-///         Ok(())
-///     }
-/// }
-/// ```
-pub struct Handshake {
-    pub(crate) request: Parts,
-    pub(crate) mount: Arc<str>,
-    pub(crate) rest: usize,
-    pub(crate) offer: Offer,
-    pub(crate) headers: HeaderMap,
-}
-
-impl Handshake {
-    /// The request: method, URI, headers, extensions (the peer's address, what layers in
-    /// front have found out).
-    pub fn request(&self) -> &Parts {
-        &self.request
-    }
-
-    /// The request, to put something into its extensions for the callbacks that follow.
-    pub fn request_mut(&mut self) -> &mut Parts {
-        &mut self.request
-    }
-
-    /// The path under which the layer is mounted; empty for `/`.
-    pub fn mount(&self) -> &str {
-        &self.mount
-    }
-
-    /// The rest of the path behind the mount: empty, or it begins with `/`.
-    pub fn path(&self) -> &str {
-        self.request.uri.path().get(self.rest..).unwrap_or_default()
-    }
-
-    /// The subprotocols that the client offers, in its order.
-    pub fn protocols(&self) -> impl Iterator<Item = &str> {
-        self.offer.offered.iter().map(String::as_str)
-    }
-
-    /// The subprotocol that the response will name.
-    pub fn protocol(&self) -> Option<&str> {
-        self.offer.selected.as_deref()
-    }
-
-    /// Chooses one of the [subprotocols offered](Self::protocols). `false`, and no change, if
-    /// the client did not offer it: naming it would make the client fail (RFC 6455 §4.1).
-    pub fn select_protocol(&mut self, protocol: &str) -> bool {
-        self.offer.select(protocol)
-    }
-
-    /// Headers to add to the response, such as cookies. Those that make the handshake are
-    /// the layer's own and are left out.
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
-    }
-}
-
-impl fmt::Debug for Handshake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handshake")
-            .field("uri", &self.request.uri)
-            .field("mount", &self.mount)
-            .field("offer", &self.offer)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The application of [`WebSocketLayer::from_fn`](crate::WebSocketLayer::from_fn).
-#[derive(Clone)]
-pub struct FnHandler {
-    function: Arc<Function>,
-}
-
-/// Boxed: one allocation a connection, and the type of a layer can be written down.
-type Function = dyn Fn(Connection) -> Running + Send + Sync;
-type Running = Pin<Box<dyn Future<Output = Result> + Send>>;
-
-impl FnHandler {
-    pub(crate) fn new<F, Fut>(function: F) -> Self
-    where
-        F: Fn(Connection) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result> + Send + 'static,
-    {
-        Self {
-            function: Arc::new(move |conn| Box::pin(function(conn))),
-        }
-    }
-}
-
-impl WebSocketHandler for FnHandler {
-    async fn on_open(&mut self, conn: &mut Connection) -> Result {
-        (self.function)(conn.duplicate()).await?;
-        // Closed by the function or by the peer is just as good.
-        let _ = conn.close(CloseCode::NORMAL, "");
-        Ok(())
-    }
-}
-
-impl fmt::Debug for FnHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FnHandler").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! [`Gate`]: how many connections may be open, in all and of one client.
+//! [`ConnectionLimit`]: how many connections may be open, in all and of one client.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,7 +10,7 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// See the module docs. Clones count together.
 #[derive(Clone, Default)]
-pub(super) struct Gate {
+pub(super) struct ConnectionLimit {
     /// In all.
     most: Option<usize>,
     most_per_ip: Option<usize>,
@@ -38,18 +38,18 @@ enum Client {
 
 /// Why somebody is not let in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum LimitReached {
     InAll,
     OfThisClient,
 }
 
-/// A place behind the gate, for as long as it is held.
+/// A place behind the limit, for as long as it is held.
 pub(super) struct Permit {
     open: Arc<Mutex<Open>>,
     client: Option<Client>,
 }
 
-impl Gate {
+impl ConnectionLimit {
     /// With nobody behind it yet.
     pub(super) fn new(most: Option<usize>, most_per_ip: Option<usize>) -> Self {
         Self {
@@ -69,13 +69,16 @@ impl Gate {
 
     /// Lets a connection of `client` in; `None` without an error: nobody is counted. Boxed, since
     /// most are not.
-    pub(super) fn enter(&self, client: Option<IpAddr>) -> Result<Option<Box<Permit>>, Full> {
+    pub(super) fn enter(
+        &self,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Box<Permit>>, LimitReached> {
         if self.most.is_none() && self.most_per_ip.is_none() {
             return Ok(None);
         }
         let mut open = lock(&self.open);
         if self.most.is_some_and(|most| open.count >= most) {
-            return Err(Full::InAll);
+            return Err(LimitReached::InAll);
         }
         if client.is_none() && self.most_per_ip.is_some() && !open.told {
             open.told = true;
@@ -88,8 +91,10 @@ impl Gate {
         let client = self.most_per_ip.map(|most| (Client::from(client), most));
         if let Some((client, most)) = client {
             match open.by_client.entry(client) {
-                Entry::Occupied(count) if *count.get() >= most => return Err(Full::OfThisClient),
-                Entry::Vacant(_) if most == 0 => return Err(Full::OfThisClient),
+                Entry::Occupied(count) if *count.get() >= most => {
+                    return Err(LimitReached::OfThisClient);
+                }
+                Entry::Vacant(_) if most == 0 => return Err(LimitReached::OfThisClient),
                 entry => *entry.or_insert(0) += 1,
             }
         }
@@ -136,9 +141,9 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate")
+        f.debug_struct("ConnectionLimit")
             .field("most", &self.most)
             .field("most_per_ip", &self.most_per_ip)
             .field("open", &lock(&self.open).count)
@@ -154,63 +159,74 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
-    fn full(gate: &Gate, client: Option<IpAddr>) -> Option<Full> {
-        gate.enter(client).err()
+    fn full(limit: &ConnectionLimit, client: Option<IpAddr>) -> Option<LimitReached> {
+        limit.enter(client).err()
     }
 
     #[test]
     fn r1_without_a_limit_nobody_is_counted() {
-        assert!(Gate::new(None, None).enter(None).unwrap().is_none());
+        assert!(
+            ConnectionLimit::new(None, None)
+                .enter(None)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
     fn r1_the_limit_in_all_counts_clones_together_and_frees_what_is_dropped() {
-        let gate = Gate::new(Some(2), None);
-        let first = gate.enter(None).unwrap();
-        let _second = gate.clone().enter(ip("10.0.0.1")).unwrap();
-        assert_eq!(full(&gate, None), Some(Full::InAll));
+        let limit = ConnectionLimit::new(Some(2), None);
+        let first = limit.enter(None).unwrap();
+        let _second = limit.clone().enter(ip("10.0.0.1")).unwrap();
+        assert_eq!(full(&limit, None), Some(LimitReached::InAll));
         drop(first);
-        assert_eq!(full(&gate, None), None);
+        assert_eq!(full(&limit, None), None);
     }
 
     #[test]
     fn r1_each_address_has_its_own_count_and_an_ipv6_network_has_one() {
-        let gate = Gate::new(None, Some(1));
-        let held = gate.enter(ip("192.0.2.1")).unwrap();
-        assert_eq!(full(&gate, ip("192.0.2.1")), Some(Full::OfThisClient));
+        let limit = ConnectionLimit::new(None, Some(1));
+        let held = limit.enter(ip("192.0.2.1")).unwrap();
         assert_eq!(
-            full(&gate, ip("::ffff:192.0.2.1")),
-            Some(Full::OfThisClient)
+            full(&limit, ip("192.0.2.1")),
+            Some(LimitReached::OfThisClient)
         );
-        let _other = gate.enter(ip("192.0.2.2")).unwrap();
-        let _v6 = gate.enter(ip("2001:db8:1:2:3::1")).unwrap();
         assert_eq!(
-            full(&gate, ip("2001:db8:1:2:ffff::9")),
-            Some(Full::OfThisClient)
+            full(&limit, ip("::ffff:192.0.2.1")),
+            Some(LimitReached::OfThisClient)
         );
-        assert_eq!(full(&gate, ip("2001:db8:1:3::1")), None);
+        let _other = limit.enter(ip("192.0.2.2")).unwrap();
+        let _v6 = limit.enter(ip("2001:db8:1:2:3::1")).unwrap();
+        assert_eq!(
+            full(&limit, ip("2001:db8:1:2:ffff::9")),
+            Some(LimitReached::OfThisClient)
+        );
+        assert_eq!(full(&limit, ip("2001:db8:1:3::1")), None);
         drop(held);
-        assert_eq!(full(&gate, ip("192.0.2.1")), None);
+        assert_eq!(full(&limit, ip("192.0.2.1")), None);
     }
 
     #[test]
     fn r1_clients_whose_address_nobody_knows_count_as_one() {
-        let gate = Gate::new(None, Some(1));
-        let _held = gate.enter(None).unwrap();
-        assert_eq!(full(&gate, None), Some(Full::OfThisClient));
+        let limit = ConnectionLimit::new(None, Some(1));
+        let _held = limit.enter(None).unwrap();
+        assert_eq!(full(&limit, None), Some(LimitReached::OfThisClient));
     }
 
     #[test]
     fn r1_who_is_refused_leaves_no_trace() {
-        let both = Gate::new(Some(1), Some(1));
+        let both = ConnectionLimit::new(Some(1), Some(1));
         let held = both.enter(ip("10.0.0.1")).unwrap();
-        assert_eq!(full(&both, ip("10.0.0.2")), Some(Full::InAll));
+        assert_eq!(full(&both, ip("10.0.0.2")), Some(LimitReached::InAll));
         assert_eq!(lock(&both.open).by_client.len(), 1);
         drop(held);
         assert_eq!(lock(&both.open).by_client.len(), 0);
         assert_eq!(lock(&both.open).count, 0);
-        let none = Gate::new(None, Some(0));
-        assert_eq!(full(&none, ip("10.0.0.1")), Some(Full::OfThisClient));
+        let none = ConnectionLimit::new(None, Some(0));
+        assert_eq!(
+            full(&none, ip("10.0.0.1")),
+            Some(LimitReached::OfThisClient)
+        );
         assert_eq!(lock(&none.open).by_client.len(), 0);
     }
 }

@@ -1,0 +1,60 @@
+//! [`Application`]: what may be mounted, a handler or a function of a tungstenite stream.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+
+use super::driver::Driver;
+use super::task::drive;
+use crate::config::Config;
+use crate::connection::Link;
+use crate::handler::{Handshake, WebSocketHandler};
+use crate::handshake::Rejection;
+
+/// An application that a layer can mount: any [`WebSocketHandler`], or the function of
+/// [`WebSocketLayer::stream`](crate::WebSocketLayer::stream). Sealed.
+pub trait Application: Clone + Send + Sync + 'static + sealed::Sealed {
+    /// Whether the messages are ours, so that they may be compressed.
+    #[doc(hidden)]
+    const MESSAGES: bool;
+
+    #[doc(hidden)]
+    fn upgrade(
+        &mut self,
+        handshake: &mut Handshake,
+    ) -> impl Future<Output = std::result::Result<(), Rejection>> + Send;
+
+    #[doc(hidden)]
+    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send;
+}
+
+/// What the layer gives a connection.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Seat {
+    pub(crate) link: Arc<Link>,
+    pub(crate) config: Arc<Config>,
+    /// What was read of the socket already.
+    pub(crate) first: Option<u8>,
+}
+
+pub(super) mod sealed {
+    pub trait Sealed {}
+    impl<H: super::WebSocketHandler> Sealed for H {}
+}
+
+impl<H: WebSocketHandler> Application for H {
+    const MESSAGES: bool = true;
+
+    async fn upgrade(&mut self, handshake: &mut Handshake) -> std::result::Result<(), Rejection> {
+        self.on_upgrade(handshake).await
+    }
+
+    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send {
+        let mut driver = Driver::new(io, seat.link, seat.config);
+        driver.begin_with(seat.first);
+        drive(self, driver)
+    }
+}

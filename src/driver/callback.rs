@@ -1,0 +1,127 @@
+//! [`Call`]: a callback of the application, and all that can go wrong with it.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::driver::Driver;
+use super::patience::Verdict;
+use crate::error::{Error, Kind};
+use crate::handler::Result;
+use crate::logging::escaped;
+
+pin_project! {
+    /// Runs a callback, and the connection beside it. All that can go wrong with a callback
+    /// becomes an error here: it returns one, it panics, or it does not end after the
+    /// connection has.
+    ///
+    /// Written by hand, since an `async fn` would keep room for the callback twice.
+    pub(super) struct Call<'a, IO, F> {
+        driver: &'a mut Driver<IO>,
+        name: &'static str,
+        #[pin]
+        callback: Option<F>,
+    }
+}
+
+pub(super) fn call<'a, IO, F>(
+    driver: &'a mut Driver<IO>,
+    name: &'static str,
+    callback: F,
+) -> Call<'a, IO, F> {
+    Call {
+        driver,
+        name,
+        callback: Some(callback),
+    }
+}
+
+impl<IO, F> Future for Call<'_, IO, F>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result>,
+{
+    type Output = std::result::Result<(), Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let callback = *this.name;
+        let failure = loop {
+            let Some(running) = this.callback.as_mut().as_pin_mut() else {
+                return Poll::Ready(Ok(()));
+            };
+            // The callback first: most are ready at once, and then nothing else is looked at.
+            match poll_caught(running, cx) {
+                Poll::Ready(Ok(Ok(()))) => {
+                    this.driver.returned();
+                    contained(|| this.callback.set(None));
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(Err(error))) => break Kind::Application(error),
+                Poll::Ready(Err(message)) => break Kind::Panic { callback, message },
+                Poll::Pending => {}
+            }
+            match ready!(this.driver.poll_beside(cx)) {
+                Ok(()) => {}
+                Err(Verdict::Late) => break Kind::Late { callback },
+                Err(_) => break Kind::Abandoned { callback },
+            }
+        };
+        this.driver.returned();
+        // What it holds is dropped here, where a second panic does no harm.
+        contained(|| this.callback.set(None));
+        Poll::Ready(Err(Error::new(failure)))
+    }
+}
+
+/// Runs a part of the application that has no connection beside it. A panic is an error
+/// that says what it said.
+pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> std::result::Result<T, String> {
+    let mut future = pin!(future);
+    poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
+}
+
+fn poll_caught<T>(
+    future: Pin<&mut impl Future<Output = T>>,
+    cx: &mut Context<'_>,
+) -> Poll<std::result::Result<T, String>> {
+    match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(payload) => {
+            let message = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let message = message.unwrap_or("(no message)").to_owned();
+            contained(|| drop(payload));
+            Poll::Ready(Err(message))
+        }
+    }
+}
+
+/// Runs what a value of the application does when it is shown or dropped. If that panics, so may
+/// what it panicked with, which is forgotten.
+pub(super) fn contained(act: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(act)) {
+        std::mem::forget(payload);
+    }
+}
+
+pub(super) fn log(what: &str, error: &Error) {
+    contained(|| {
+        // The application's errors, and a transport's, may quote the peer.
+        let source = std::error::Error::source(error);
+        let source = source.map(|source| tracing::field::display(escaped(source)));
+        if error.is_application() || error.is_panic() {
+            tracing::error!(source, "{what}: {error}");
+        } else {
+            tracing::debug!(source, "{what}: {error}");
+        }
+    });
+}

@@ -1,0 +1,125 @@
+//! [`drive`]: one connection from `on_open` to `on_close`.
+
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::callback::{call, contained, log};
+use super::driver::Driver;
+use crate::close::{CloseCause, CloseCode, CloseFrame};
+use crate::connection::Connection;
+use crate::error::{Error, SendError, TrySendError};
+use crate::handler::WebSocketHandler;
+use crate::logging::field;
+
+/// Runs a connection whose 101 has been sent, until nothing of it is left.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps room for its arguments twice"
+)]
+pub(crate) fn drive<H, IO>(
+    mut handler: H,
+    mut driver: Driver<IO>,
+) -> impl Future<Output = ()> + Send
+where
+    H: WebSocketHandler,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    async move {
+        let mut conn = driver.connection();
+        poll_fn(|cx| {
+            driver.set_driver(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+        tracing::debug!("open");
+
+        let mut called = call(&mut driver, "on_open", async {
+            handler.on_open(&mut conn).await
+        })
+        .await;
+        while called.is_ok() {
+            let Some(message) = poll_fn(|cx| driver.poll_next(cx)).await else {
+                break;
+            };
+            driver.be_patient();
+            called = call(&mut driver, "on_message", async {
+                handler.on_message(&mut conn, message).await
+            })
+            .await;
+        }
+
+        let ended = poll_fn(|cx| Poll::Ready(driver.is_over(cx))).await;
+        if let Err(error) = called {
+            // After the end, that nothing can be sent any more is no news.
+            if ended && is_closed(&error) {
+                contained(|| drop(error));
+            } else {
+                tell(&mut driver, &mut handler, &mut conn, error).await;
+            }
+            driver.close(
+                CloseFrame::known(CloseCode::INTERNAL_ERROR, "internal error"),
+                CloseCause::ApplicationFailed,
+            );
+        } else {
+            driver.finish();
+        }
+        if let Some(error) = driver.take_error() {
+            tell(&mut driver, &mut handler, &mut conn, error).await;
+        }
+
+        poll_fn(|cx| driver.poll_end(cx, true)).await;
+        let event = driver.close_event();
+        tracing::debug!(
+            code = event.code.as_u16(),
+            reason = &*field(event.reason.as_str()),
+            cause = ?event.cause,
+            clean = event.clean,
+            "closed"
+        );
+        driver.limit();
+        let called = call(&mut driver, "on_close", async {
+            handler.on_close(&mut conn, event).await
+        })
+        .await;
+        if let Err(error) = called {
+            log("on_close failed", &error);
+            contained(|| drop(error));
+        }
+        poll_fn(|cx| driver.poll_end(cx, false)).await;
+    }
+}
+
+/// Tells `on_error`, and the log.
+async fn tell<H, IO>(driver: &mut Driver<IO>, handler: &mut H, conn: &mut Connection, error: Error)
+where
+    H: WebSocketHandler,
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    log("error", &error);
+    driver.limit();
+    let called = call(driver, "on_error", async {
+        handler.on_error(conn, error).await
+    })
+    .await;
+    if let Err(error) = called {
+        log("on_error failed", &error);
+        contained(|| drop(error));
+    }
+}
+
+/// Whether a callback failed only because its connection is closed.
+fn is_closed(error: &Error) -> bool {
+    let Some(source) = std::error::Error::source(error) else {
+        return false;
+    };
+    source.is::<SendError>()
+        || source
+            .downcast_ref::<TrySendError>()
+            .is_some_and(TrySendError::is_closed)
+        || source
+            .downcast_ref::<Error>()
+            // What `recv` told it is told to `on_error` without it.
+            .is_some_and(|e| !e.is_application() && !e.is_panic())
+}

@@ -1,0 +1,219 @@
+//! [`examine`]: what a request is, and whether it may become a WebSocket.
+
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::headers::{extensions, has_token, single, tokens};
+use super::hosts::Hosts;
+use super::offer::{Offer, Transport};
+use super::origin::{Authority, OriginPolicy};
+use super::refusals::{PROXY, bad, foreign, misdirected, upgrade_required};
+use super::rejection::Rejection;
+use crate::logging::escape;
+
+/// What the layer wants of a handshake.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policy {
+    /// The hosts that the server answers for; `None`: any.
+    pub(crate) hosts: Option<Hosts>,
+    pub(crate) origin: OriginPolicy,
+    /// The subprotocols that are spoken here, the preferred first.
+    pub(crate) protocols: Vec<String>,
+    /// Refuses a client that offers none of `protocols`.
+    pub(crate) require_protocol: bool,
+}
+
+/// What a request is.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// No WebSocket handshake: the inner service's.
+    Plain,
+    Refused(Rejection),
+    Offer(Offer),
+}
+
+/// Subprotocols that a client may offer; browsers' applications offer one to three.
+const MAX_PROTOCOLS: usize = 64;
+
+/// Decides about a request. `h2_protocol` is the `:protocol` of an extended CONNECT.
+pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy) -> Decision {
+    if !is_handshake(parts, h2_protocol) {
+        return Decision::Plain;
+    }
+    let http1 = parts.version <= Version::HTTP_11;
+    match offer(parts, http1, policy) {
+        Ok(offer) => Decision::Offer(offer),
+        // What is left of the request on the connection must not be taken for the next one
+        // (RFC 9112 §9.3).
+        Err(rejection) if http1 && announces_body(parts) => {
+            Decision::Refused(rejection.with_header(CONNECTION, HeaderValue::from_static("close")))
+        }
+        Err(rejection) => Decision::Refused(rejection),
+    }
+}
+
+/// Whether a request asks for a WebSocket, in good order or not.
+pub(crate) fn is_handshake(parts: &Parts, h2_protocol: Option<&str>) -> bool {
+    if parts.version <= Version::HTTP_11 {
+        has_token(&parts.headers, &UPGRADE, "websocket")
+            && has_token(&parts.headers, &CONNECTION, "upgrade")
+    } else {
+        parts.method == Method::CONNECT
+            && h2_protocol.is_some_and(|p| p.eq_ignore_ascii_case("websocket"))
+    }
+}
+
+/// RFC 6455 §4.2.1 and RFC 8441 §5, where there is no key.
+fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection> {
+    let headers = &parts.headers;
+    if parts.version < Version::HTTP_11 {
+        return Err(Rejection::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            format!("A WebSocket needs HTTP/1.1, this request came over HTTP/1.0.\n{PROXY}"),
+        ));
+    }
+    if http1 && parts.method != Method::GET {
+        return Err(Rejection::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "A WebSocket is opened with GET (RFC 6455 §4.1).",
+        )
+        .with_header(ALLOW, HeaderValue::from_static("GET")));
+    }
+    let Ok(host) = Authority::of(parts) else {
+        return Err(bad(if http1 {
+            "There must be one Host header, with host or host:port (RFC 9112 §3.2)."
+        } else {
+            "There must be one :authority, with host or host:port, and no other Host \
+             (RFC 9113 §8.3.1)."
+        }));
+    };
+    if !http1 && (headers.contains_key(CONNECTION) || headers.contains_key(UPGRADE)) {
+        return Err(bad(
+            "Connection and Upgrade do not belong into HTTP/2 (RFC 9113 §8.2.2).",
+        ));
+    }
+    if announces_body(parts) {
+        return Err(bad(
+            "A WebSocket handshake has no body: send no Content-Length, Transfer-Encoding or \
+             Expect (RFC 9110 §7.8).",
+        ));
+    }
+    version(parts, http1)?;
+    let transport = if http1 {
+        Transport::Http1 {
+            accept: accept(headers)?,
+            close: has_token(headers, &CONNECTION, "close"),
+        }
+    } else {
+        Transport::Http2
+    };
+    if policy.hosts.as_ref().is_some_and(|hosts| !hosts.has(host)) {
+        return Err(misdirected(parts));
+    }
+    if !policy.origin.allows(parts) {
+        return Err(foreign(headers, &policy.origin));
+    }
+    let offered = protocols(headers)?;
+    let common = policy.protocols.iter().find(|p| offered.contains(p));
+    let selected = common.cloned();
+    if selected.is_none() && policy.require_protocol {
+        return Err(bad(format!(
+            "Sec-WebSocket-Protocol must offer one of: {}.",
+            policy.protocols.join(", ")
+        )));
+    }
+    let extensions = extensions(headers, &SEC_WEBSOCKET_EXTENSIONS)
+        .map_err(|_| bad("Sec-WebSocket-Extensions is malformed or too long (RFC 6455 §9.1)."))?;
+    Ok(Offer {
+        transport,
+        offered,
+        selected,
+        extensions,
+    })
+}
+
+fn version(parts: &Parts, http1: bool) -> Result<(), Rejection> {
+    let Ok(version) = single(&parts.headers, &SEC_WEBSOCKET_VERSION) else {
+        return Err(bad(
+            "Sec-WebSocket-Version is there twice (RFC 6455 §11.3.5).",
+        ));
+    };
+    let got = match version.map(HeaderValue::as_bytes) {
+        Some(b"13") => return Ok(()),
+        Some(other) => format!("not {}", escape(other, 40)),
+        None => "and is missing".to_owned(),
+    };
+    let text = format!("Sec-WebSocket-Version must be 13, {got} (RFC 6455 §4.4).");
+    Err(upgrade_required(text, http1))
+}
+
+fn accept(headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
+    let key = single(headers, &SEC_WEBSOCKET_KEY)
+        .map_err(|_| bad("Sec-WebSocket-Key is there twice (RFC 6455 §11.3.1)."))?
+        .ok_or_else(|| bad("Sec-WebSocket-Key is missing (RFC 6455 §4.2.1)."))?
+        .as_bytes();
+    is_key(key)
+        .then(|| derive_accept_key(key))
+        .and_then(|accept| HeaderValue::try_from(accept).ok())
+        .ok_or_else(|| {
+            bad(format!(
+                "Sec-WebSocket-Key must be 16 bytes in base64, not \"{}\" (RFC 6455 §4.2.1).",
+                escape(key, 40)
+            ))
+        })
+}
+
+/// 16 bytes in base64. Bits that the padding leaves over may be set, as most servers allow
+/// (RFC 4648 §3.5).
+fn is_key(key: &[u8]) -> bool {
+    key.len() == 24
+        && key.ends_with(b"==")
+        && key[..22]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
+    let malformed = || {
+        bad(
+            "Sec-WebSocket-Protocol must be a list of names like `chat, chat.v2` \
+             (RFC 6455 §4.1).",
+        )
+    };
+    // A field without names is as good as none: Python's `websockets` and libsoup send it where
+    // the application gave them an empty list.
+    let names = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map_err(|_| malformed())?;
+    if names.len() > MAX_PROTOCOLS {
+        return Err(bad(format!(
+            "Sec-WebSocket-Protocol has more than {MAX_PROTOCOLS} names."
+        )));
+    }
+    for (i, name) in names.iter().enumerate() {
+        if names[..i].contains(name) {
+            return Err(bad(format!(
+                "Sec-WebSocket-Protocol names {} twice (RFC 6455 §4.1).",
+                escape(name.as_bytes(), 40)
+            )));
+        }
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Whether there is, or may be, something behind the head that is not a WebSocket's.
+fn announces_body(parts: &Parts) -> bool {
+    let headers = &parts.headers;
+    let empty = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0')
+    };
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.contains_key(EXPECT)
+        || !headers.get_all(CONTENT_LENGTH).iter().all(empty)
+}
+
+#[cfg(test)]
+mod tests;

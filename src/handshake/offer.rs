@@ -1,0 +1,47 @@
+//! [`Offer`]: a handshake that is in order, and what the client offers in it.
+
+use http::HeaderValue;
+
+use super::headers::ExtensionOffer;
+
+/// A handshake that is in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) transport: Transport,
+    /// Subprotocols, in the client's order.
+    pub(crate) offered: Vec<String>,
+    pub(crate) selected: Option<String>,
+    pub(crate) extensions: Vec<ExtensionOffer>,
+}
+
+/// How the WebSocket is opened. Decided once, before the application sees the request, whatever it
+/// does to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http1 {
+        /// Sec-WebSocket-Accept of the 101.
+        accept: HeaderValue,
+        /// The client asks to end the connection after the final response. A 101 is not one (RFC
+        /// 9112 §9.6), so it is upgraded all the same; after any other response the server ends it.
+        close: bool,
+    },
+    /// A 200 on a stream of its own (RFC 8441).
+    Http2,
+}
+
+impl Offer {
+    /// Whether it came over HTTP/1.1.
+    pub(crate) fn is_http1(&self) -> bool {
+        matches!(self.transport, Transport::Http1 { .. })
+    }
+
+    /// Selects a subprotocol. `false`, and no change, if it was not offered: the client would
+    /// have to fail the connection (RFC 6455 §4.1).
+    pub(crate) fn select(&mut self, protocol: &str) -> bool {
+        let offered = self.offered.iter().any(|offered| offered == protocol);
+        if offered {
+            self.selected = Some(protocol.to_owned());
+        }
+        offered
+    }
+}

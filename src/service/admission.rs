@@ -1,0 +1,107 @@
+//! [`Admission`]: whether there is room for a connection, and what it needs of its surroundings.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
+use tokio::runtime;
+
+use super::guard::Ticket;
+use super::limit::{LimitReached, Permit};
+use super::options::Options;
+use crate::handshake::{self, Rejection};
+use crate::jitter;
+use crate::logging::Throttle;
+
+/// What a handshake needs of its surroundings to be accepted.
+pub(super) struct Admission {
+    pub(super) parts: Parts,
+    pub(super) on_upgrade: OnUpgrade,
+    /// Of a guard around the stack.
+    pub(super) ticket: Option<Ticket>,
+    pub(super) runtime: runtime::Handle,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) client: Option<IpAddr>,
+    pub(super) permit: Option<Box<Permit>>,
+}
+
+impl Admission {
+    pub(super) fn new(options: &Options, mut parts: Parts) -> Result<Self, Rejection> {
+        if options.shutdown.is_draining() {
+            return Err(draining(parts.version <= Version::HTTP_11));
+        }
+        let peer = options.peer.and_then(|find| find(&parts));
+        let client = peer
+            .zip(options.proxies.as_ref())
+            .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));
+        let address = client.or(peer.map(|peer| peer.ip()));
+        let permit = options.limit.enter(address).map_err(|reached| {
+            let (status, text) = match reached {
+                LimitReached::InAll => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many WebSocket connections, try again later",
+                ),
+                LimitReached::OfThisClient => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many WebSocket connections from your address",
+                ),
+            };
+            try_later(Rejection::new(status, text))
+        })?;
+        let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+            static LINES: Throttle = Throttle::new();
+            if let Some(missed) = LINES.pass() {
+                tracing::error!(
+                    missed,
+                    "a WebSocket handshake came without hyper's OnUpgrade: the server is not \
+                     hyper, or another layer took it"
+                );
+            }
+            return Err(Rejection::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this server cannot upgrade connections",
+            ));
+        };
+        let Ok(runtime) = runtime::Handle::try_current() else {
+            static LINES: Throttle = Throttle::new();
+            if let Some(missed) = LINES.pass() {
+                tracing::error!(missed, "a WebSocket handshake came outside a tokio runtime");
+            }
+            return Err(Rejection::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this server cannot run connections",
+            ));
+        };
+        let ticket = parts.extensions.remove::<Ticket>();
+        handshake::join_cookies(&mut parts);
+        Ok(Self {
+            parts,
+            on_upgrade,
+            ticket,
+            runtime,
+            peer,
+            client,
+            permit,
+        })
+    }
+}
+
+/// In 5 to 10 s, so that those who are refused together do not come back together.
+fn try_later(rejection: Rejection) -> Rejection {
+    let seconds = 5 + jitter::up_to(Duration::from_secs(5)).as_secs();
+    rejection.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+}
+
+pub(super) fn draining(http1: bool) -> Rejection {
+    let rejection = try_later(Rejection::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the server is going down",
+    ));
+    if http1 {
+        rejection.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    } else {
+        rejection
+    }
+}
