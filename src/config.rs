@@ -117,6 +117,10 @@ pub(crate) const READ_AHEAD: usize = 64 * 1024;
 /// What a queued message is counted with beside its payload.
 pub(crate) const MESSAGE_OVERHEAD: usize = 64;
 
+/// Events of the application that wait for its handler: as many as messages without payload may be
+/// read ahead.
+pub(crate) const EVENTS: usize = READ_AHEAD / MESSAGE_OVERHEAD;
+
 /// The read buffer of a thread, and the size of a batch of output. 64 KiB is where
 /// larger reads stopped to pay in measurements, and what fits a core's L2 cache.
 pub(crate) const SCRATCH: usize = 64 * 1024;

@@ -19,7 +19,7 @@ mod shutdown;
 mod sync;
 
 pub use close::{CloseCause, CloseCode, CloseEvent};
-pub use connection::{Connection, ConnectionId, Sender};
+pub use connection::{Connection, ConnectionId, Event, NotifyError, Queued, Sender};
 pub use error::{BoxError, Error, SendError, TrySendError};
 pub use handler::{Handshake, Result, WebSocketHandler};
 pub use handshake::{Rejection, TrustedProxies};

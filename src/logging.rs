@@ -187,6 +187,26 @@ impl Throttle {
     }
 }
 
+/// Whether somebody reads the wire events: messages and control frames, on the target
+/// `tower_websocket::wire`, at DEBUG for a layer with `debug` and at TRACE otherwise.
+#[inline]
+pub(crate) fn shows_wire(debug: bool) -> bool {
+    if debug {
+        tracing::enabled!(target: "tower_websocket::wire", tracing::Level::DEBUG)
+    } else {
+        tracing::enabled!(target: "tower_websocket::wire", tracing::Level::TRACE)
+    }
+}
+
+/// Logs a wire event. Not to be called under a lock: whoever reads it may send.
+pub(crate) fn wire(debug: bool, connection: u64, what: &dyn fmt::Display) {
+    if debug {
+        tracing::debug!(target: "tower_websocket::wire", connection, "{what}");
+    } else {
+        tracing::trace!(target: "tower_websocket::wire", connection, "{what}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,14 +5,15 @@ use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
 
+use super::event::Event;
 use super::info::ConnectionId;
 use super::link::Link;
+use super::outbox::Queued;
 use super::sender::{self, Sender};
 use crate::close::CloseCode;
-use crate::error::{Error, Kind, SendError, TrySendError};
+use crate::error::{Error, SendError, TrySendError};
 use crate::message::Message;
 
 /// An open WebSocket connection, as its own application sees it.
@@ -62,14 +63,7 @@ impl Connection {
     ///
     /// The payload is longer than 125 bytes (RFC 6455 §5.5), or the connection is closed.
     pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
-        if payload.len() > 125 {
-            return Err(Error::new(Kind::InvalidPing(payload.len())));
-        }
-        if self.link.ping(Bytes::copy_from_slice(payload)) {
-            Ok(())
-        } else {
-            Err(Error::new(Kind::Closed))
-        }
+        sender::ping(&self.link, payload)
     }
 
     /// Closes the connection: what was sent goes out, then a Close frame; the peer then has
@@ -94,7 +88,47 @@ impl Connection {
     ///
     /// The connection failed: once, after the messages that came before.
     pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
-        poll_fn(|cx| self.link.poll_receive(cx)).await
+        poll_fn(|cx| self.link.poll_message(cx)).await
+    }
+
+    /// The next event that [`Sender::notify`] sent, for applications that pull. `None` when there will
+    /// be no more. An event received here is not given to `on_event`.
+    ///
+    /// Dropping the future before it is ready loses nothing, so both fit into a `select!`. Only for use
+    /// inside a callback of this connection.
+    ///
+    /// ```
+    /// use tower_websocket::{Connection, Result, WebSocketLayer};
+    ///
+    /// struct Price(u32);
+    ///
+    /// async fn prices(mut conn: Connection) -> Result {
+    ///     // Some other part of the application keeps it, to call `sender.notify(Price(3))`.
+    ///     let sender = conn.sender();
+    ///     # drop(sender);
+    ///     while let Some(event) = conn.recv_event().await {
+    ///         if let Ok(Price(price)) = event.downcast() {
+    ///             conn.send(price.to_string()).await?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let layer = WebSocketLayer::from_fn("/prices", prices);
+    /// # drop(layer);
+    /// ```
+    pub async fn recv_event(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.link.poll_event(cx)).await
+    }
+
+    /// Waits until nothing can be sent any more: someone closed, or the connection ended.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<'_> {
+        self.link.closed()
+    }
+
+    /// How much waits to be written, of what was accepted.
+    pub fn queued(&self) -> Queued {
+        self.link.queued()
     }
 
     /// A handle to send from any task, at any time.

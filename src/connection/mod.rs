@@ -1,20 +1,31 @@
 //! What the application holds of a connection, and what it shares with the driver.
 //!
 //! ```text
-//! Connection ─┐                         ┌─ outgoing messages ─▶ driver
-//! Sender ─────┼─▶ Link ─────────────────┼─ signals ───────────▶
-//!             │    └─ Info, the request └◀ messages that wait ─
+//! Connection ─┐          ┌─ outbox   messages to send ─────────▶ driver
+//! Sender ─────┴─▶ link ──┼─ signals  wake it, and say why ─────▶
+//!                        ├◀ inbox    messages and events ───────
+//!                        └─ info     the request, addresses, names
 //! ```
 
 mod connection;
+mod event;
+mod inbox;
 mod info;
 mod link;
+mod outbox;
 mod request;
 mod sender;
+mod signals;
 
 pub use connection::Connection;
+pub use event::{Event, NotifyError};
+pub(crate) use inbox::Item;
 pub use info::ConnectionId;
 pub(crate) use info::Info;
-pub(crate) use link::{ABORT, ASKED, Link, OUTPUT};
+pub(crate) use link::Link;
+pub use outbox::Queued;
 pub(crate) use request::StoredRequest;
 pub use sender::Sender;
+#[cfg(all(test, shuttle))]
+pub(crate) use signals::Signals;
+pub(crate) use signals::{ABORT, ASKED, EVENT, OUTPUT};

@@ -1,11 +1,16 @@
 //! [`Sender`]: the other end of a connection, for any task.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::event::NotifyError;
 use super::info::ConnectionId;
 use super::link::Link;
+use super::outbox::Queued;
 use crate::close::{CloseCode, CloseFrame};
 use crate::error::{Error, Kind, SendError, TrySendError};
 use crate::message::Message;
@@ -81,6 +86,65 @@ impl Sender {
         close(&self.link, code, reason)
     }
 
+    /// Sends a ping of the application's own, as [`Connection::ping`](super::Connection::ping).
+    ///
+    /// # Errors
+    ///
+    /// The payload is longer than 125 bytes (RFC 6455 §5.5), or the connection is closed.
+    pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
+        ping(&self.link, payload)
+    }
+
+    /// Has the connection's own handler receive `event`, in
+    /// [`on_event`](crate::WebSocketHandler::on_event) or
+    /// [`recv_event`](super::Connection::recv_event): what must touch the handler's `self`, such as a
+    /// changed permission or a timer. To send to the client, [`send`](Self::send) is enough.
+    ///
+    /// `Ok` means: it is received behind the messages and events that arrived before, or the
+    /// connection ends and `on_close` says so. 1,024 events may wait.
+    ///
+    /// # Errors
+    ///
+    /// So many events are waiting, or the connection has ended; the error gives the event back.
+    ///
+    /// ```
+    /// # use tower_websocket::{NotifyError, Sender};
+    /// # fn kick(sender: &Sender) {
+    /// struct Kicked;
+    ///
+    /// if let Err(NotifyError::Full(_)) = sender.notify(Kicked) {
+    ///     // The handler does not keep up.
+    /// }
+    /// # }
+    /// ```
+    pub fn notify<T: Any + Send>(&self, event: T) -> Result<(), NotifyError<T>> {
+        self.link.notify(event)
+    }
+
+    /// Waits until nothing can be sent any more: someone closed, or the connection ended.
+    ///
+    /// ```
+    /// # use tower_websocket::Sender;
+    /// # async fn work() {}
+    /// # fn f(sender: Sender) {
+    /// // A task that ends with its connection:
+    /// tokio::spawn(async move {
+    ///     tokio::select! {
+    ///         () = sender.closed() => {}
+    ///         () = work() => {}
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<'_> {
+        self.link.closed()
+    }
+
+    /// How much waits to be written, of what was accepted: how far the peer is behind.
+    pub fn queued(&self) -> Queued {
+        self.link.queued()
+    }
+
     /// Whether nothing can be sent any more.
     pub fn is_closed(&self) -> bool {
         self.link.is_closed()
@@ -97,6 +161,17 @@ impl fmt::Debug for Sender {
         f.debug_struct("Sender")
             .field("id", &self.id())
             .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn ping(link: &Link, payload: &[u8]) -> Result<(), Error> {
+    if payload.len() > 125 {
+        return Err(Error::new(Kind::InvalidPing(payload.len())));
+    }
+    if link.ping(Bytes::copy_from_slice(payload)) {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::Closed))
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Driver`]: the transport of a connection with its session, its link to the application, its
 //! clock, and what others are owed: a turn, and an end to patience.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -14,10 +15,10 @@ use super::transport::Transport;
 use super::turn::{Turn, let_others_run};
 use crate::close::{CloseCause, CloseEvent, CloseFrame};
 use crate::config::{Config, FORCED};
-use crate::connection::{ABORT, ASKED, Connection, Link, OUTPUT};
+use crate::connection::{ABORT, ASKED, Connection, EVENT, Item, Link, OUTPUT};
 use crate::error::Error;
 use crate::jitter;
-use crate::logging::{MAX_TEXT, quote};
+use crate::logging::{self, MAX_TEXT, quote};
 use crate::message::Message;
 use crate::protocol::{Event, Moment, Phase, Session};
 
@@ -44,7 +45,6 @@ pub(crate) struct Driver<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(crate) fn new(io: IO, link: Arc<Link>, config: Arc<Config>) -> Self {
-        link.ask_again();
         let mut session = Session::new(config.clone());
         if let Some(agreed) = link.agreed() {
             session.set_deflate(agreed);
@@ -87,24 +87,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.link.set_driver(waker);
     }
 
-    /// The next message; `None` when there will be no more.
+    /// What the next callback is for; `None` when there will be no more.
     #[inline]
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         if self.is_turn_over() {
             return self.give_way(cx);
         }
         self.full = false;
         if self.delivered {
-            if let Some(message) = self.link.next_delivered() {
+            if let Some(item) = self.link.next_item() {
                 self.turn.message();
-                return Poll::Ready(Some(message));
+                return Poll::Ready(Some(item));
             }
             self.delivered = false;
         }
         loop {
             self.take_signals(cx);
+            if self.delivered {
+                if let Some(item) = self.link.next_item() {
+                    self.turn.message();
+                    return Poll::Ready(Some(item));
+                }
+                self.delivered = false;
+            }
             if let Some(message) = self.decode() {
-                return Poll::Ready(Some(message));
+                return Poll::Ready(Some(Item::Message(message)));
             }
             if self.session.is_over() {
                 return Poll::Ready(None);
@@ -263,14 +270,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let is_sendable = self.session.is_sendable();
         if !is_sendable {
             let discard = matches!(phase, Phase::Draining | Phase::Dead);
-            self.link.close_queue(discard);
+            self.link.end_output(discard);
         }
         if !was_open || !self.session.is_over() {
             return false;
         }
         let failure = self.session.error().map(Error::again);
-        let waker = self.link.end_inbox(failure, !is_sendable);
-        waker.is_some_and(|waker| self.tell(&waker, cx))
+        let mut again = false;
+        for waker in self
+            .link
+            .end_input(failure, !is_sendable)
+            .into_iter()
+            .flatten()
+        {
+            again |= self.tell(&waker, cx);
+        }
+        again
     }
 
     /// Whether the one to tell is the callback of this very task; others are woken.
@@ -287,7 +302,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let signals = self.link.take_signals();
         if signals != 0 {
             self.queued |= signals & OUTPUT != 0;
-            if signals & !OUTPUT != 0 {
+            self.delivered |= signals & EVENT != 0;
+            if signals & !(OUTPUT | EVENT) != 0 {
                 self.act_on(signals, cx);
             }
         }
@@ -298,7 +314,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn act_on(&mut self, signals: u32, cx: &mut Context<'_>) {
         let now = self.look();
         if signals & ASKED != 0 {
-            let asked = self.link.take_asked().unwrap_or_default();
+            let asked = self.link.take_requests().unwrap_or_default();
             if let Some(payload) = asked.ping {
                 self.session.ping(&payload);
             }
@@ -314,10 +330,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             }
         }
         if signals & ABORT != 0 {
-            self.link.close_queue(false);
+            self.link.end_output(false);
             // Our Close must not overtake what was accepted.
             self.poll_write(cx);
-            let nothing_before = self.transport.batch.is_empty() && self.link.is_queue_empty();
+            let nothing_before = self.transport.batch.is_empty() && !self.link.has_output();
             let close = self.session.abort(now).filter(|close| !close.is_empty());
             if let Some(close) = close.filter(|_| nothing_before) {
                 self.transport.try_write(&close, cx);
@@ -563,12 +579,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.clock.rest();
     }
 
-    fn log(&self, what: impl Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result) {
-        let id = self.link.info.id;
-        if self.config.debug {
-            tracing::debug!(target: "tower_websocket::wire", connection = %id, "{}", Line(what));
-        } else {
-            tracing::trace!(target: "tower_websocket::wire", connection = %id, "{}", Line(what));
+    fn log(&self, what: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result) {
+        if logging::shows_wire(self.config.debug) {
+            logging::wire(self.config.debug, self.link.info.id.as_u64(), &Line(what));
         }
     }
 }
@@ -582,8 +595,8 @@ impl<IO> Drop for Driver<IO> {
 /// A line of the log, made only if somebody reads it.
 struct Line<F>(F);
 
-impl<F: Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result> std::fmt::Display for Line<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Line<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (self.0)(f)
     }
 }

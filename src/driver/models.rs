@@ -9,6 +9,7 @@
 //!
 //! `MODEL_RUNS` is how often each model runs (default 2,000).
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::driver::Driver;
 use super::task::drive;
 use crate::close::{CloseCause, CloseCode, CloseEvent};
 use crate::config::Config;
-use crate::connection::{Connection, Info, Link, Sender};
+use crate::connection::{ABORT, ASKED, Connection, Info, Link, OUTPUT, Sender, Signals};
 use crate::handler::{Result, WebSocketHandler};
 use crate::message::Message;
 use crate::shutdown::{Member, Shutdown};
@@ -490,6 +491,46 @@ fn a11_a13_a_drain_reaches_everybody_who_was_let_in_and_loses_nothing() {
                 let_in += usize::from(arriving.await.unwrap().is_some());
             }
             assert_eq!(drained.closed(), let_in);
+        });
+    });
+}
+
+/// The word that wakes the driver, alone: whoever gives a signal is heard, and at the end the driver
+/// sleeps.
+#[test]
+fn no_signal_is_lost_between_the_last_look_and_the_sleep() {
+    check(|| {
+        block_on(async {
+            let signals = Arc::new(Signals::new());
+            let all = OUTPUT | ASKED | ABORT;
+            let givers = [OUTPUT, ASKED, ABORT].map(|signal| {
+                let signals = signals.clone();
+                spawn(async move {
+                    signals.give(signal);
+                    yield_now().await;
+                    signals.give(signal);
+                })
+            });
+            let mut heard = 0;
+            // A wake-up that is missed is a deadlock, which shuttle reports.
+            poll_fn(|cx| {
+                signals.set_driver(cx.waker());
+                loop {
+                    heard |= signals.take();
+                    if heard == all {
+                        return Poll::Ready(());
+                    }
+                    if signals.park() {
+                        return Poll::Pending;
+                    }
+                }
+            })
+            .await;
+            for giver in givers {
+                giver.await.unwrap();
+            }
+            signals.take();
+            assert!(signals.park() && signals.is_aborted());
         });
     });
 }

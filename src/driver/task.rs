@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::callback::{call, contained, log};
 use super::driver::Driver;
 use crate::close::{CloseCause, CloseCode, CloseFrame};
-use crate::connection::Connection;
+use crate::connection::{Connection, Item};
 use crate::error::{Error, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
 use crate::logging::field;
@@ -40,14 +40,23 @@ where
         })
         .await;
         while called.is_ok() {
-            let Some(message) = poll_fn(|cx| driver.poll_next(cx)).await else {
+            let Some(item) = poll_fn(|cx| driver.poll_next(cx)).await else {
                 break;
             };
             driver.be_patient();
-            called = call(&mut driver, "on_message", async {
-                handler.on_message(&mut conn, message).await
-            })
-            .await;
+            called = match item {
+                Item::Message(message) => {
+                    call(&mut driver, "on_message", async {
+                        handler.on_message(&mut conn, message).await
+                    })
+                    .await
+                }
+                Item::Event(event) => {
+                    // Boxed: events are rare, and every connection keeps the room.
+                    let event = Box::pin(async { handler.on_event(&mut conn, event).await });
+                    call(&mut driver, "on_event", event).await
+                }
+            };
         }
 
         let ended = poll_fn(|cx| Poll::Ready(driver.is_over(cx))).await;

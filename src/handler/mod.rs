@@ -1,7 +1,7 @@
 //! [`WebSocketHandler`], the application, and what it gets before a connection is open.
 //!
 //! ```text
-//! on_upgrade(Handshake) ─▶ on_open ─▶ on_message … ─▶ on_close
+//! on_upgrade(Handshake) ─▶ on_open ─▶ on_message, on_event … ─▶ on_close
 //!        └─▶ Rejection         └───────────┴─ error, panic ─▶ on_error ─▶ on_close
 //! ```
 //!
@@ -15,7 +15,7 @@ use std::future::Future;
 pub use self::from_fn::FnHandler;
 pub use self::handshake::Handshake;
 use crate::close::CloseEvent;
-use crate::connection::Connection;
+use crate::connection::{Connection, Event};
 use crate::error::{BoxError, Error};
 use crate::handshake::Rejection;
 use crate::message::Message;
@@ -113,6 +113,25 @@ pub trait WebSocketHandler: Clone + Send + Sync + 'static {
         message: Message,
     ) -> impl Future<Output = Result> + Send {
         let _ = (conn, message);
+        async { Ok(()) }
+    }
+
+    /// Another part of the application has sent an [`Event`] with [`Sender::notify`].
+    ///
+    /// Events and messages of one connection come in the order in which they arrived, one callback at
+    /// a time, so that what `self` holds needs no lock. `on_message_timeout` counts here too.
+    ///
+    /// [`Sender::notify`]: crate::Sender::notify
+    ///
+    /// # Errors
+    ///
+    /// Closes the connection with 1011.
+    fn on_event(
+        &mut self,
+        conn: &mut Connection,
+        event: Event,
+    ) -> impl Future<Output = Result> + Send {
+        let _ = (conn, event);
         async { Ok(()) }
     }
 

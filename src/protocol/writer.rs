@@ -37,6 +37,13 @@ pub(crate) struct Load {
     pub(crate) bytes: usize,
 }
 
+impl Load {
+    /// Bytes of payload alone.
+    pub(crate) fn payload(self) -> usize {
+        self.bytes - self.messages * MESSAGE_OVERHEAD
+    }
+}
+
 #[derive(Debug)]
 struct Segment {
     bytes: Bytes,

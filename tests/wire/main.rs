@@ -8,6 +8,7 @@ mod conversation;
 mod deflate;
 mod drain;
 mod ending;
+mod events;
 mod framing;
 mod guard;
 mod handler;

@@ -1,0 +1,280 @@
+//! [`Inbox`]: what waits for the application: messages that arrived while a callback was running, and
+//! events of its own.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
+use super::event::{Event, NotifyError};
+use crate::config::{EVENTS, MESSAGE_OVERHEAD, READ_AHEAD};
+use crate::error::Error;
+use crate::message::Message;
+use crate::sync::{Mutex, MutexGuard};
+
+/// What the next callback is for.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Message(Message),
+    Event(Event),
+}
+
+/// See the module docs. Empty, it owns no memory beside itself.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In the order in which they came.
+    items: VecDeque<Item>,
+    /// Payload and overhead of the messages.
+    bytes: usize,
+    events: usize,
+    ended: bool,
+    failure: Option<Error>,
+    /// Of a `recv` that waits, and of a `recv_event`. Boxed: most applications have neither.
+    receivers: Option<Box<Receivers>>,
+}
+
+#[derive(Debug, Default)]
+struct Receivers {
+    message: Option<Waker>,
+    event: Option<Waker>,
+}
+
+impl Inbox {
+    /// Puts a message behind all that waits. Gives the waker of a `recv` that waits.
+    pub(crate) fn deliver(&self, message: Message) -> Option<Waker> {
+        let mut state = self.lock();
+        state.bytes += message.len() + MESSAGE_OVERHEAD;
+        state.items.push_back(Item::Message(message));
+        state.receivers.as_mut()?.message.take()
+    }
+
+    /// Puts an event behind all that waits. Gives the waker of a `recv_event` that waits.
+    pub(crate) fn notify<T: Any + Send>(&self, event: T) -> Result<Option<Waker>, NotifyError<T>> {
+        let mut state = self.lock();
+        if state.ended {
+            return Err(NotifyError::Closed(event));
+        }
+        if state.events >= EVENTS {
+            return Err(NotifyError::Full(event));
+        }
+        state.events += 1;
+        state.items.push_back(Item::Event(Event::new(event)));
+        Ok(state.receivers.as_mut().and_then(|r| r.event.take()))
+    }
+
+    /// The first of all that waits.
+    pub(crate) fn pop(&self) -> Option<Item> {
+        self.lock().take(|_| true)
+    }
+
+    /// The next message for a `recv`. Whether there is room again in an inbox that was full.
+    pub(crate) fn poll_message(
+        &self,
+        cx: &Context<'_>,
+    ) -> (Poll<Result<Option<Message>, Error>>, bool) {
+        let mut state = self.lock();
+        let was_full = state.bytes >= READ_AHEAD;
+        if let Some(Item::Message(message)) = state.take(|item| matches!(item, Item::Message(_))) {
+            return (Poll::Ready(Ok(Some(message))), was_full);
+        }
+        let poll = state.poll_end(cx, |receivers| &mut receivers.message);
+        (poll.map_ok(|()| None), false)
+    }
+
+    /// The next event for a `recv_event`; `None` behind the last one.
+    pub(crate) fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        let mut state = self.lock();
+        if let Some(Item::Event(event)) = state.take(|item| matches!(item, Item::Event(_))) {
+            return Poll::Ready(Some(event));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        state.wait(cx, |receivers| &mut receivers.event);
+        Poll::Pending
+    }
+
+    /// Whether reading ahead has to stop.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().bytes >= READ_AHEAD
+    }
+
+    /// How much waits for the application.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().items.len()
+    }
+
+    /// Nothing will follow what is there; with `discard`, that is dropped too. Gives the wakers of
+    /// those who wait.
+    pub(crate) fn end(&self, failure: Option<Error>, discard: bool) -> [Option<Waker>; 2] {
+        let mut state = self.lock();
+        if !state.ended {
+            state.ended = true;
+            state.failure = failure;
+        }
+        let dropped = if discard {
+            (state.bytes, state.events) = (0, 0);
+            std::mem::take(&mut state.items)
+        } else {
+            VecDeque::new()
+        };
+        let receivers = state.receivers.take();
+        drop(state);
+        // Events are the application's: dropping one may do anything, so no lock is held.
+        drop(dropped);
+        receivers.map_or([None, None], |r| [r.message, r.event])
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes the first item of a kind.
+    fn take(&mut self, is_wanted: impl Fn(&Item) -> bool) -> Option<Item> {
+        let at = self.items.iter().position(is_wanted)?;
+        let item = self.items.remove(at)?;
+        match &item {
+            Item::Message(message) => self.bytes -= message.len() + MESSAGE_OVERHEAD,
+            Item::Event(_) => self.events -= 1,
+        }
+        if self.items.is_empty() {
+            // Nothing is held while a connection is quiet.
+            self.items = VecDeque::new();
+        }
+        Some(item)
+    }
+
+    /// The failure once, then the end.
+    fn poll_end(
+        &mut self,
+        cx: &Context<'_>,
+        slot: impl FnOnce(&mut Receivers) -> &mut Option<Waker>,
+    ) -> Poll<Result<(), Error>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        self.wait(cx, slot);
+        Poll::Pending
+    }
+
+    fn wait(&mut self, cx: &Context<'_>, slot: impl FnOnce(&mut Receivers) -> &mut Option<Waker>) {
+        match slot(self.receivers.get_or_insert_default()) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    /// The text of the next message.
+    fn message(inbox: &Inbox) -> Poll<Option<String>> {
+        let (poll, _) = inbox.poll_message(&cx());
+        poll.map(|received| {
+            let message = received.expect("no failure")?;
+            message.as_text().map(str::to_owned)
+        })
+    }
+
+    /// The number that the next event is.
+    fn event(inbox: &Inbox) -> Poll<Option<u32>> {
+        let poll = inbox.poll_event(&cx());
+        poll.map(|event| event?.downcast().ok())
+    }
+
+    #[test]
+    fn callbacks_get_messages_and_events_in_the_order_in_which_they_came() {
+        let inbox = Inbox::default();
+        inbox.deliver("a".into());
+        inbox.notify(1_u32).unwrap();
+        inbox.deliver("b".into());
+        assert_eq!(inbox.len(), 3);
+        let mut kinds = Vec::new();
+        while let Some(item) = inbox.pop() {
+            kinds.push(match item {
+                Item::Message(message) => message.as_text().unwrap().to_owned(),
+                Item::Event(event) => event.downcast::<u32>().unwrap().to_string(),
+            });
+        }
+        assert_eq!(kinds, ["a", "1", "b"]);
+        assert_eq!(inbox.lock().items.capacity(), 0);
+    }
+
+    #[test]
+    fn those_who_pull_get_each_kind_in_its_order_and_the_end_behind_it() {
+        let inbox = Inbox::default();
+        assert!(message(&inbox).is_pending() && event(&inbox).is_pending());
+        inbox.notify(1_u32).unwrap();
+        assert!(inbox.deliver("a".into()).is_some());
+        inbox.notify(2_u32).unwrap();
+        assert_eq!(message(&inbox), Poll::Ready(Some("a".to_owned())));
+        assert_eq!(event(&inbox), Poll::Ready(Some(1)));
+        assert!(message(&inbox).is_pending());
+        let [message_waits, event_waits] = inbox.end(None, false);
+        assert!(message_waits.is_some() && event_waits.is_none());
+        assert_eq!(event(&inbox), Poll::Ready(Some(2)));
+        assert_eq!(
+            (message(&inbox), event(&inbox)),
+            (Poll::Ready(None), Poll::Ready(None))
+        );
+    }
+
+    #[test]
+    fn reading_ahead_stops_at_64_kib_and_events_have_places_of_their_own() {
+        let inbox = Inbox::default();
+        for _ in 0..READ_AHEAD / (936 + MESSAGE_OVERHEAD) + 1 {
+            assert!(!inbox.is_full());
+            inbox.deliver(vec![0; 936].into());
+        }
+        assert!(inbox.is_full());
+        for i in 0..EVENTS {
+            assert!(inbox.notify(i).is_ok());
+        }
+        assert_eq!(inbox.notify(7_u8).unwrap_err(), NotifyError::Full(7));
+        let (_, made_room) = inbox.poll_message(&cx());
+        assert!(made_room && !inbox.is_full());
+        let (_, made_room) = inbox.poll_message(&cx());
+        assert!(!made_room);
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_once_behind_the_messages_and_nothing_enters_any_more() {
+        let inbox = Inbox::default();
+        inbox.deliver("a".into());
+        let failure = Error::new(crate::error::Kind::Closed);
+        inbox.end(Some(failure), false);
+        // The driver ends it once more when it is gone.
+        inbox.end(None, false);
+        assert_eq!(message(&inbox), Poll::Ready(Some("a".to_owned())));
+        assert!(matches!(inbox.poll_message(&cx()).0, Poll::Ready(Err(_))));
+        assert_eq!(message(&inbox), Poll::Ready(None));
+        assert_eq!(inbox.notify(1_u32).unwrap_err(), NotifyError::Closed(1));
+    }
+
+    #[test]
+    fn s9_what_nobody_will_take_is_not_kept() {
+        let inbox = Inbox::default();
+        inbox.deliver(vec![0; 1000].into());
+        inbox.notify(1_u32).unwrap();
+        inbox.end(None, true);
+        let state = inbox.lock();
+        assert_eq!((state.bytes, state.events), (0, 0));
+        assert_eq!((state.items.len(), state.items.capacity()), (0, 0));
+    }
+}

@@ -1,0 +1,417 @@
+//! [`Outbox`]: the messages of the application that wait to be written, and what else it asks of the
+//! driver.
+
+use std::pin::pin;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::close::CloseFrame;
+use crate::config::Config;
+use crate::error::{SendError, TrySendError};
+use crate::message::Message;
+use crate::protocol::{Agreed, Batch, Outbound, Session, Writer};
+use crate::sync::{Mutex, MutexGuard};
+
+/// See the module docs. It says what happened; the [`Link`](super::Link) wakes the driver.
+pub(super) struct Outbox {
+    config: Arc<Config>,
+    queue: Mutex<Queue>,
+    /// There is room in the queue again.
+    space: Notify,
+    /// If messages are compressed.
+    deflate: Option<Box<Outbound>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    writer: Writer,
+    /// Nothing more is accepted.
+    closed: bool,
+    /// Somebody found it full since there was last room.
+    waited: bool,
+    /// What else is asked of the driver. Boxed: most of the time it is nothing.
+    requests: Option<Box<Requests>>,
+    /// For those who wait until it is closed. Most connections have none.
+    ended: Option<Arc<Notify>>,
+}
+
+/// What the driver is asked to do beside writing messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests {
+    /// The application closes.
+    pub(crate) close: Option<CloseFrame>,
+    /// The server goes down.
+    pub(crate) leave: Option<CloseFrame>,
+    pub(crate) ping: Option<Bytes>,
+}
+
+/// What became of the queue when a batch was filled from it.
+pub(crate) struct Filled {
+    /// There is more in it.
+    pub(crate) more: bool,
+    /// It was full, somebody has waited, and now there is room.
+    pub(crate) room: bool,
+}
+
+/// How much waits to be written, of what was accepted from the application. See
+/// [`Sender::queued`](super::Sender::queued).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    messages: usize,
+    bytes: usize,
+}
+
+/// Why the queue does not take a message.
+enum Refused {
+    Closed,
+    Full,
+}
+
+impl Outbox {
+    pub(super) fn new(config: Arc<Config>, agreed: Option<Agreed>) -> Self {
+        Self {
+            config,
+            queue: Mutex::default(),
+            space: Notify::new(),
+            deflate: agreed.map(|agreed| Box::new(Outbound::new(agreed))),
+        }
+    }
+
+    // ---- for the application
+
+    /// Queues a message if there is room.
+    ///
+    /// The queue is full when 128 messages or 1 MiB (the defaults) are waiting already; so
+    /// every message, however large, gets its turn. What is being written, 64 KiB or one
+    /// message more, does not count.
+    #[inline]
+    pub(super) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        if let Some(deflate) = &self.deflate {
+            if deflate.takes(message.len()) {
+                return self.try_send_compressed(deflate, message);
+            }
+        }
+        let mut queue = self.lock();
+        if let Some(refused) = queue.refuses(&self.config) {
+            return Err(refused.with(message));
+        }
+        queue.writer.push(message);
+        Ok(())
+    }
+
+    /// The same for a message that is worth compressing. The work is done by the sender and
+    /// not under the lock of the queue, so the driver and its other connections never wait for it.
+    fn try_send_compressed(
+        &self,
+        deflate: &Outbound,
+        message: Message,
+    ) -> Result<(), TrySendError> {
+        let ready = || match self.lock().refuses(&self.config) {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        };
+        let sent = deflate.compress(message.payload(), ready, |compressed| {
+            let mut queue = self.lock();
+            // Full by now is all right: that is one message of each sender at most.
+            if queue.closed {
+                return Err(Refused::Closed);
+            }
+            match compressed {
+                Some(compressed) => queue.writer.push_compressed(&message, compressed),
+                None => queue.writer.push(message.clone()),
+            }
+            Ok(())
+        });
+        sent.map_err(|refused: Refused| refused.with(message))
+    }
+
+    /// Waits for room, and queues a message with `send`, which may find none.
+    pub(super) async fn send_later(
+        &self,
+        mut message: Message,
+        send: impl Fn(Message) -> Result<(), TrySendError>,
+    ) -> Result<(), SendError> {
+        loop {
+            let mut space = pin!(self.space.notified());
+            // Registered before the look, so that no room is missed.
+            space.as_mut().enable();
+            match send(message) {
+                Ok(()) => {
+                    // One was woken for what may be room for many.
+                    self.space.notify_one();
+                    return Ok(());
+                }
+                Err(TrySendError::Closed(message)) => return Err(SendError(message)),
+                Err(TrySendError::Full(back)) => message = back,
+            }
+            space.await;
+        }
+    }
+
+    /// Closes the queue; the driver sends `frame` behind what is in it. `false`: it was
+    /// closed before.
+    pub(super) fn close(&self, frame: CloseFrame) -> bool {
+        let mut queue = self.lock();
+        if queue.closed {
+            return false;
+        }
+        queue.requests().close = Some(frame);
+        self.close_with(queue);
+        true
+    }
+
+    /// Has a ping sent; one that still waits is replaced. `false`: it is closed.
+    pub(super) fn ping(&self, payload: Bytes) -> bool {
+        let mut queue = self.lock();
+        if queue.closed {
+            return false;
+        }
+        queue.requests().ping = Some(payload);
+        true
+    }
+
+    /// The server goes down.
+    pub(super) fn leave(&self, frame: CloseFrame) {
+        self.lock().requests().leave = Some(frame);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Waits until nothing more is accepted.
+    pub(super) async fn closed(&self) {
+        let ended = {
+            let mut queue = self.lock();
+            if queue.closed {
+                return;
+            }
+            queue.ended.get_or_insert_default().clone()
+        };
+        let mut notified = pin!(ended.notified());
+        // Registered before the look, so that the end is not missed.
+        notified.as_mut().enable();
+        if !self.is_closed() {
+            notified.await;
+        }
+    }
+
+    pub(super) fn queued(&self) -> Queued {
+        let load = self.lock().writer.load();
+        Queued {
+            messages: load.messages,
+            bytes: load.payload(),
+        }
+    }
+
+    // ---- for the driver
+
+    /// Lets `session` fill `batch` from the queue.
+    #[inline]
+    pub(super) fn fill(&self, session: &mut Session, batch: &mut Batch) -> Filled {
+        let mut queue = self.lock();
+        // Under this lock, so that no message is accepted behind our Close frame.
+        queue.closed |= !session.is_sendable();
+        session.fill(&mut queue.writer, batch);
+        let more = !queue.writer.is_empty();
+        let room = queue.waited && !batch.is_empty();
+        if room {
+            queue.waited = false;
+            drop(queue);
+            self.space.notify_one();
+        }
+        Filled { more, room }
+    }
+
+    /// Accepts nothing more; with `discard`, what is waiting is dropped too.
+    pub(super) fn end(&self, discard: bool) {
+        let mut queue = self.lock();
+        if discard {
+            queue.writer.clear();
+        }
+        self.close_with(queue);
+    }
+
+    /// Nothing more will be compressed either.
+    pub(super) fn forget(&self) {
+        if let Some(deflate) = &self.deflate {
+            deflate.end();
+        }
+    }
+
+    pub(super) fn take_requests(&self) -> Option<Box<Requests>> {
+        self.lock().requests.take()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().writer.is_empty()
+    }
+
+    /// What messages are compressed with.
+    pub(super) fn agreed(&self) -> Option<Agreed> {
+        self.deflate.as_ref().map(|deflate| deflate.agreed())
+    }
+
+    // ---- inside
+
+    fn close_with(&self, mut queue: MutexGuard<'_, Queue>) {
+        queue.closed = true;
+        let ended = queue.ended.take();
+        drop(queue);
+        self.space.notify_waiters();
+        if let Some(ended) = ended {
+            ended.notify_waiters();
+        }
+    }
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Whether there is room for one more message.
+    #[inline]
+    fn refuses(&mut self, config: &Config) -> Option<Refused> {
+        if self.closed {
+            return Some(Refused::Closed);
+        }
+        let load = self.writer.load();
+        let full = load.messages >= config.queue_messages || load.bytes >= config.queue_bytes;
+        if full {
+            self.waited = true;
+        }
+        full.then_some(Refused::Full)
+    }
+
+    fn requests(&mut self) -> &mut Requests {
+        self.requests.get_or_insert_default()
+    }
+}
+
+impl Queued {
+    /// Messages.
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Bytes of payload, as they will be written: compressed where that was agreed.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Refused {
+    fn with(self, message: Message) -> TrySendError {
+        match self {
+            Self::Closed => TrySendError::Closed(message),
+            Self::Full => TrySendError::Full(message),
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::close::{CloseCause, CloseCode};
+    use crate::protocol::Moment;
+
+    fn outbox(messages: usize, bytes: usize) -> Outbox {
+        let config = Config {
+            queue_messages: messages,
+            queue_bytes: bytes,
+            ..Config::default()
+        };
+        Outbox::new(Arc::new(config), None)
+    }
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn normal() -> CloseFrame {
+        CloseFrame::known(CloseCode::NORMAL_CLOSURE, "")
+    }
+
+    #[test]
+    fn it_is_full_in_messages_or_in_bytes_and_one_large_message_still_fits() {
+        let few = outbox(2, usize::MAX);
+        assert!(few.try_send("a".into()).is_ok() && few.try_send("b".into()).is_ok());
+        assert!(few.try_send("c".into()).unwrap_err().is_full());
+        let small = outbox(usize::MAX, 100);
+        assert!(small.try_send(vec![0; 1000].into()).is_ok());
+        assert!(small.try_send("".into()).unwrap_err().is_full());
+        assert_eq!(
+            small.queued(),
+            Queued {
+                messages: 1,
+                bytes: 1000
+            }
+        );
+    }
+
+    #[test]
+    fn who_waits_is_woken_when_a_batch_is_taken() {
+        let outbox = outbox(1, usize::MAX);
+        assert!(outbox.try_send("a".into()).is_ok());
+        let mut waiting = pin!(outbox.send_later("b".into(), |m| outbox.try_send(m)));
+        assert!(waiting.as_mut().poll(&mut cx()).is_pending());
+        let (mut session, mut batch) = (Session::new(Arc::default()), Batch::default());
+        let filled = outbox.fill(&mut session, &mut batch);
+        assert!(filled.room && !filled.more && batch.has_messages());
+        assert_eq!(waiting.as_mut().poll(&mut cx()), Poll::Ready(Ok(())));
+        // Nobody waits now.
+        let mut batch = Batch::default();
+        assert!(!outbox.fill(&mut session, &mut batch).room);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a8_behind_a_close_nothing_is_accepted_and_all_who_wait_learn_it() {
+        let outbox = outbox(1, usize::MAX);
+        assert!(outbox.try_send("a".into()).is_ok());
+        let mut waiting = pin!(outbox.send_later("b".into(), |m| outbox.try_send(m)));
+        let mut closed = pin!(outbox.closed());
+        assert!(waiting.as_mut().poll(&mut cx()).is_pending());
+        assert!(closed.as_mut().poll(&mut cx()).is_pending());
+        assert!(outbox.close(normal()) && !outbox.close(normal()));
+        assert!(matches!(
+            waiting.as_mut().poll(&mut cx()),
+            Poll::Ready(Err(_))
+        ));
+        assert!(closed.as_mut().poll(&mut cx()).is_ready());
+        assert!(pin!(outbox.closed()).poll(&mut cx()).is_ready());
+        assert!(!outbox.ping(Bytes::new()) && outbox.is_closed());
+        assert_eq!(outbox.take_requests().unwrap().close, Some(normal()));
+        // What was accepted before is still there.
+        assert!(!outbox.is_empty());
+        outbox.end(true);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a8_a_session_that_has_closed_closes_the_queue_under_its_lock() {
+        let outbox = outbox(9, usize::MAX);
+        let mut session = Session::new(Arc::default());
+        session.close(normal(), CloseCause::Application, Moment::START);
+        outbox.fill(&mut session, &mut Batch::default());
+        assert!(outbox.try_send("late".into()).unwrap_err().is_closed());
+    }
+
+    #[test]
+    fn of_two_pings_that_wait_the_last_is_sent() {
+        let outbox = outbox(9, usize::MAX);
+        assert!(outbox.ping(Bytes::from_static(b"1")) && outbox.ping(Bytes::from_static(b"2")));
+        outbox.leave(normal());
+        let requests = outbox.take_requests().unwrap();
+        assert_eq!(requests.ping.as_deref(), Some(&b"2"[..]));
+        assert_eq!((requests.leave, requests.close), (Some(normal()), None));
+        assert!(outbox.take_requests().is_none());
+    }
+}
