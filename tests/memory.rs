@@ -10,7 +10,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
 
 #[allow(dead_code)]
-#[path = "wire/support.rs"]
+#[path = "support/mod.rs"]
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -466,8 +466,6 @@ fn r4_small_messages_that_are_kept_hold_their_own_bytes_only() {
 #[test]
 fn r6_a_context_costs_what_was_agreed_and_none_without_takeover() {
     const CONNECTIONS: usize = 10;
-    /// "Hello", from RFC 7692 §7.2.3.1.
-    const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
     for (bits, level, takeover, most) in [
         (15, 8, false, 8 * KIB),
         (12, 5, true, (161 + 47 + 8) * KIB),
@@ -495,7 +493,7 @@ fn r6_a_context_costs_what_was_agreed_and_none_without_takeover() {
                 let answer = head.header("sec-websocket-extensions").unwrap();
                 assert_eq!(answer.contains("no_context"), !takeover, "{answer}");
                 for _ in 0..2 {
-                    client.send(&frame(0xC1, HELLO)).await;
+                    client.send(&frame(0xC1, DEFLATED_HELLO)).await;
                     assert!(client.frame().await.is_some());
                 }
                 clients.push(client);

@@ -80,7 +80,7 @@ async fn exchange(stack: &Stack<Recorder>, bytes: Vec<u8>, pieces: Vec<usize>) -
     let _ = within(input.read_to_end(&mut received)).await;
     within(writing).await.unwrap();
     let (mut frames, mut at) = (Vec::new(), 0);
-    while let Some((frame, n)) = parse(&received[at..]) {
+    while let Some((frame, n)) = parse(&received[at..], false).unwrap() {
         frames.push(frame);
         at += n;
     }
@@ -158,7 +158,7 @@ proptest! {
                     0x81 => drop(std::str::from_utf8(&frame.payload).unwrap()),
                     0x82 | 0x8A => {}
                     0x88 => {
-                        let code = frame.payload.get(..2).map(|c| u16::from_be_bytes([c[0], c[1]]));
+                        let code = frame.close_code();
                         let ours = [1002, 1007, 1008, 1009];
                         let peers = |code| (1000..5000).contains(&code);
                         assert!(code.is_none_or(|c| ours.contains(&c) || peers(c)), "{code:?}");

@@ -5,8 +5,6 @@ use tower_websocket::{Deflate, WebSocketLayer};
 use crate::support::*;
 
 const BROWSER: &str = "permessage-deflate; client_max_window_bits";
-/// "Hello" in a compressed message, from RFC 7692 §7.2.3.1.
-const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
 
 fn with_deflate(deflate: Deflate) -> (Stack<Recorder>, Recorder) {
     let (stack, recorder) = Stack::recorded();
@@ -36,12 +34,12 @@ async fn a_compressed_message_is_delivered_and_the_echo_is_compressed() {
         Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover")
     );
     // Whole, and in fragments with a ping between.
-    client.send(&frame(0xC1, HELLO)).await;
+    client.send(&frame(0xC1, DEFLATED_HELLO)).await;
     client.expect(0x81, b"Hello").await;
-    client.send(&frame(0x41, &HELLO[..3])).await;
+    client.send(&frame(0x41, &DEFLATED_HELLO[..3])).await;
     client.send(&frame(0x89, b"?")).await;
     client.expect(0x8A, b"?").await;
-    client.send(&frame(0x80, &HELLO[3..])).await;
+    client.send(&frame(0x80, &DEFLATED_HELLO[3..])).await;
     client.expect(0x81, b"Hello").await;
     // Plain ones are as before; an answer that gets smaller is compressed.
     let long = "a".repeat(100);
@@ -73,13 +71,13 @@ async fn nothing_is_agreed_unless_the_layer_and_the_client_want_it() {
     let (stack, _) = Stack::recorded();
     let (mut client, answer) = open(&stack, BROWSER).await;
     assert_eq!(answer, None);
-    client.send(&frame(0xC1, HELLO)).await;
+    client.send(&frame(0xC1, DEFLATED_HELLO)).await;
     client.expect_close(Some(1002)).await;
 
     let (stack, _) = with_deflate(Deflate::new());
     let (mut client, answer) = open(&stack, "permessage-deflate; what=1").await;
     assert_eq!(answer, None);
-    client.send(&frame(0xC1, HELLO)).await;
+    client.send(&frame(0xC1, DEFLATED_HELLO)).await;
     client.expect_close(Some(1002)).await;
 }
 
@@ -88,7 +86,11 @@ async fn f3_rsv1_on_control_frames_and_continuations_is_1002() {
     for bytes in [
         frame(0xC9, b""),
         frame(0xC8, b""),
-        [frame(0x41, &HELLO[..3]), frame(0xC0, &HELLO[3..])].concat(),
+        [
+            frame(0x41, &DEFLATED_HELLO[..3]),
+            frame(0xC0, &DEFLATED_HELLO[3..]),
+        ]
+        .concat(),
     ] {
         let (stack, _) = with_deflate(Deflate::new());
         let (mut client, _) = open(&stack, BROWSER).await;
@@ -104,7 +106,7 @@ async fn r5_garbage_is_1007_and_what_grows_too_large_1009() {
         // A text that is not UTF-8, stored.
         (&[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00], 1007),
         // One byte 200 thousand times.
-        (&bomb(), 1009),
+        (&deflated_run(b'a', 200_000), 1009),
     ] {
         let (stack, recorder) = with_deflate(Deflate::new());
         let stack = stack.with(|layer| layer.max_message_size(100_000));
@@ -131,7 +133,7 @@ async fn p8_a_message_that_ends_with_a_final_block_is_whole() {
         client.send(&frame(0x00, &last[5..])).await;
         client.send(&frame(0x80, b"")).await;
         client.expect(0x81, b"Hello").await;
-        client.send(&frame(0xC1, HELLO)).await;
+        client.send(&frame(0xC1, DEFLATED_HELLO)).await;
         client.expect(0x81, b"Hello").await;
         if takeover {
             // RFC 7692 §7.2.3.2: what came since is there to refer to.
@@ -153,10 +155,11 @@ async fn refused(stack: &Stack<Recorder>, messages: &[&[u8]]) -> (u16, String) {
     }
     client.send(&frame(0xC1, last)).await;
     let close = client.frame().await.unwrap();
-    assert_eq!(close.first, 0x88);
-    let (code, reason) = close.payload.split_at(2);
-    let code = u16::from_be_bytes([code[0], code[1]]);
-    (code, String::from_utf8(reason.to_vec()).unwrap())
+    let code = close.close_code().unwrap();
+    (
+        code,
+        String::from_utf8(close.payload[2..].to_vec()).unwrap(),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +171,7 @@ async fn p8_a_compressed_text_that_ends_badly_is_not_blamed_on_its_characters() 
         // Behind a final block the beginning of another.
         &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x05],
         // The end that a sender has to take off, left on.
-        &[HELLO, &[0x00, 0x00, 0xff, 0xff]].concat(),
+        &[DEFLATED_HELLO, &[0x00, 0x00, 0xff, 0xff]].concat(),
     ] {
         let (code, reason) = refused(&stack, &[cut]).await;
         assert_eq!(code, 1007);
@@ -187,7 +190,7 @@ async fn p8_a_client_that_ignores_client_no_context_takeover_is_named_in_the_rea
     let again: &[u8] = &[0xf2, 0x00, 0x11, 0x00, 0x00];
     let name = "client_no_context_takeover";
     let (stack, recorder) = with_deflate(Deflate::new());
-    let (code, reason) = refused(&stack, &[HELLO, again]).await;
+    let (code, reason) = refused(&stack, &[DEFLATED_HELLO, again]).await;
     assert_eq!(code, 1007);
     assert!(reason.contains(name), "{reason}");
     assert!(recorder.closed().await[2].contains(name));
@@ -195,7 +198,7 @@ async fn p8_a_client_that_ignores_client_no_context_takeover_is_named_in_the_rea
     let (_, reason) = refused(&stack, &[again]).await;
     assert!(!reason.contains(name), "{reason}");
     let (stack, _) = with_deflate(Deflate::new().client_context_takeover(true));
-    let (_, reason) = refused(&stack, &[HELLO, again, &[0x06]]).await;
+    let (_, reason) = refused(&stack, &[DEFLATED_HELLO, again, &[0x06]]).await;
     assert!(!reason.is_empty() && !reason.contains(name), "{reason}");
 }
 
@@ -215,24 +218,6 @@ async fn p8_a_message_within_the_limit_is_not_too_fast_where_compression_made_it
     assert_eq!(client.frame().await.unwrap().first, 0xC1);
 }
 
-/// Some 200 KiB of one byte in 200, by fixed codes: a literal, then lengths of 258 at distance 1.
-fn bomb() -> Vec<u8> {
-    let mut bits = vec![true, true, false];
-    bits.extend([true, false, false, true, false, false, false, true]);
-    for _ in 0..800 {
-        // Length 285 is 11000101, distance 0 is 00000.
-        bits.extend([true, true, false, false, false, true, false, true]);
-        bits.extend([false; 5]);
-    }
-    bits.extend([false; 7]);
-    bits.chunks(8)
-        .map(|byte| {
-            let ones = byte.iter().enumerate().filter(|(_, bit)| **bit);
-            ones.fold(0, |byte, (i, _)| byte | 1 << i)
-        })
-        .collect()
-}
-
 #[tokio::test(start_paused = true)]
 async fn with_takeover_messages_share_a_context_in_both_directions() {
     let deflate = Deflate::new()
@@ -249,7 +234,7 @@ async fn with_takeover_messages_share_a_context_in_both_directions() {
     let second = client.frame().await.unwrap();
     assert!(second.payload.len() < first.payload.len() / 2);
     // RFC 7692 §7.2.3.2.
-    client.send(&frame(0xC1, HELLO)).await;
+    client.send(&frame(0xC1, DEFLATED_HELLO)).await;
     client.frame().await.unwrap();
     client
         .send(&frame(0xC1, &[0xf2, 0x00, 0x11, 0x00, 0x00]))

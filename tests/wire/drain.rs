@@ -76,7 +76,7 @@ async fn read_all(mut client: Client, messages: usize) -> (u16, Instant) {
     assert_eq!(close.first, 0x88);
     client.send(&frame(0x88, &close.payload[..2])).await;
     assert_eq!(client.frame().await, None);
-    (u16::from_be_bytes([close.payload[0], close.payload[1]]), at)
+    (close.close_code().unwrap(), at)
 }
 
 /// The size is that of the goal. Pipes in memory, since 10,000 sockets with both their ends

@@ -79,7 +79,7 @@ async fn until_close(client: &mut Client) -> (Duration, Option<u16>) {
     loop {
         let frame = client.frame().await.expect("a Close frame");
         if frame.first == 0x88 {
-            let code = frame.payload.first_chunk().map(|c| u16::from_be_bytes(*c));
+            let code = frame.close_code();
             return (began.elapsed(), code);
         }
     }

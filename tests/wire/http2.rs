@@ -82,6 +82,8 @@ pub struct Socket {
     pub output: SendStream<Bytes>,
     body: RecvStream,
     input: Vec<u8>,
+    /// Whether the server agreed to permessage-deflate, and may compress.
+    deflate: bool,
     /// Whether what was read is acknowledged, so that the server may send more.
     reads: bool,
 }
@@ -100,6 +102,7 @@ pub async fn request(sender: &SendRequest<Bytes>, request: Request<()>) -> (Stat
     let status = response.status();
     let socket = Socket {
         output,
+        deflate: response.headers().contains_key("sec-websocket-extensions"),
         body: response.into_body(),
         input: Vec::new(),
         reads: true,
@@ -146,7 +149,7 @@ impl Socket {
 
     async fn frame(&mut self) -> std::result::Result<Frame, End> {
         loop {
-            if let Some((frame, size)) = parse(&self.input) {
+            if let Some((frame, size)) = parse(&self.input, self.deflate).unwrap() {
                 self.input.drain(..size);
                 return Ok(frame);
             }
@@ -164,8 +167,7 @@ impl Socket {
     async fn expect_close(&mut self, code: Option<u16>) {
         let frame = self.frame().await.unwrap();
         assert_eq!(frame.first, 0x88, "{frame:x?}");
-        let got = frame.payload.get(..2);
-        assert_eq!(got.map(|c| u16::from_be_bytes([c[0], c[1]])), code);
+        assert_eq!(frame.close_code(), code);
         assert_eq!(self.frame().await, Err(End::EndStream));
     }
 }
@@ -494,7 +496,7 @@ async fn shutdown_closes_streams_with_1001() {
     let shutdown = stack.shutdown.clone();
     let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
     let frame = socket.frame().await.unwrap();
-    assert_eq!(frame.payload[..2], 1001u16.to_be_bytes());
+    assert_eq!(frame.close_code(), Some(1001));
     socket.send(&close(1001, "")).await;
     assert_eq!(socket.frame().await, Err(End::EndStream));
     assert_eq!(draining.await.unwrap().forced(), 0);

@@ -184,7 +184,7 @@ async fn a5_a_callback_that_is_dropped_with_its_connection_is_followed_by_on_clo
                 _ => 1002,
             };
             assert_eq!(frame.first, 0x88, "{at} {who}");
-            assert_eq!(frame.payload[..2], code.to_be_bytes(), "{at} {who}");
+            assert_eq!(frame.close_code(), Some(code), "{at} {who}");
             if who != "peer" {
                 client.try_send(&close(code, "")).await;
             }
@@ -246,7 +246,7 @@ async fn a5_a_callback_whose_own_task_is_aborted_or_panics_fails_like_any_other(
         let mut client = stack.open().await;
         client.send(&text(how)).await;
         let frame = client.frame().await.unwrap();
-        assert_eq!(frame.payload[..2], 1011u16.to_be_bytes());
+        assert_eq!(frame.close_code(), Some(1011));
         client.send(&close(1011, "")).await;
         client.end().await;
         let log = recorder.closed().await;

@@ -110,7 +110,7 @@ async fn a_peer_that_sends_faster_than_the_limit_is_closed_with_1008() {
     client.send(&text("a").repeat(20)).await;
     while let Some(frame) = client.frame().await {
         if frame.first == 0x88 {
-            assert_eq!(frame.payload[..2], 1008u16.to_be_bytes());
+            assert_eq!(frame.close_code(), Some(1008));
         }
     }
     drop(client);
@@ -131,17 +131,14 @@ async fn a_peer_that_sends_faster_than_the_limit_is_closed_with_1008() {
     let flood = tokio::spawn(async move {
         for _ in 0..100 {
             client.try_send(&frame(0x82, &[0; 900])).await;
-            if let Ok(Some(Frame {
-                first: 0x88,
-                payload,
-            })) = tokio::time::timeout(Duration::from_millis(1), client.frame()).await
-            {
-                return payload;
+            let frame = tokio::time::timeout(Duration::from_millis(1), client.frame()).await;
+            if let Ok(Some(frame @ Frame { first: 0x88, .. })) = frame {
+                return frame.close_code();
             }
         }
         panic!("100 messages at once passed");
     });
-    assert_eq!(within(flood).await.unwrap()[..2], 1008u16.to_be_bytes());
+    assert_eq!(within(flood).await.unwrap(), Some(1008));
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +291,7 @@ async fn an_idle_connection_whose_peer_answers_heartbeats_is_idle() {
         pings += 1;
         client.send(&frame(0x8A, &received.payload)).await;
     };
-    assert_eq!(close.payload[..2], 1001u16.to_be_bytes());
+    assert_eq!(close.close_code(), Some(1001));
     assert_eq!((pings, began.elapsed().as_secs()), (4, 90));
     client.send(&frame(0x88, &close.payload[..2])).await;
     client.end().await;
@@ -483,7 +480,7 @@ async fn s9_a_peer_that_pings_once_a_second_while_a_callback_is_busy_has_done_no
     loop {
         let frame = client.frame().await.unwrap();
         if frame.first == 0x88 {
-            assert_eq!(frame.payload[..2], 1008u16.to_be_bytes());
+            assert_eq!(frame.close_code(), Some(1008));
             break;
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
 
 mod axum;
+mod codec;
 mod conversation;
 mod deflate;
 mod drain;
@@ -23,6 +24,7 @@ mod options;
 mod resources;
 mod slow;
 mod stack;
+#[path = "../support/mod.rs"]
 mod support;
 mod tls;
 mod turns;

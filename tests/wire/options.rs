@@ -55,18 +55,16 @@ async fn in_pieces(layer: WebSocketLayer<Recorder>, len: usize, size: usize) -> 
     let mut client = http1(layer.layer(plain()));
     client.handshake().await;
     let message = vec![7; len];
-    let frames = len.div_ceil(size);
-    for (i, piece) in message.chunks(size).enumerate() {
-        let first = if i == 0 { 0x02 } else { 0x00 };
-        let last = if i + 1 == frames { 0x80 } else { 0x00 };
-        client.try_send(&frame(first | last, piece)).await;
+    for fragment in fragments(0x82, message.chunks(size)) {
+        client.try_send(&fragment).await;
     }
     let answer = client.frame().await.unwrap();
     if answer.first == 0x82 {
         assert!(answer.payload == message);
         return None;
     }
-    Some(u16::from_be_bytes([answer.payload[0], answer.payload[1]]))
+    assert_eq!(answer.first, 0x88);
+    answer.close_code()
 }
 
 #[tokio::test(start_paused = true)]

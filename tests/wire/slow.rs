@@ -60,12 +60,10 @@ impl SlowLink {
             let Some(head) = head else { return };
             self.parsed = head + 4;
         }
-        while let Some((frame, size)) = parse(&self.output[self.parsed..read]) {
+        while let Some((got, size)) = parse(&self.output[self.parsed..read], false).unwrap() {
             self.parsed += size;
-            match frame.first {
-                0x89 => self
-                    .input
-                    .extend(super::support::frame(0x8A, &frame.payload)),
+            match got.first {
+                0x89 => self.input.extend(frame(0x8A, &got.payload)),
                 0x82 => self.input.extend(close(1000, "")),
                 _ => {}
             }

@@ -182,7 +182,7 @@ async fn n10_whoever_closes_our_close_notify_follows_our_close_frame() {
             say(&mut client, &bytes).await;
             let frame = client.frame().await.unwrap();
             assert_eq!(frame.first, 0x88);
-            assert_eq!(frame.payload[..2], u16::to_be_bytes(code));
+            assert_eq!(frame.close_code(), Some(code));
             // To our own Close it gets no answer; the close timeout passes.
             let end = end_of_stream(&mut client).await;
             assert_eq!(end.expect("a close_notify before the FIN"), 0);

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::codec::{self, FrameHead, parse_head};
 use crate::server::Log;
 use crate::{Case, GIVEN_UP, Result, Via};
 
@@ -69,27 +70,19 @@ async fn converse(
     // The message is whole; the server's Close frame is behind it.
     let (mut closing, mut closed) = (false, None);
     loop {
-        let mut header = [0; 2];
-        match socket.fill(&mut header).await {
-            Ok(()) => {}
-            Err(e) => match closed {
-                Some(code) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+        let FrameHead { first, len, .. } = match socket.head().await {
+            Ok(head) => head,
+            Err(e) => match (closed, e.downcast_ref::<std::io::Error>()) {
+                (Some(code), Some(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                     return Ok(format!("{code} and the end"));
                 }
                 _ => return Err(format!("{e}, Close: {closed:?}").into()),
             },
-        }
-        let mut len = usize::from(header[1]);
-        if len >= 126 {
-            let mut more = [0; 8];
-            let more = &mut more[..if len == 126 { 2 } else { 8 }];
-            socket.fill(more).await?;
-            len = more.iter().fold(0, |len, b| len << 8 | usize::from(*b));
-        }
-        match header[0] & 0xF {
+        };
+        match first & 0xF {
             0..=2 => {
                 socket.skip(len, got).await?;
-                if header[0] & 0x80 != 0 && !case.server_closes {
+                if first & 0x80 != 0 && !case.server_closes {
                     closing = true;
                     socket.close(1000).await?;
                 }
@@ -97,14 +90,15 @@ async fn converse(
             opcode => {
                 let mut payload = vec![0; len];
                 socket.fill(&mut payload).await?;
-                match (opcode, &*payload) {
-                    (8, [high, low, ..]) => {
-                        closed = Some(u16::from_be_bytes([*high, *low]));
+                let frame = codec::Frame { first, payload };
+                match (opcode, frame.close_code()) {
+                    (8, Some(code)) => {
+                        closed = Some(code);
                         if !closing {
                             socket.close(1000).await?;
                         }
                     }
-                    (9, payload) => socket.send(0x8A, payload).await?,
+                    (9, _) => socket.send(0x8A, &frame.payload).await?,
                     _ => {}
                 }
             }
@@ -160,6 +154,19 @@ impl Slow {
         Ok(())
     }
 
+    /// The head of the next frame, and no byte of what follows it.
+    async fn head(&mut self) -> Result<FrameHead> {
+        let mut bytes = Vec::new();
+        loop {
+            if let Some(head) = parse_head(&bytes, false)? {
+                return Ok(head);
+            }
+            let mut byte = [0];
+            self.fill(&mut byte).await?;
+            bytes.extend(byte);
+        }
+    }
+
     async fn skip(&mut self, mut len: usize, got: &mut usize) -> Result {
         let mut buffer = [0; 16 * 1024];
         while len > 0 {
@@ -175,12 +182,12 @@ impl Slow {
     }
 
     async fn close(&mut self, code: u16) -> Result {
-        self.send(0x88, &code.to_be_bytes()).await
+        self.socket.write_all(&codec::close(code, "")).await?;
+        Ok(())
     }
 
-    /// Masked with zeros.
     async fn send(&mut self, first: u8, payload: &[u8]) -> Result {
-        let header = [first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
-        Ok(self.socket.write_all(&[&header, payload].concat()).await?)
+        let frame = codec::frame(first, payload);
+        Ok(self.socket.write_all(&frame).await?)
     }
 }

@@ -2,6 +2,9 @@
 //! with default options: `slow [--addr HOST:PORT] [--proxy HOST:PORT]`. See `run.sh`.
 
 mod client;
+#[path = "../../support/codec.rs"]
+#[allow(dead_code, reason = "each program that includes it uses a part")]
+mod codec;
 mod relay;
 mod server;
 

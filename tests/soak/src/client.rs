@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::frame::{self, inflate, parse};
+use crate::codec::{self, Frame, parse};
+use crate::deflate::{deflate, inflate};
 use crate::random::Random;
 
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -163,14 +164,14 @@ impl Client {
 
     pub fn frame(&mut self, first: u8, payload: &[u8]) {
         let key = (self.random.next() as u32).to_ne_bytes();
-        self.send(&frame::frame(first, payload, key));
+        self.send(&codec::frame_with_key(first, payload, key));
     }
 
     /// A message: whole or in pieces, plain or compressed.
     pub fn message(&mut self, text: bool, payload: &[u8]) {
         let opcode = if text { 1 } else { 2 };
         let compress = self.deflate && self.random.percent(50);
-        let packed = compress.then(|| frame::deflate(payload));
+        let packed = compress.then(|| deflate(payload));
         let mut rest = packed.as_deref().unwrap_or(payload);
         let mut first = if compress { 0x40 | opcode } else { opcode };
         if self.random.percent(25) {
@@ -290,10 +291,11 @@ impl Client {
         }
     }
 
-    fn interpret(&mut self, frame: frame::Frame) -> Result<Option<Got>, String> {
+    fn interpret(&mut self, frame: Frame) -> Result<Option<Got>, String> {
+        let code = frame.close_code();
         let Frame { first, payload } = frame;
         Ok(Some(match first & 0xF {
-            8 => Got::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+            8 => Got::Close(code),
             9 => Got::Ping(payload),
             10 => Got::Pong(payload),
             opcode => {
@@ -346,8 +348,6 @@ impl Client {
         .await
     }
 }
-
-use frame::Frame;
 
 enum Step {
     Read,

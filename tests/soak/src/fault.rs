@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::arena::{Arena, add};
 use crate::client::{Ask, Client, Got, PATIENCE, request};
-use crate::frame;
+use crate::codec;
+use crate::deflate::deflate;
 
 /// One kind of misbehaviour.
 pub struct Fault {
@@ -145,12 +146,12 @@ impl Fault {
             }
             Kind::Unmasked => {
                 let mut client = open(arena).await?;
-                client.send(&frame::unmasked(0x81, b"no mask"));
+                client.send(&codec::unmasked(0x81, b"no mask"));
                 client.expect_close(1002, PATIENCE).await
             }
             Kind::Oversized => {
                 let mut client = open(arena).await?;
-                client.send(&frame::header(0x82, 0x80, 2 << 20));
+                client.send(&codec::header(0x82, true, 2 << 20));
                 client.expect_close(1009, PATIENCE).await
             }
             Kind::Bomb => bomb(arena).await,
@@ -187,7 +188,7 @@ impl Fault {
             Kind::NoPong => open(arena).await?.expect_close(1011, DROPPED).await,
             Kind::Slowloris => {
                 let mut client = open(arena).await?;
-                client.send(&frame::header(0x81, 0x80, 1000));
+                client.send(&codec::header(0x81, true, 1000));
                 client.send(&[0; 4]);
                 trickle(client, b"x", Duration::from_secs(1)).await
             }
@@ -217,7 +218,7 @@ impl Fault {
             }
             Kind::FinInFrame => {
                 let mut client = open(arena).await?;
-                client.send(&frame::header(0x81, 0x80, 1000));
+                client.send(&codec::header(0x81, true, 1000));
                 client.send(&[7; 300]);
                 client.half_close().await;
                 expect_echoes(&mut client, 0).await
@@ -230,7 +231,7 @@ impl Fault {
                 let mut client = arena.join(ask).await?;
                 client.frame(0x82, &[7; 1000]);
                 if matches!(self.kind, Kind::ResetInFrame) {
-                    client.send(&frame::header(0x81, 0x80, 1000));
+                    client.send(&codec::header(0x81, true, 1000));
                     client.send(&[7; 300]);
                 }
                 // Whether the server is still there matters to nobody now.
@@ -311,7 +312,7 @@ async fn expect_echoes(client: &mut Client, mut echoes: usize) -> Result<(), Str
 
 async fn bomb(arena: &Arena) -> Result<(), String> {
     static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
-    let bomb = BOMB.get_or_init(|| frame::deflate(&vec![0; 4 << 20]));
+    let bomb = BOMB.get_or_init(|| deflate(&vec![0; 4 << 20]));
     let ask = Ask {
         deflate: true,
         ..Ask::default()

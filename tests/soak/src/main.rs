@@ -2,10 +2,13 @@
 
 mod arena;
 mod client;
+#[path = "../../support/codec.rs"]
+#[allow(dead_code, reason = "each program that includes it uses a part")]
+mod codec;
+mod deflate;
 mod fault;
 mod faults;
 mod finale;
-mod frame;
 mod healthy;
 mod hostile;
 mod mixed;

@@ -7,9 +7,10 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression, FlushCompress};
+use tower_websocket_benches::codec::frame;
 
 use crate::Result;
-use crate::victim::{frame, open};
+use crate::victim::open;
 
 pub(crate) struct Flood {
     pub(crate) name: &'static str,

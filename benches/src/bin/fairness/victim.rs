@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use tower_websocket_benches::codec::frame;
 use tower_websocket_benches::{ACCEPT, REQUEST};
 
 use crate::Result;
@@ -117,25 +118,4 @@ pub(crate) fn open(addr: SocketAddr, path: &str, lines: &str) -> Result<TcpStrea
         return Err(format!("refused: {response}").into());
     }
     Ok(socket)
-}
-
-/// A masked frame.
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const KEY: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
-    let mut frame = vec![first];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | len as u8),
-        len @ 126..0x1_0000 => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    frame.extend(KEY);
-    let masked = payload.iter().zip(KEY.iter().cycle());
-    frame.extend(masked.map(|(byte, key)| byte ^ key));
-    frame
 }

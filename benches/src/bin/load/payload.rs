@@ -2,6 +2,7 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 use tower_websocket_benches::REQUEST;
+use tower_websocket_benches::codec::{frame, header};
 
 /// Of what we compress; the servers are told the same.
 const LEVEL: u32 = 6;
@@ -56,7 +57,7 @@ impl Payload {
         payload.resize(size, b' ');
 
         let first = if kind == Kind::Binary { 0x82 } else { 0x81 };
-        let mut reply = header(first, 0, size);
+        let mut reply = header(first, false, size);
         let reply_header = reply.len();
         reply.extend_from_slice(&payload);
         Self {
@@ -84,14 +85,7 @@ impl Payload {
     }
 
     fn sending(first: u8, payload: &[u8], in_flight: usize) -> Self {
-        let key = [0x37, 0xFA, 0x21, 0x3D];
-        let masked = payload
-            .iter()
-            .zip(key.iter().cycle())
-            .map(|(byte, key)| byte ^ key);
-        let mut frame = header(first, 0x80, payload.len());
-        frame.extend_from_slice(&key);
-        frame.extend(masked);
+        let frame = frame(first, payload);
         Self {
             frame: frame.len(),
             burst: frame.repeat(in_flight),
@@ -113,14 +107,6 @@ impl Payload {
             compared: false,
             deflated: false,
         }
-    }
-}
-
-fn header(first: u8, mask: u8, size: usize) -> Vec<u8> {
-    match size {
-        0..126 => vec![first, mask | size as u8],
-        126..65536 => [&[first, mask | 126], &(size as u16).to_be_bytes()[..]].concat(),
-        _ => [&[first, mask | 127], &(size as u64).to_be_bytes()[..]].concat(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! A client that can misbehave, and stacks to misbehave against: real hyper, the real layer,
 //! over pipes in memory (where time can be paused) or over TCP.
 
+#[allow(dead_code, reason = "each program that includes it uses a part")]
+mod codec;
+
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::net::SocketAddr;
@@ -20,7 +23,7 @@ use tower_websocket::{
     CloseEvent, Connection, Error, Message, Result, Shutdown, WebSocketHandler, WebSocketLayer,
 };
 
-pub const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+pub use self::codec::*;
 
 /// A handshake that is right in every respect.
 pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -232,12 +235,8 @@ where
 pub struct Client<IO = DuplexStream> {
     pub io: IO,
     input: Vec<u8>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub first: u8,
-    pub payload: Vec<u8>,
+    /// Whether the server agreed to permessage-deflate, and may compress.
+    deflate: bool,
 }
 
 pub struct Head {
@@ -267,6 +266,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
         Self {
             io,
             input: Vec::new(),
+            deflate: false,
         }
     }
 
@@ -295,7 +295,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
         };
         let text = String::from_utf8(self.input.drain(..end).collect()).unwrap();
         let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-        Head { status, text }
+        let head = Head { status, text };
+        self.deflate = head.header("sec-websocket-extensions").is_some();
+        head
     }
 
     /// The head and the body of a response that has a length.
@@ -319,7 +321,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     /// The next frame; `None` at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some((frame, size)) = parse(&self.input) {
+            if let Some((frame, size)) = parse(&self.input, self.deflate).unwrap() {
                 self.input.drain(..size);
                 return Some(frame);
             }
@@ -349,11 +351,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     pub async fn expect_close(&mut self, code: Option<u16>) {
         let frame = self.frame().await.expect("a Close frame");
         assert_eq!(frame.first, 0x88, "{frame:x?}");
-        let got = frame
-            .payload
-            .get(..2)
-            .map(|c| u16::from_be_bytes([c[0], c[1]]));
-        assert_eq!(got, code, "{}", String::from_utf8_lossy(&frame.payload));
+        let reason = String::from_utf8_lossy(&frame.payload);
+        assert_eq!(frame.close_code(), code, "{reason}");
         if let Some(reason) = frame.payload.get(2..) {
             assert!(std::str::from_utf8(reason).is_ok());
         }
@@ -370,61 +369,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     async fn more(&mut self) -> bool {
         within(self.io.read_buf(&mut self.input)).await.unwrap_or(0) > 0
     }
-}
-
-/// A client's frame: first byte and payload, masked, with the shortest length.
-pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = vec![first];
-    match payload.len() {
-        0..=125 => out.push(0x80 | payload.len() as u8),
-        126..=0xFFFF => {
-            out.push(0xFE);
-            out.extend((payload.len() as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(0xFF);
-            out.extend((payload.len() as u64).to_be_bytes());
-        }
-    }
-    out.extend(KEY);
-    out.extend(payload.iter().enumerate().map(|(i, b)| b ^ KEY[i % 4]));
-    out
-}
-
-pub fn text(payload: &str) -> Vec<u8> {
-    frame(0x81, payload.as_bytes())
-}
-
-pub fn close(code: u16, reason: &str) -> Vec<u8> {
-    frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
-}
-
-/// A server's frame, and how many bytes it took. Holds the server to its duties: not masked,
-/// no reserved bit, the shortest length.
-pub fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
-    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    assert_eq!(first & 0x30, 0, "a reserved bit from the server");
-    // RFC 7692 §6.
-    assert!(
-        first & 0x40 == 0 || [0x41, 0x42].contains(&(first & 0x4F)),
-        "RSV1 on a frame that begins no message"
-    );
-    assert_eq!(second & 0x80, 0, "a mask from the server");
-    let (len, at) = match second {
-        126 => {
-            let len = u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap());
-            assert!(len > 125, "not the shortest length");
-            (usize::from(len), 4)
-        }
-        127 => {
-            let len = u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap());
-            assert!(len > 0xFFFF, "not the shortest length");
-            (usize::try_from(len).unwrap(), 10)
-        }
-        len => (usize::from(len), 2),
-    };
-    let payload = bytes.get(at..at + len)?.to_vec();
-    Some((Frame { first, payload }, at + len))
 }
 
 /// Waits until no more than so many connections are left.
