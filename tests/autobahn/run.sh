@@ -4,8 +4,8 @@
 # those too, which takes a quarter of an hour. The reports stay in target/autobahn/plain and
 # target/autobahn/deflate; open index.html there.
 set -euo pipefail
-# shellcheck source=tests/env.sh
-source "$(dirname "$0")/../env.sh"
+# shellcheck source=tests/tools/env.sh
+source "$(dirname "$0")/../tools/env.sh"
 cd "$root"
 
 # Sets $wstest: the suite in its own container where an engine runs, else from PyPI.

@@ -5,8 +5,8 @@
 # its documentation asks for: 16 checks over HTTP/1.1 through each, and those of proxies_h2.js
 # over HTTP/2 in front of nghttpx.
 set -euo pipefail
-# shellcheck source=tests/env.sh
-source "$(dirname "$0")/../env.sh"
+# shellcheck source=tests/tools/env.sh
+source "$(dirname "$0")/../tools/env.sh"
 
 proxies=("$@")
 [ $# -gt 0 ] || proxies=(nginx haproxy lighttpd nghttpx)

@@ -2,8 +2,8 @@
 # Real peers against the examples: Python's websockets, Node's ws, yawc, headless Chromium; proxies.
 # The screenshots stay in target/screenshots.
 set -euo pipefail
-# shellcheck source=tests/env.sh
-source "$(dirname "$0")/../env.sh"
+# shellcheck source=tests/tools/env.sh
+source "$(dirname "$0")/../tools/env.sh"
 
 need_python_websockets
 need_node

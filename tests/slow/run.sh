@@ -8,8 +8,8 @@
 #
 # Last run: none yet that passed.
 set -euo pipefail
-# shellcheck source=tests/env.sh
-source "$(dirname "$0")/../env.sh"
+# shellcheck source=tests/tools/env.sh
+source "$(dirname "$0")/../tools/env.sh"
 
 need_rust
 PATH=$PATH:/usr/sbin

@@ -4,8 +4,8 @@
 # tests/soak/run.sh --hostile [SECONDS=60]         what a hostile crowd costs healthy clients
 # SEED=N repeats the choices of a run. See README.md.
 set -euo pipefail
-# shellcheck source=tests/env.sh
-source "$(dirname "$0")/../env.sh"
+# shellcheck source=tests/tools/env.sh
+source "$(dirname "$0")/../tools/env.sh"
 
 case ${1:-} in
     --faults) run=(faults --faults "${2:-10000}") most=$((600 + ${2:-10000} / 20)) ;;

@@ -1,4 +1,4 @@
-"""What of src the tests reach, from the lcov file that tests/coverage.sh makes.
+"""What of src the tests reach, from the lcov file that tests/tools/coverage.sh makes.
 
 A file's unit tests stand at its end and are not counted: they would only praise themselves.
 """
@@ -42,7 +42,7 @@ def ranges(numbers):
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
 
 
-root = pathlib.Path(__file__).resolve().parent.parent / "src"
+root = pathlib.Path(__file__).resolve().parents[2] / "src"
 files = {}
 for (path, line), count in lines(sys.argv[1]).items():
     if root in path.parents and "fuzzing" not in path.parts and path.name != "fuzzing.rs":

@@ -4,27 +4,18 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
 
 mod axum;
+mod callbacks;
+mod closing;
 mod codec;
 mod conversation;
+mod deadlines;
 mod deflate;
-mod drain;
-mod ending;
 mod events;
 mod framing;
-mod guard;
-mod handler;
 mod handshake;
 mod http2;
-mod http2_raw;
-mod lifecycle;
 mod limits;
-mod network;
-mod offers;
 mod options;
-mod resources;
-mod slow;
-mod stack;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
-mod turns;

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Line coverage of src by the whole test suite, unit tests' own lines not counted.
 #
-#     tests/coverage.sh           # the table, and the lines that no test reaches; fails below 95 %
+#     tests/tools/coverage.sh           # the table, and the lines that no test reaches; fails below 95 %
 #
 # Needs the llvm-cov of the LLVM that rustc was built with; apt-get has it.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-# shellcheck source=tests/env.sh
-source tests/env.sh
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/tools/env.sh
+source tests/tools/env.sh
 
 need_rust
 llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
@@ -27,4 +27,4 @@ cargo llvm-cov clean --workspace
 cargo build --quiet --all-features --examples
 cargo test --quiet --all-features --lib --tests
 cargo llvm-cov report --lcov --output-path "$work/lcov.info"
-python3 tests/coverage.py "$work/lcov.info"
+python3 tests/tools/coverage.py "$work/lcov.info"

@@ -3,9 +3,9 @@
 # ours has no `unsafe`, theirs (bytes, bytestring, http, simdutf8) do. Needs a nightly toolchain
 # with the components miri and rust-src; some minutes, so it is not a part of the gate.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-# shellcheck source=tests/env.sh
-source tests/env.sh
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/tools/env.sh
+source tests/tools/env.sh
 
 need_rust
 cargo +nightly miri --version >/dev/null 2>&1 ||

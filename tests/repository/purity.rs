@@ -1,7 +1,5 @@
 //! The floors of the design: what each may know.
 
-#![expect(clippy::unwrap_used, reason = "a test may")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
