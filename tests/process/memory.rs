@@ -228,43 +228,6 @@ fn r2_many_fragments() {
     });
 }
 
-/// Blocks of a compressed message, stored as they are.
-fn stored(payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for block in payload.chunks(0xFFFF) {
-        let len = block.len() as u16;
-        out.push(0);
-        out.extend(len.to_le_bytes());
-        out.extend((!len).to_le_bytes());
-        out.extend(block);
-    }
-    // An empty block, without the four bytes that a sender cuts off (RFC 7692 §7.2.1).
-    out.push(0);
-    out
-}
-
-/// One character `1 + 258 * times` times, by fixed codes: a literal, then lengths of 258 at
-/// distance 1.
-fn repeated(times: usize) -> Vec<u8> {
-    let mut bits = vec![false, true, false];
-    // 'a' is 10010001.
-    bits.extend([true, false, false, true, false, false, false, true]);
-    for _ in 0..times {
-        // Length 285 is 11000101, distance 0 is 00000.
-        bits.extend([true, true, false, false, false, true, false, true]);
-        bits.extend([false; 5]);
-    }
-    // The end of the block, and the beginning of an empty one.
-    bits.extend([false; 7]);
-    bits.extend([false; 3]);
-    bits.chunks(8)
-        .map(|byte| {
-            let ones = byte.iter().enumerate().filter(|(_, bit)| **bit);
-            ones.fold(0, |byte, (i, _)| byte | 1 << i)
-        })
-        .collect()
-}
-
 #[test]
 fn r2_compressed_messages_that_inflate_to_the_limit() {
     alone(async || {
@@ -279,9 +242,12 @@ fn r2_compressed_messages_that_inflate_to_the_limit() {
             let handshake = HANDSHAKE.replace("Upgrade: websocket", offer);
             for first in [0xC1, 0xC2] {
                 for (what, payload) in [
-                    ("a bomb", repeated(times)),
-                    ("stored", stored(&vec![b'a'; MAX_MESSAGE - KIB])),
-                    ("stored, not a power of two", stored(&vec![b'a'; 600 * KIB])),
+                    ("a bomb", deflated_run(b'a', 1 + 258 * times, false)),
+                    ("stored", deflated_stored(&vec![b'a'; MAX_MESSAGE - KIB])),
+                    (
+                        "stored, not a power of two",
+                        deflated_stored(&vec![b'a'; 600 * KIB]),
+                    ),
                 ] {
                     let bytes = frame(first, &payload);
                     let mut gauge = Gauge::begin();

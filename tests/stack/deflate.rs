@@ -106,7 +106,7 @@ async fn r5_garbage_is_1007_and_what_grows_too_large_1009() {
         // A text that is not UTF-8, stored.
         (&[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00], 1007),
         // One byte 200 thousand times.
-        (&deflated_run(b'a', 200_000), 1009),
+        (&deflated_run(b'a', 200_000, true), 1009),
     ] {
         let (stack, recorder) = with_deflate(Deflate::new());
         let stack = stack.with(|layer| layer.max_message_size(100_000));
@@ -156,10 +156,8 @@ async fn refused(stack: &Stack<Recorder>, messages: &[&[u8]]) -> (u16, String) {
     client.send(&frame(0xC1, last)).await;
     let close = client.frame().await.unwrap();
     let code = close.close_code().unwrap();
-    (
-        code,
-        String::from_utf8(close.payload[2..].to_vec()).unwrap(),
-    )
+    let reason = String::from_utf8(close.payload[2..].to_vec()).unwrap();
+    (code, reason)
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,10 +77,11 @@ pub fn fragments<'a>(
 }
 
 /// The payload of a compressed message of `len` equal bytes, of at most 0x8F: 13 bits for every 258
-/// of them. It is one final block with fixed codes (RFC 1951 §3.2.6), so it refers to no message
-/// before it and can be sent any number of times.
-pub fn deflated_run(byte: u8, len: usize) -> Vec<u8> {
-    let mut bits = vec![true, true, false];
+/// of them, in one block with fixed codes (RFC 1951 §3.2.6). The block is marked as the last, or
+/// else followed by the start of the empty one that most senders end with (RFC 7692 §7.2.1).
+/// Either refers to no message before it, and can be sent any number of times.
+pub fn deflated_run(byte: u8, len: usize, last: bool) -> Vec<u8> {
+    let mut bits = vec![last, true, false];
     let mut push = |code: u32, n: u32| bits.extend((0..n).rev().map(|i| code >> i & 1 == 1));
     let literal = 0b0011_0000 + u32::from(byte);
     let rest = len.saturating_sub(1);
@@ -97,12 +98,30 @@ pub fn deflated_run(byte: u8, len: usize) -> Vec<u8> {
     }
     // The end of the block.
     push(0, 7);
+    if !last {
+        push(0, 3);
+    }
     let byte = |bits: &[bool]| {
         (0..)
             .zip(bits)
             .fold(0, |b, (i, bit)| b | u8::from(*bit) << i)
     };
     bits.chunks(8).map(byte).collect()
+}
+
+/// The payload of a compressed message that is not compressed: stored blocks (RFC 1951 §3.2.4).
+pub fn deflated_stored(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in payload.chunks(0xFFFF) {
+        let len = block.len() as u16;
+        out.push(0);
+        out.extend(len.to_le_bytes());
+        out.extend((!len).to_le_bytes());
+        out.extend(block);
+    }
+    // An empty block, without the four bytes that a sender cuts off (RFC 7692 §7.2.1).
+    out.push(0);
+    out
 }
 
 // ---- a server's frames

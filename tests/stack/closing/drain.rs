@@ -1,12 +1,13 @@
 //! How a server goes down: every message that was accepted arrives, every peer is told, and
-//! nothing is left (rows A12 to A15, R8).
+//! nothing is left (rows A11 to A15, R8).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_websocket::{
-    CloseEvent, Connection, Message, Result, Sender, Shutdown, WebSocketHandler, WebSocketLayer,
+    CloseEvent, Connection, Handshake, Message, Rejection, Result, Sender, Shutdown,
+    WebSocketHandler, WebSocketLayer,
 };
 
 use crate::support::*;
@@ -279,4 +280,77 @@ async fn a15_two_drains_at_once_both_end_and_each_peer_gets_one_close_frame() {
         assert_eq!(read.await.unwrap().0, 1001);
     }
     assert_eq!(server.recorder.log().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a13_shutdown_closes_with_1001() {
+    let (stack, recorder) = Stack::recorded();
+    let mut client = stack.open().await;
+    let shutdown = stack.shutdown.clone();
+    let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
+    let close_frame = client.frame().await.unwrap();
+    assert_eq!(close_frame.close_code(), Some(1001));
+    client.send(&close(1001, "")).await;
+    client.end().await;
+    drop(client);
+    assert_eq!(draining.await.unwrap().forced(), 0);
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1001 Shutdown clean"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a11_a_handshake_that_meets_a_shutdown_is_refused() {
+    #[derive(Clone)]
+    struct Slow;
+    impl WebSocketHandler for Slow {
+        async fn on_upgrade(&mut self, _: &mut Handshake) -> std::result::Result<(), Rejection> {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(())
+        }
+        async fn on_open(&mut self, _: &mut Connection) -> Result {
+            panic!("opened by a server that is shut down");
+        }
+    }
+    let stack = Stack::new(Slow);
+    let mut during = stack.connect();
+    during.send(HANDSHAKE.as_bytes()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let drained = stack.shutdown.drain(Duration::from_secs(10)).await;
+    assert_eq!(drained.forced(), 0);
+    let mut after = stack.connect();
+    after.send(HANDSHAKE.as_bytes()).await;
+    for client in [&mut during, &mut after] {
+        let head = client.head().await;
+        assert_eq!(head.status, 503);
+        assert_eq!(head.header("connection"), Some("close"));
+        client.end_of_body().await;
+    }
+}
+
+/// The response is under way, and the pipe is full; then the drain begins.
+#[tokio::test(start_paused = true)]
+async fn a11_a_connection_whose_101_is_still_being_written_is_told_too() {
+    let (stack, recorder) = Stack::recorded();
+    let (client, server) = tokio::io::duplex(64);
+    tokio::spawn(serve_http1(server, stack.layer.layer(plain())));
+    let mut client = Client::new(client);
+    client.send(HANDSHAKE.as_bytes()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stack.shutdown.connections(), 1);
+    assert!(recorder.log().is_empty());
+    let shutdown = stack.shutdown.clone();
+    let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(client.head().await.status, 101);
+    let close_frame = client.frame().await.expect("a Close frame");
+    assert_eq!(close_frame.close_code(), Some(1001));
+    client.send(&close(1001, "")).await;
+    client.end().await;
+    assert_eq!(draining.await.unwrap().forced(), 0);
+    assert_eq!(
+        recorder.closed().await.last().unwrap(),
+        "close 1001 Shutdown clean"
+    );
 }

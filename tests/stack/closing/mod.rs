@@ -1,6 +1,17 @@
 //! How a connection ends: by its peer or its own application (`ending`), with its surroundings
-//! (`lifecycle`), or with the server (`drain`).
+//! (`lifecycle`, `aborted`), or with the server (`drain`).
 
+mod aborted;
 mod drain;
 mod ending;
 mod lifecycle;
+
+use tokio::runtime::{Builder, Runtime};
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}

@@ -100,7 +100,7 @@ async fn s1_a_connection_handles_128_messages_between_two_looks_at_the_sockets()
 
 /// Zeros, compressed.
 fn bomb(len: usize) -> Vec<u8> {
-    frame(0xC2, &deflated_run(0, len))
+    frame(0xC2, &deflated_run(0, len, true))
 }
 
 fn with_deflate() -> String {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio_tungstenite::tungstenite::Message as ClientMessage;
 use tower::Layer;
-use tower_websocket::{Connection, Handshake, Rejection, Result, WebSocketHandler};
 
 use crate::support::*;
 
@@ -115,78 +114,5 @@ async fn tungstenites_client_gets_its_messages_back() {
     assert_eq!(
         recorder.closed().await.last().unwrap(),
         "close 1005 Peer clean"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a13_shutdown_closes_with_1001() {
-    let (stack, recorder) = Stack::recorded();
-    let mut client = stack.open().await;
-    let shutdown = stack.shutdown.clone();
-    let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
-    let close_frame = client.frame().await.unwrap();
-    assert_eq!(close_frame.close_code(), Some(1001));
-    client.send(&close(1001, "")).await;
-    client.end().await;
-    drop(client);
-    assert_eq!(draining.await.unwrap().forced(), 0);
-    assert_eq!(
-        recorder.closed().await.last().unwrap(),
-        "close 1001 Shutdown clean"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a11_a_handshake_that_meets_a_shutdown_is_refused() {
-    #[derive(Clone)]
-    struct Slow;
-    impl WebSocketHandler for Slow {
-        async fn on_upgrade(&mut self, _: &mut Handshake) -> std::result::Result<(), Rejection> {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            Ok(())
-        }
-        async fn on_open(&mut self, _: &mut Connection) -> Result {
-            panic!("opened by a server that is shut down");
-        }
-    }
-    let stack = Stack::new(Slow);
-    let mut during = stack.connect();
-    during.send(HANDSHAKE.as_bytes()).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let drained = stack.shutdown.drain(Duration::from_secs(10)).await;
-    assert_eq!(drained.forced(), 0);
-    let mut after = stack.connect();
-    after.send(HANDSHAKE.as_bytes()).await;
-    for client in [&mut during, &mut after] {
-        let head = client.head().await;
-        assert_eq!(head.status, 503);
-        assert_eq!(head.header("connection"), Some("close"));
-        client.end_of_body().await;
-    }
-}
-
-/// The response is under way, and the pipe is full; then the drain begins.
-#[tokio::test(start_paused = true)]
-async fn a11_a_connection_whose_101_is_still_being_written_is_told_too() {
-    let (stack, recorder) = Stack::recorded();
-    let (client, server) = tokio::io::duplex(64);
-    tokio::spawn(serve_http1(server, stack.layer.layer(plain())));
-    let mut client = Client::new(client);
-    client.send(HANDSHAKE.as_bytes()).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(stack.shutdown.connections(), 1);
-    assert!(recorder.log().is_empty());
-    let shutdown = stack.shutdown.clone();
-    let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(client.head().await.status, 101);
-    let close_frame = client.frame().await.expect("a Close frame");
-    assert_eq!(close_frame.close_code(), Some(1001));
-    client.send(&close(1001, "")).await;
-    client.end().await;
-    assert_eq!(draining.await.unwrap().forced(), 0);
-    assert_eq!(
-        recorder.closed().await.last().unwrap(),
-        "close 1001 Shutdown clean"
     );
 }
