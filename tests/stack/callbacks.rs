@@ -79,7 +79,7 @@ async fn a1_an_error_or_a_panic_closes_with_1011_and_on_close_is_called_once() {
             left(&stack.shutdown, 0).await;
             let log = recorder.log();
             assert_eq!(log[log.len() - 2], "error");
-            assert_eq!(log[log.len() - 1], "close 1011 Application clean");
+            assert_eq!(log[log.len() - 1], "close 1011 ApplicationFailed clean");
             assert_eq!(log.iter().filter(|l| l.starts_with("close")).count(), 1);
         }
     }
@@ -97,7 +97,7 @@ async fn a2_a_fault_in_on_close_or_on_error_is_contained() {
             left(&stack.shutdown, 0).await;
             assert_lines(
                 &recorder.log(),
-                &["open", "error", "close 1002 Protocol unclean"],
+                &["open", "error", "close 1002 Violation unclean"],
             );
         }
     }
@@ -143,7 +143,7 @@ async fn a3_a_callback_has_the_handler_timeout_where_there_is_one() {
     let log = recorder.log();
     assert_lines(
         &log,
-        &["open", "message", "error", "close 1011 Application clean"],
+        &["open", "message", "error", "close 1011 ApplicationFailed clean"],
     );
 }
 

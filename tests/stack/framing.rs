@@ -263,7 +263,7 @@ async fn f22_equal_pings_coalesce_and_a_flood_is_closed_with_1008() {
     client.expect_close(Some(1008)).await;
     assert_eq!(
         recorder.closed().await.last().unwrap(),
-        "close 1008 Protocol unclean"
+        "close 1008 Violation unclean"
     );
     stack.is_clean().await;
 }

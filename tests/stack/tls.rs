@@ -172,9 +172,9 @@ async fn n10_whoever_closes_our_close_notify_follows_our_close_frame() {
         for (bytes, code, log) in [
             (close(1000, ""), 1000, "close 1000 Peer clean"),
             (text("close"), 1000, "close 1000 Application unclean"),
-            (text("fail"), 1011, "close 1011 Application unclean"),
+            (text("fail"), 1011, "close 1011 ApplicationFailed unclean"),
             // No mask.
-            (vec![0x81, 0x00], 1002, "close 1002 Protocol unclean"),
+            (vec![0x81, 0x00], 1002, "close 1002 Violation unclean"),
         ] {
             let recorder = Recorder::default();
             let stack = Stack::new(Obedient(recorder.clone()));

@@ -119,7 +119,7 @@ fn a5_a15_a_runtime_that_is_dropped_frees_its_connections_and_tells_their_sender
                 assert!(sender.is_closed());
                 assert!(sender.try_send("late").unwrap_err().is_closed());
                 assert!(sender.send("late").await.is_err());
-                assert!(sender.close(CloseCode::NORMAL, "").is_err());
+                assert!(sender.close(CloseCode::NORMAL_CLOSURE, "").is_err());
                 // The descriptor is closed: the stream ends for the peer.
                 client.end().await;
                 left(&stack.shutdown, 0).await;
@@ -156,7 +156,7 @@ async fn a5_a_callback_that_is_dropped_with_its_connection_is_followed_by_on_clo
                 "peer" => client.send(&close(1000, "")).await,
                 "sender" => {
                     let sender = senders.lock().unwrap().pop().unwrap();
-                    sender.close(CloseCode::NORMAL, "").unwrap();
+                    sender.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
                 }
                 "shutdown" => {
                     let shutdown = stack.shutdown.clone();
@@ -239,6 +239,6 @@ async fn a5_a_callback_whose_own_task_is_aborted_or_panics_fails_like_any_other(
         client.send(&close(1011, "")).await;
         client.end().await;
         let log = recorder.closed().await;
-        assert_lines(&log, &["dropped", "error", "close 1011 Application clean"]);
+        assert_lines(&log, &["dropped", "error", "close 1011 ApplicationFailed clean"]);
     }
 }

@@ -149,7 +149,7 @@ async fn h21_a_request_pipelined_behind_the_handshake_is_bytes_of_a_frame() {
     client.expect_close(Some(1002)).await;
     assert_eq!(
         recorder.closed().await.last().unwrap(),
-        "close 1002 Protocol unclean"
+        "close 1002 Violation unclean"
     );
 }
 

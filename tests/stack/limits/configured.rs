@@ -116,7 +116,7 @@ async fn a_peer_that_sends_faster_than_the_limit_is_closed_with_1008() {
     drop(client);
     assert_eq!(
         recorder.closed().await.last().unwrap(),
-        "close 1008 Protocol unclean"
+        "close 1008 Violation unclean"
     );
     stack.is_clean().await;
 
@@ -297,7 +297,7 @@ async fn an_idle_connection_whose_peer_answers_heartbeats_is_idle() {
     client.end().await;
     assert_eq!(
         recorder.closed().await.last().unwrap(),
-        "close 1001 Timeout clean"
+        "close 1001 Idle clean"
     );
 }
 
