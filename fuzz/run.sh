@@ -18,7 +18,7 @@ seconds=${1:-10}
 [ -z "$check" ] || set -- - "$@"
 targets=("${@:2}")
 [ ${#targets[@]} -gt 0 ] ||
-    mapfile -t targets < <(sed -n 's|^path = "fuzz_targets/\(.*\)\.rs"|\1|p' "$root/fuzz/Cargo.toml")
+    mapfile -t targets < <(sed -n 's|^path = "\(.*\)\.rs"|\1|p' "$root/fuzz/fuzz_targets/Cargo.toml")
 
 need_rust
 command -v c++ >/dev/null || apt_install build-essential
@@ -28,9 +28,9 @@ command -v c++ >/dev/null || apt_install build-essential
 host=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR=$root/fuzz/target
 export RUSTC_WRAPPER=$root/fuzz/rustc.sh
-export RUSTFLAGS="--cfg fuzzing -Cdebug-assertions"
+export RUSTFLAGS="--cfg tower_websocket_fuzzing -Cdebug-assertions"
 unset CARGO_BUILD_RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-(cd "$root/fuzz" && cargo build --locked --release --target "$host" "${targets[@]/#/--bin=}")
+(cd "$root/fuzz/fuzz_targets" && cargo build --locked --release --target "$host" "${targets[@]/#/--bin=}")
 programs=$CARGO_TARGET_DIR/$host/release
 export RUST_BACKTRACE=0
 limits=(-max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1)

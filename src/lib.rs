@@ -5,14 +5,15 @@ mod config;
 mod connection;
 mod driver;
 mod error;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod handler;
 mod handshake;
 mod jitter;
 mod logging;
 mod message;
+#[cfg(any(tower_websocket_fuzzing, test))]
+#[doc(hidden)]
+#[path = "../fuzz/properties/mod.rs"]
+pub mod properties;
 mod protocol;
 mod service;
 mod shutdown;

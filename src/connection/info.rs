@@ -26,7 +26,7 @@ pub(crate) struct Info {
 
 impl Info {
     /// Of a connection that came without a request.
-    #[cfg(any(fuzzing, test))]
+    #[cfg(any(tower_websocket_fuzzing, test))]
     pub(crate) fn of_nobody() -> Self {
         Self {
             id: ConnectionId::next(),

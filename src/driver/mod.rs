@@ -29,11 +29,11 @@ mod waiting;
 pub use application::Application;
 pub(crate) use application::Seat;
 pub(crate) use callback::caught;
-#[cfg(any(fuzzing, test))]
+#[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use driver::Driver;
 pub(crate) use evidence::{Confirmation, Ours};
 pub use stream::StreamFn;
-#[cfg(any(fuzzing, test))]
+#[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use task::drive;
 pub(crate) use upgraded::{Opened, Pending};
 pub(crate) use waiting::later_request;

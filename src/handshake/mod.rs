@@ -23,7 +23,7 @@ mod rejection;
 pub(crate) use accept::accept_response;
 pub(crate) use examine::{Decision, Policy, examine, is_handshake};
 pub(crate) use headers::join_cookies;
-#[cfg(all(any(fuzzing, test), feature = "deflate"))]
+#[cfg(all(any(tower_websocket_fuzzing, test), feature = "deflate"))]
 pub(crate) use headers::{ExtensionOffer, extensions};
 pub(crate) use hosts::Hosts;
 pub(crate) use offer::{Offer, Transport};

@@ -238,7 +238,7 @@ impl Assembler {
     }
 
     /// Bytes of memory that are held for what is under way.
-    #[cfg(any(fuzzing, test))]
+    #[cfg(any(tower_websocket_fuzzing, test))]
     pub(crate) fn held(&self) -> usize {
         let message = self
             .message

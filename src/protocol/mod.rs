@@ -31,13 +31,13 @@ pub(crate) use closing::Phase;
 pub use deflate::Deflate;
 #[cfg(not(feature = "deflate"))]
 pub(crate) use deflate::Deflate;
-#[cfg(all(any(fuzzing, test), feature = "deflate"))]
+#[cfg(all(any(tower_websocket_fuzzing, test), feature = "deflate"))]
 pub(crate) use deflate::Inbound;
 pub(crate) use deflate::{Agreed, Outbound, negotiate};
-#[cfg(any(fuzzing, test))]
+#[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use frame::OpCode;
 pub(crate) use session::{Event, Session};
 pub(crate) use timers::Moment;
-#[cfg(any(fuzzing, test))]
+#[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use utf8::{InvalidUtf8, TextBuilder};
 pub(crate) use writer::{Batch, SLICES, Writer};

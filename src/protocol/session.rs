@@ -375,7 +375,7 @@ impl Session {
     }
 
     /// Bytes of memory that are held for what is arriving.
-    #[cfg(any(fuzzing, test))]
+    #[cfg(any(tower_websocket_fuzzing, test))]
     pub(crate) fn held(&self) -> usize {
         self.assembler.held()
     }

@@ -65,7 +65,7 @@ impl TextBuilder {
     }
 
     /// Bytes of memory that it has.
-    #[cfg(any(fuzzing, test))]
+    #[cfg(any(tower_websocket_fuzzing, test))]
     pub(crate) fn held(&self) -> usize {
         self.text.capacity()
     }

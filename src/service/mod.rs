@@ -25,7 +25,7 @@ pub use body::ResponseBody;
 pub use future::ResponseFuture;
 pub use guard::{UpgradeGuard, UpgradeGuardFuture, UpgradeGuardLayer};
 pub use layer::WebSocketLayer;
-#[cfg(any(fuzzing, test))]
+#[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use mount::{Mount, Place};
 pub use not_found::NotFound;
 pub use service::WebSocketService;

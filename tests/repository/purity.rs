@@ -64,6 +64,22 @@ fn only_the_service_and_the_driver_know_hypers_upgrade() {
     forbid("", &words, &except);
 }
 
+/// A user who fuzzes an application sets `--cfg fuzzing` for all crates in it. What that compiles of
+/// ours must be what the user deploys.
+#[test]
+fn s10_nothing_is_compiled_differently_where_a_user_fuzzes() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    assert!(!manifest.contains("cfg(fuzzing"), "Cargo.toml");
+    // The harness of our own fuzzers included.
+    for (path, code) in sources("").into_iter().chain(sources("../fuzz/properties")) {
+        for line in code.lines().filter(|line| line.contains("cfg")) {
+            let line = line.replace("tower_websocket_fuzzing", "");
+            assert!(!line.contains("fuzzing"), "{}: {line}", path.display());
+        }
+    }
+}
+
 #[test]
 fn each_floor_uses_only_what_is_below_it() {
     // From the top; each line may use those below it, and itself.
@@ -135,7 +151,7 @@ fn no_files_use_each_other_in_a_circle() {
 fn every_folder_says_what_lives_in_it() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for (path, _) in sources("") {
-        if !path.ends_with("mod.rs") || path.starts_with(src.join("fuzzing")) {
+        if !path.ends_with("mod.rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();

@@ -1,8 +1,10 @@
 //! What holds for every input: one function a property, which panics where it does not hold.
 //!
-//! Fuzzers call them from `fuzz/`, `cargo test` replays what they have kept. Compiled for those
-//! two only, and with no more than the crate's own dependencies: `--cfg fuzzing` is also set
-//! where somebody else fuzzes an application of this crate.
+//! The fuzzers in `fuzz/fuzz_targets` call them, and `cargo test` replays the inputs in
+//! `fuzz/corpus` and `fuzz/regressions`. They are a module of the crate, since they test private
+//! parts of it, and are compiled for those two only: under `cfg(tower_websocket_fuzzing)` and
+//! `cfg(test)`. Never under `cfg(fuzzing)`, which is set for all crates wherever somebody fuzzes an
+//! application.
 
 mod connection;
 #[cfg(feature = "deflate")]
@@ -29,32 +31,73 @@ pub use mount::mount;
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::path::{Path, PathBuf};
 
     use super::*;
 
-    /// All that was kept for a target: what covers it, and what once failed.
-    fn kept(target: &str) -> Vec<PathBuf> {
-        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-        let folders = [fuzz.join("corpus"), fuzz.join("regressions")];
+    /// The targets whose inputs are replayed below.
+    const REPLAYED: &[&str] = &[
+        "connection",
+        "deflate",
+        "differential",
+        "extensions",
+        "frames",
+        "handshake",
+        "mount",
+    ];
+
+    /// The package of the fuzzers, which is there in every checkout of the repository. The
+    /// published crate has neither it nor the inputs.
+    fn fuzzers() -> PathBuf {
+        fuzz().join("fuzz_targets")
+    }
+
+    fn fuzz() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+    }
+
+    /// Every input of a target: those that cover it, and those on which it failed once.
+    fn inputs(target: &str) -> Vec<PathBuf> {
+        assert!(REPLAYED.contains(&target), "{target}");
+        if !fuzzers().exists() {
+            // Past the capture of the output, so that it is seen when the test passes.
+            let line = format!("SKIPPED: no inputs for the fuzz target {target} are here\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            return Vec::new();
+        }
+        let folders = [fuzz().join("corpus"), fuzz().join("regressions")];
         let files = folders
             .iter()
             .filter_map(|folder| fs::read_dir(folder.join(target)).ok())
             .flatten();
         let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        // The crate is published without them.
-        assert_eq!(files.is_empty(), !fuzz.exists(), "{target}");
+        assert!(!files.is_empty(), "{target} has no corpus");
         files
     }
 
     fn replay(target: &str, property: impl Fn(&[u8])) {
-        for file in kept(target) {
+        for file in inputs(target) {
             let data = fs::read(&file).unwrap();
             assert!(data.len() <= 4096, "{}", file.display());
             // Read when it fails: cargo shows the output of no other test.
             println!("{}", file.display());
             property(&data);
         }
+    }
+
+    #[test]
+    fn s10_the_inputs_of_every_fuzz_target_are_replayed() {
+        let Ok(files) = fs::read_dir(fuzzers()) else {
+            return;
+        };
+        let files = files.map(|file| file.unwrap().path());
+        let sources = files.filter(|file| file.extension().is_some_and(|e| e == "rs"));
+        let mut targets: Vec<_> = sources
+            .map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        targets.sort_unstable();
+        assert_eq!(targets, REPLAYED);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::record::Log;
-use crate::fuzzing::input::{Cycle, Input};
+use crate::properties::input::{Cycle, Input};
 
 /// A socket that does as an input says: takes and gives some bytes, is pending for a while or
 /// for a turn, fails.
