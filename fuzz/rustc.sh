@@ -9,5 +9,10 @@ case " $* " in
         -Cllvm-args=-sanitizer-coverage-pc-table \
         -Cllvm-args=-sanitizer-coverage-trace-compares
     ;;
+*" --crate-name h2 "*)
+    # It asserts that no stream is left when a connection is dropped, which is wrong where the peer
+    # goes without a word (https://github.com/hyperium/h2/issues/907).
+    set -- "$@" -Cdebug-assertions=no
+    ;;
 esac
 exec "$@"

@@ -14,8 +14,12 @@ mod differential;
 mod extensions;
 mod frames;
 mod handshake;
+mod http2;
 mod input;
 mod mount;
+mod output;
+mod proxies;
+mod rates;
 mod stream;
 
 pub use connection::connection;
@@ -26,13 +30,18 @@ pub use differential::differential;
 pub use extensions::extensions;
 pub use frames::frames;
 pub use handshake::handshake;
+pub use http2::http2;
 pub use mount::mount;
+pub use proxies::proxies;
+pub use rates::rates;
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::io::Write;
     use std::path::{Path, PathBuf};
+
+    use tokio::runtime::Runtime;
 
     use super::*;
 
@@ -44,7 +53,10 @@ mod tests {
         "extensions",
         "frames",
         "handshake",
+        "http2",
         "mount",
+        "proxies",
+        "rates",
     ];
 
     /// The package of the fuzzers, which is there in every checkout of the repository. The
@@ -86,6 +98,11 @@ mod tests {
         }
     }
 
+    fn paused() -> Runtime {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap()
+    }
+
     #[test]
     fn s10_the_inputs_of_every_fuzz_target_are_replayed() {
         let Ok(files) = fs::read_dir(fuzzers()) else {
@@ -117,11 +134,22 @@ mod tests {
 
     #[test]
     fn x4_what_was_kept_of_connections_still_holds() {
-        replay("connection", |data| {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-            connection(&runtime, data);
-        });
+        replay("connection", |data| connection(&paused(), data));
+    }
+
+    #[test]
+    fn s10_r2_6_what_was_kept_over_http2_still_holds() {
+        replay("http2", |data| http2(&paused(), data));
+    }
+
+    #[test]
+    fn s10_r1_what_was_kept_of_trusted_proxies_still_holds() {
+        replay("proxies", proxies);
+    }
+
+    #[test]
+    fn s10_f22_what_was_kept_of_rates_still_holds() {
+        replay("rates", rates);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) use deflate::Inbound;
 pub(crate) use deflate::{Agreed, Outbound, negotiate};
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use frame::OpCode;
+#[cfg(any(tower_websocket_fuzzing, test))]
+pub(crate) use rates::Rates;
 pub(crate) use session::{Event, Session};
 pub(crate) use timers::Moment;
 #[cfg(any(tower_websocket_fuzzing, test))]

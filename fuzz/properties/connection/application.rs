@@ -57,6 +57,7 @@ impl WebSocketHandler for Application {
 
     async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
         self.log.lock().delivered.push(message);
+        let _running = Running::new(&self.log);
         self.perform(conn).await
     }
 
@@ -70,6 +71,28 @@ impl WebSocketHandler for Application {
         self.log.lock().closed.push(event);
         assert!(conn.try_send("late").is_err());
         self.perform(conn).await
+    }
+}
+
+/// Takes the time of a callback, also of one that is dropped.
+struct Running {
+    since: Instant,
+    log: Log,
+}
+
+impl Running {
+    fn new(log: &Log) -> Self {
+        Self {
+            since: Instant::now(),
+            log: log.clone(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut record = self.log.lock();
+        record.longest = record.longest.max(self.since.elapsed());
     }
 }
 

@@ -1,5 +1,4 @@
 mod application;
-mod output;
 mod record;
 mod transport;
 
@@ -7,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::application::{Application, Brief, perform, script};
-use self::output::Output;
 use self::record::{Log, Record};
 use self::transport::Transport;
-use super::frames::run;
+use super::frames::{Run, run};
 use super::input::Input;
+use super::output::Output;
 use super::stream::{any_agreed, limits, stream};
 use crate::close::{CloseCause, CloseCode};
 use crate::config::Config;
@@ -46,11 +45,20 @@ async fn played(mut input: Input<'_>) {
     let callbacks = script(input.short());
     let beside = [script(input.short()), script(input.short())];
     let bytes = stream(&mut input, agreed);
-    let whole = run(&config, agreed, &bytes, || usize::MAX);
+    // Control frames are limited by the clock, which is not the same with every way to read: this is
+    // what the stream is without that limit.
+    let unlimited = Arc::new(Config {
+        max_control_rate: u32::MAX,
+        ..*config
+    });
+    let whole = run(&unlimited, agreed, &bytes, || usize::MAX);
+    log.lock().retires = config
+        .max_lifetime
+        .map(|age| Instant::now() + age - age / 10);
 
     let info = Info::of_nobody();
     let link = Arc::new(Link::new(config.clone(), info, agreed));
-    let wire = Driver::new(transport.with(bytes), link.clone(), config);
+    let wire = Driver::new(transport.with(bytes), link.clone(), config.clone());
     let application = Application::new(callbacks, link.clone(), log.clone());
     let driver = tokio::spawn(Brief::new(drive(application, wire), polls));
     let mut tasks = Vec::new();
@@ -66,10 +74,13 @@ async fn played(mut input: Input<'_>) {
     }
     let guard = tokio::spawn({
         let (link, log) = (link.clone(), log.clone());
+        let retires = config.max_lifetime.is_some();
         async move {
             sleep(Duration::from_secs(600)).await;
             settled(&log.lock(), agreed);
             let conn = Connection::new(link.clone());
+            let late = retires && conn.try_send("late").is_ok();
+            assert!(!late, "it has outlived its time");
             let _ = conn.close(CloseCode::NORMAL_CLOSURE, "long enough");
             sleep(Duration::from_secs(3600)).await;
             link.abort();
@@ -91,18 +102,28 @@ async fn played(mut input: Input<'_>) {
     assert!(Connection::new(link).try_send("late").is_err());
 
     let output = Output::read(&log.lock().written, agreed);
-    check(&log.lock(), &output, &whole.events, finished);
+    check(&log.lock(), &output, &config, &whole, finished);
 }
 
 fn config(input: &mut Input<'_>) -> Config {
     let second = Duration::from_secs(1);
+    let queue_messages = input.one_of(&[128, 1, 3]);
+    let queue_bytes = input.one_of(&[1024 * 1024, 100, 5000]);
+    let heartbeat = input.one_of(&[Some(20 * second), None, Some(second)]);
+    // What is off in most applications, in one byte.
+    let options = input.byte();
+    let milli = Duration::from_millis(1);
     Config {
-        // It counts by the clock, which is not the same with every way to read.
-        max_control_rate: u32::MAX,
-        queue_messages: input.one_of(&[128, 1, 3]),
-        queue_bytes: input.one_of(&[1024 * 1024, 100, 5000]),
-        heartbeat: input.one_of(&[Some(20 * second), None, Some(second)]),
-        idle_timeout: input.one_of(&[None, Some(3 * second)]),
+        max_control_rate: if options >> 5 & 1 == 0 { u32::MAX } else { 5 },
+        queue_messages,
+        queue_bytes,
+        heartbeat,
+        idle_timeout: (options & 1 != 0).then_some(3 * second),
+        // Up to a tenth is left to chance, which timers round away: the same input is the same run.
+        max_lifetime: [None, None, Some(2 * milli), Some(10 * milli)]
+            [usize::from(options >> 1 & 3)],
+        handler_timeout: [None, None, Some(10 * milli), Some(2 * second)]
+            [usize::from(options >> 3 & 3)],
         ..limits(input)
     }
 }
@@ -115,7 +136,8 @@ fn settled(record: &Record, agreed: Option<Agreed>) {
     }
 }
 
-fn check(record: &Record, output: &Output, events: &[Event], finished: bool) {
+fn check(record: &Record, output: &Output, config: &Config, whole: &Run, finished: bool) {
+    let events = &whole.events;
     // No future that was dropped has sent anything, all others have, in order, once.
     let sent = &record.accepted;
     assert!(
@@ -156,6 +178,15 @@ fn check(record: &Record, output: &Output, events: &[Event], finished: bool) {
     );
 
     assert!(!record.panicked, "a callback has seen what must not be");
+    if let Some(timeout) = config.handler_timeout {
+        // Timers count in milliseconds.
+        let most = timeout + Duration::from_millis(2);
+        assert!(
+            record.longest <= most,
+            "on_message took {:?}",
+            record.longest
+        );
+    }
     if !finished {
         assert!(record.opened <= 1 && record.closed.len() <= record.opened);
         return;
@@ -167,8 +198,17 @@ fn check(record: &Record, output: &Output, events: &[Event], finished: bool) {
     if event.was_clean() {
         assert!(output.closed && !output.torn);
     }
+    let is_limited =
+        |outcome: (CloseCause, CloseCode)| outcome == (CloseCause::Violation, CloseCode::POLICY_VIOLATION);
+    // Unless the limit on fragments has ended it.
+    let flooded = is_limited((event.cause(), event.code()))
+        && !is_limited((whole.outcome.initiator, whole.outcome.code));
+    if flooded {
+        let controls = events.iter().filter(|e| matches!(e, Event::Control(..)));
+        assert!(controls.count() > config.max_control_rate as usize - 1);
+    }
     let by_peer = matches!(event.cause(), CloseCause::Peer | CloseCause::Violation);
-    if by_peer && output.closed && !record.meddled {
+    if by_peer && output.closed && !record.is_meddled() && !flooded {
         assert_eq!(*delivered, received, "not all was delivered");
     }
 }

@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,6 +18,10 @@ pub(super) struct Record {
     pub(super) closed: Vec<CloseEvent>,
     /// The application, or something in its name, had its hand in the end.
     pub(super) meddled: bool,
+    /// From here on, its lifetime may have ended it.
+    pub(super) retires: Option<Instant>,
+    /// The longest `on_message`.
+    pub(super) longest: Duration,
     pub(super) panicked: bool,
     /// When a message was accepted, or the socket took something.
     pub(super) moved: Option<Instant>,
@@ -36,11 +41,16 @@ impl Record {
         self.moved = Some(Instant::now());
     }
 
+    /// Whether the end may be the server's own.
+    pub(super) fn is_meddled(&self) -> bool {
+        self.meddled || self.retires.is_some_and(|at| at <= Instant::now())
+    }
+
     /// Whether all that could be done must have been done: for more than a moment nothing has
     /// moved, and that is not the socket's fault nor the application's.
     pub(super) fn is_settled(&self) -> bool {
         let quiet = self.moved.is_none_or(|at| at.elapsed().as_secs() > 0);
-        quiet && !self.blocked && !self.failed && !self.meddled
+        quiet && !self.blocked && !self.failed && !self.is_meddled()
     }
 }
 
