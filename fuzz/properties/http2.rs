@@ -50,7 +50,7 @@ async fn played(mut input: Input<'_>) {
 
     let mut clients = Vec::new();
     for _ in 0..settings.streams {
-        let script = Script::new(&mut input);
+        let script = Script::new(&mut input, settings.longest());
         clients.push(tokio::spawn(conversation(session.sender.clone(), script)));
     }
     if let Some(lifetime) = settings.lifetime {
@@ -114,6 +114,17 @@ impl Settings {
                 0..=191 => None,
                 n => Some(Duration::from_millis(1 << (n & 15))),
             },
+        }
+    }
+}
+
+impl Settings {
+    /// What a client sends on a stream, in bytes: a frame of HTTP/2 for each byte takes its time.
+    fn longest(&self) -> usize {
+        let smallest = self.stream_window.min(self.server_window);
+        match (smallest, self.pipe) {
+            (0..=100, _) | (_, 64) => 500,
+            _ => 80_000,
         }
     }
 }
@@ -242,7 +253,7 @@ enum End {
 }
 
 impl Script {
-    fn new(input: &mut Input<'_>) -> Self {
+    fn new(input: &mut Input<'_>, longest: usize) -> Self {
         let end = input.one_of(&[
             End::Stream,
             End::Nothing,
@@ -253,7 +264,8 @@ impl Script {
         let chunks = Cycle::new(input.short());
         let reads = Cycle::new(input.short());
         let len = usize::from(input.u16() & 0x0FFF);
-        let bytes = stream(&mut Input::new(input.take(len)), None);
+        let mut bytes = stream(&mut Input::new(input.take(len)), None);
+        bytes.truncate(longest);
         Self {
             bytes,
             chunks,
