@@ -149,7 +149,6 @@ fn no_files_use_each_other_in_a_circle() {
 
 #[test]
 fn every_folder_says_what_lives_in_it() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for (path, _) in sources("") {
         if !path.ends_with("mod.rs") {
             continue;

@@ -143,7 +143,12 @@ async fn a3_a_callback_has_the_handler_timeout_where_there_is_one() {
     let log = recorder.log();
     assert_lines(
         &log,
-        &["open", "message", "error", "close 1011 ApplicationFailed clean"],
+        &[
+            "open",
+            "message",
+            "error",
+            "close 1011 ApplicationFailed clean",
+        ],
     );
 }
 

@@ -198,11 +198,12 @@ fn check(record: &Record, output: &Output, config: &Config, whole: &Run, finishe
     if event.was_clean() {
         assert!(output.closed && !output.torn);
     }
-    let is_limited =
-        |outcome: (CloseCause, CloseCode)| outcome == (CloseCause::Violation, CloseCode::POLICY_VIOLATION);
+    let is_limited = |outcome: (CloseCause, CloseCode)| {
+        outcome == (CloseCause::Violation, CloseCode::POLICY_VIOLATION)
+    };
     // Unless the limit on fragments has ended it.
-    let flooded = is_limited((event.cause(), event.code()))
-        && !is_limited((whole.outcome.initiator, whole.outcome.code));
+    let flooded =
+        is_limited((event.cause(), event.code())) && !is_limited((whole.end.cause, whole.end.code));
     if flooded {
         let controls = events.iter().filter(|e| matches!(e, Event::Control(..)));
         assert!(controls.count() > config.max_control_rate as usize - 1);

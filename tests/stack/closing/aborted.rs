@@ -239,6 +239,9 @@ async fn a5_a_callback_whose_own_task_is_aborted_or_panics_fails_like_any_other(
         client.send(&close(1011, "")).await;
         client.end().await;
         let log = recorder.closed().await;
-        assert_lines(&log, &["dropped", "error", "close 1011 ApplicationFailed clean"]);
+        assert_lines(
+            &log,
+            &["dropped", "error", "close 1011 ApplicationFailed clean"],
+        );
     }
 }
