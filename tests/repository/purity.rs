@@ -158,3 +158,32 @@ fn every_folder_says_what_lives_in_it() {
         assert!(docs.count() >= 5, "{} has no picture", path.display());
     }
 }
+
+/// A file that was moved or renamed is still named by the pages that lead to it.
+#[test]
+fn every_file_that_the_pages_for_contributors_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources: Vec<PathBuf> = sources("").into_iter().map(|(path, _)| path).collect();
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        let names = text.split(|c: char| !c.is_alphanumeric() && !"._-/".contains(c));
+        let names = names.map(|name| name.trim_end_matches(['.', '/']));
+        // A recipe names files that are yet to be written.
+        for name in names.filter(|name| !name.contains("NAME")) {
+            let (top, _) = name.split_once('/').unwrap_or_default();
+            let folder = ["src", "tests", "fuzz", "benches", "examples", ".ci"].contains(&top);
+            let exists = if folder {
+                // The crate is published without some of them.
+                root.join(name).exists() || !root.join(top).exists()
+            } else if name.ends_with(".md") {
+                root.join(name).exists()
+            } else if name.ends_with(".rs") {
+                // The text around it says in which folder.
+                sources.iter().any(|path| path.ends_with(name))
+            } else {
+                true
+            };
+            assert!(exists, "{page} names {name}");
+        }
+    }
+}
