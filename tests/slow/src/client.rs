@@ -19,7 +19,7 @@ pub(crate) struct Seen {
 }
 
 /// The slowest case needs less.
-const PATIENCE: Duration = Duration::from_secs(230);
+const PATIENCE: Duration = GIVEN_UP.saturating_add(Duration::from_secs(10));
 
 pub(crate) async fn read(addr: SocketAddr, id: usize, case: Case, log: &Log) -> Seen {
     let start = Instant::now();

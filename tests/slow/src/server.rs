@@ -1,14 +1,22 @@
 //! The server, with default options, and a log of what its callbacks are called with.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tower_websocket::{
     CloseCode, CloseEvent, Connection, Error, Message, WebSocketHandler, WebSocketLayer,
 };
@@ -27,6 +35,8 @@ pub(crate) struct Told {
 pub(crate) struct Closed {
     pub(crate) after: Duration,
     pub(crate) clean: bool,
+    /// How many bytes the kernel had taken.
+    pub(crate) taken: usize,
     what: String,
 }
 
@@ -39,8 +49,9 @@ impl fmt::Display for Told {
             None => write!(f, "nothing"),
             Some(closed) => write!(
                 f,
-                "on_close after {:.0} s: {}",
+                "on_close after {:.0} s, {:.1} MB written: {}",
                 closed.after.as_secs_f64(),
+                closed.taken as f64 / 1e6,
                 closed.what
             ),
         }
@@ -105,6 +116,11 @@ impl WebSocketHandler for Sender {
         told.closed = Some(Closed {
             after: told.opened.map(|at| at.elapsed()).unwrap_or_default(),
             clean: event.was_clean(),
+            taken: conn
+                .request()
+                .extensions
+                .get::<Taken>()
+                .map_or(0, |taken| taken.0.load(Ordering::Relaxed)),
             what: format!(
                 "{} {:?} by {:?}",
                 event.code().as_u16(),
@@ -122,7 +138,16 @@ pub(crate) async fn start(addr: SocketAddr, log: Log) -> Result<SocketAddr> {
     let addr = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let service = TowerToHyperService::new(service.clone());
+            let taken = Taken::default();
+            let socket = Counted {
+                socket,
+                taken: taken.clone(),
+            };
+            let layer = TowerToHyperService::new(service.clone());
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(taken.clone());
+                layer.call(request)
+            });
             tokio::spawn(async move {
                 let server = auto::Builder::new(TokioExecutor::new());
                 // The callbacks report every error that matters here.
@@ -133,4 +158,58 @@ pub(crate) async fn start(addr: SocketAddr, log: Log) -> Result<SocketAddr> {
         }
     });
     Ok(addr)
+}
+
+/// How many bytes the kernel took of a connection.
+#[derive(Clone, Default)]
+struct Taken(Arc<AtomicUsize>);
+
+/// A socket that counts what is written.
+struct Counted {
+    socket: TcpStream,
+    taken: Taken,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
+        self.taken.0.fetch_add(n, Ordering::Relaxed);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, bufs))?;
+        self.taken.0.fetch_add(n, Ordering::Relaxed);
+        Poll::Ready(Ok(n))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
 }
