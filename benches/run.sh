@@ -7,7 +7,8 @@
 # crate misses its goals. --quick has three rounds of one second on the main workloads.
 #
 # --syscalls counts the system calls of a message with strace, --instructions those of the CPU
-# with valgrind; both on w1 and w2 if nothing else is said.
+# with valgrind; both on w1 and w2 if nothing else is said. On w7, --instructions counts those of
+# a handshake.
 #
 # --fairness measures what a quiet client notices of floods on the same server, in one round of a
 # minute if --rounds says no more; --workloads chooses floods, --check fails beyond the goals.
@@ -129,7 +130,7 @@ while [ $# -gt 0 ]; do
         --syscalls) mode=syscalls ;;
         --instructions) mode=instructions ;;
         --fairness) mode=fairness ;;
-        *) sed -n '2,14s/^# \{0,1\}//p' run.sh >&2; exit 2 ;;
+        *) sed -n '2,15s/^# \{0,1\}//p' run.sh >&2; exit 2 ;;
     esac
     shift
 done
@@ -266,10 +267,15 @@ for workload in $workloads; do
             ;;
         instructions)
             # Twice, with and without the messages that count, so that start and handshakes go out.
-            echo "$workload: user instructions per message"
+            # On w7, a visit is what counts: connect, upgrade, close.
+            case $workload in
+                w7*) what=visit few=500 many=2500 ;;
+                *) what=message few=20000 many=40000 ;;
+            esac
+            echo "$workload: user instructions per $what"
             for peer in $(peers_of "$workload"); do
                 [[ ${servers[$peer]} != *.js* && ${servers[$peer]} != *.py* ]] || continue
-                for messages in 20000 40000; do
+                for messages in $few $many; do
                     start "$peer" valgrind --tool=callgrind --callgrind-out-file="$log.cg" --log-file=/dev/null
                     load "$peer" "$workload" --warm-up 0 --messages $messages >"$log.out"
                     # Not a message later than those that count.
@@ -278,8 +284,9 @@ for workload in $workloads; do
                     server=
                     sed -n 's/^\(totals\|summary\): //p' "$log.cg" | head -1 >"$log.$messages"
                 done
-                awk -v peer="$peer" 'NR == 1 { a = $1 } NR == 2 { printf "  %-28s%.0f\n", peer, ($1 - a) / 20000 }' \
-                    "$log.20000" "$log.40000"
+                awk -v peer="$peer" -v n=$((many - few)) \
+                    'NR == 1 { a = $1 } NR == 2 { printf "  %-28s%.0f\n", peer, ($1 - a) / n }' \
+                    "$log.$few" "$log.$many"
             done
             ;;
     esac
