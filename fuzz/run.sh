@@ -5,8 +5,8 @@
 # fuzz/run.sh --check [TARGET...]: 15,000 inputs for each target, the same ones every time as long as the code
 # is the same. For the gate: it tells of what a change has broken, not of luck.
 set -euo pipefail
-# shellcheck source=../tests/env.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../tests/env.sh"
+# shellcheck source=../tests/tools/env.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../tests/tools/env.sh"
 
 grow=
 check=

@@ -322,6 +322,7 @@ impl Drop for Tracked {
         if members.all.is_empty() {
             // Memory of a busy day is not kept through the night.
             members.all = HashMap::new();
+            drop(members);
             self.state.left.notify_waiters();
         }
     }

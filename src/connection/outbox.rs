@@ -97,7 +97,10 @@ impl Outbox {
         if let Some(refused) = queue.refuses(&self.config) {
             return Err(refused.with(message));
         }
-        queue.writer.push(message);
+        queue.writer.push(&message);
+        // What a payload does when it is dropped is the application's, and may be anything.
+        drop(queue);
+        drop(message);
         Ok(())
     }
 
@@ -119,8 +122,8 @@ impl Outbox {
                 return Err(Refused::Closed);
             }
             match compressed {
-                Some(compressed) => queue.writer.push_compressed(&message, compressed),
-                None => queue.writer.push(message.clone()),
+                Some(compressed) => queue.writer.push_compressed(&message, &compressed),
+                None => queue.writer.push(&message),
             }
             Ok(())
         });
@@ -228,10 +231,10 @@ impl Outbox {
     /// Accepts nothing more; with `discard`, what is waiting is dropped too.
     pub(super) fn end(&self, discard: bool) {
         let mut queue = self.lock();
-        if discard {
-            queue.writer.clear();
-        }
+        let discarded = discard.then(|| std::mem::take(&mut queue.writer));
         self.close_with(queue);
+        // Not under the lock: see `try_send`.
+        drop(discarded);
     }
 
     /// Nothing more will be compressed either.
@@ -402,6 +405,34 @@ mod tests {
         session.close(normal(), CloseCause::Application, Moment::START);
         outbox.fill(&mut session, &mut Batch::default());
         assert!(outbox.try_send("late".into()).unwrap_err().is_closed());
+    }
+
+    /// Sends once more when it is dropped.
+    struct Last(Arc<Outbox>);
+
+    impl AsRef<[u8]> for Last {
+        fn as_ref(&self) -> &[u8] {
+            b"last"
+        }
+    }
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let _ = self.0.try_send("from a destructor".into());
+        }
+    }
+
+    #[test]
+    fn s9_no_lock_is_held_while_a_payload_of_the_application_is_dropped() {
+        for size in [4, 100_000] {
+            let outbox = Arc::new(outbox(9, usize::MAX));
+            let payload = Bytes::from_owner(Last(outbox.clone()));
+            assert!(outbox.try_send(payload.into()).is_ok());
+            let filler = vec![0; size];
+            assert!(outbox.try_send(filler.into()).is_ok());
+            outbox.end(true);
+            assert_eq!(outbox.queued().messages(), 0);
+        }
     }
 
     #[test]

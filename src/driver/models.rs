@@ -3,7 +3,7 @@
 //! lock, atomic and wake-up; it finds what no test of real threads would, and it sees deadlocks.
 //!
 //! The driver, the queue, the session and the shutdown are the real ones. Only the socket is a
-//! pipe made here, and time stands still. Run by `tests/models.sh`:
+//! pipe made here, and time stands still. Run by `tests/tools/models.sh`:
 //!
 //!     RUSTFLAGS="--cfg shuttle" cargo test --release --lib models
 //!

@@ -27,7 +27,7 @@ pub type Result<T = ()> = std::result::Result<T, BoxError>;
 ///
 /// Every callback has a default, so an empty `impl` is an application that works (and says
 /// nothing). Each connection gets a clone of its own (Rack's `dup`): `&mut self` is private
-/// to the connection, what is link sits behind an [`Arc`](std::sync::Arc) field.
+/// to the connection, what is shared sits behind an [`Arc`](std::sync::Arc) field.
 ///
 /// Callbacks of one connection never overlap. While one is pending its connection goes on
 /// answering pings, writing what was sent, and reading ahead up to 64 KiB; then the peer has
@@ -52,7 +52,7 @@ pub type Result<T = ()> = std::result::Result<T, BoxError>;
 ///
 /// #[derive(Clone, Default)]
 /// struct Counter {
-///     visitors: Arc<AtomicUsize>, // link by all connections
+///     visitors: Arc<AtomicUsize>, // shared by all connections
 ///     messages: usize,            // private to each
 /// }
 ///

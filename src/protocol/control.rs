@@ -41,7 +41,7 @@ impl ControlQueue {
         if last == Some(frame) {
             self.frames.truncate(at);
         } else {
-            // A lane that is full takes no more: see `is_full`.
+            // A queue that is full takes no more: see `is_full`.
             self.last_pong = u32::try_from(at).ok();
         }
     }

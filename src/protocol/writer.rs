@@ -52,26 +52,20 @@ struct Segment {
 }
 
 impl Writer {
-    /// Frames a message.
+    /// Frames a message. It is left to the caller to drop: that may run code of the application, and
+    /// the caller holds a lock.
     #[inline]
-    pub(crate) fn push(&mut self, message: Message) {
-        match message {
-            Message::Text(text) => self.frame(OpCode::Text, false, text.into_bytes()),
-            Message::Binary(bytes) => self.frame(OpCode::Binary, false, bytes),
-        }
+    pub(crate) fn push(&mut self, message: &Message) {
+        self.frame(opcode(message), false, message.payload());
     }
 
     /// Frames a message whose payload is `compressed` (RFC 7692 §6).
-    pub(crate) fn push_compressed(&mut self, message: &Message, compressed: Bytes) {
-        let opcode = match message {
-            Message::Text(_) => OpCode::Text,
-            Message::Binary(_) => OpCode::Binary,
-        };
-        self.frame(opcode, true, compressed);
+    pub(crate) fn push_compressed(&mut self, message: &Message, compressed: &Bytes) {
+        self.frame(opcode(message), true, compressed);
     }
 
     #[inline]
-    fn frame(&mut self, opcode: OpCode, rsv1: bool, payload: Bytes) {
+    fn frame(&mut self, opcode: OpCode, rsv1: bool, payload: &Bytes) {
         let load = Load {
             messages: 1,
             bytes: payload.len() + MESSAGE_OVERHEAD,
@@ -83,7 +77,7 @@ impl Writer {
                 self.open = Vec::with_capacity(HEADER + payload.len());
             }
             write_header(&mut self.open, opcode, rsv1, payload.len());
-            self.open.extend_from_slice(&payload);
+            self.open.extend_from_slice(payload);
             self.open_load.messages += load.messages;
             self.open_load.bytes += load.bytes;
             // Half of it, so that a batch is not one small message over its size.
@@ -94,7 +88,7 @@ impl Writer {
             write_header(&mut self.open, opcode, rsv1, payload.len());
             self.seal();
             self.sealed.push_back(Segment {
-                bytes: payload,
+                bytes: payload.clone(),
                 load,
             });
         }
@@ -134,11 +128,6 @@ impl Writer {
         }
     }
 
-    /// Drops all that waits.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     fn seal(&mut self) {
         if !self.open.is_empty() {
             self.sealed.push_back(Segment {
@@ -146,6 +135,13 @@ impl Writer {
                 load: std::mem::take(&mut self.open_load),
             });
         }
+    }
+}
+
+fn opcode(message: &Message) -> OpCode {
+    match message {
+        Message::Text(_) => OpCode::Text,
+        Message::Binary(_) => OpCode::Binary,
     }
 }
 
@@ -272,7 +268,7 @@ mod tests {
                 let payload = vec![i as u8; size];
                 write_header(&mut expected, OpCode::Binary, false, size);
                 expected.extend_from_slice(&payload);
-                writer.push(Message::from(payload));
+                writer.push(&Message::from(payload));
             }
             assert_eq!(writer.load().messages, sizes.len());
             assert_eq!(write_all(&mut writer, step), expected, "by {step}");
@@ -285,7 +281,7 @@ mod tests {
     fn a_batch_leaves_a_gap_for_control_frames_after_about_64_kib() {
         let mut writer = Writer::default();
         for _ in 0..100 {
-            writer.push(Message::from(vec![0; 10_000]));
+            writer.push(&Message::from(vec![0; 10_000]));
         }
         let mut batch = Batch::default();
         writer.take(&mut batch);
@@ -297,7 +293,7 @@ mod tests {
     fn an_empty_writer_and_an_empty_batch_own_no_memory() {
         let mut writer = Writer::default();
         for size in [10, 10_000, 100_000] {
-            writer.push(Message::from(vec![0; size]));
+            writer.push(&Message::from(vec![0; size]));
         }
         write_all(&mut writer, 5000);
         assert_eq!((writer.open.capacity(), writer.sealed.capacity()), (0, 0));
@@ -311,7 +307,7 @@ mod tests {
     fn a_large_payload_is_not_copied() {
         let payload = Bytes::from(vec![7; BY_REFERENCE]);
         let mut writer = Writer::default();
-        writer.push(Message::from(payload.clone()));
+        writer.push(&Message::from(payload.clone()));
         let mut batch = Batch::default();
         writer.take(&mut batch);
         assert_eq!(batch.parts.back().unwrap().as_ptr(), payload.as_ptr());

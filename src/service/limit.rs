@@ -82,11 +82,14 @@ impl ConnectionLimit {
         }
         if client.is_none() && self.most_per_ip.is_some() && !open.told {
             open.told = true;
+            // Not under the lock: whoever reads the log may look at the limit.
+            drop(open);
             tracing::error!(
                 "connections are limited per address, and an address is not known: set \
                  `peer_addr` on the layer (with axum, also serve \
                  `into_make_service_with_connect_info`); all such clients count as one"
             );
+            return self.enter(client);
         }
         let client = self.most_per_ip.map(|most| (Client::from(client), most));
         if let Some((client, most)) = client {

@@ -157,7 +157,7 @@ pub(super) async fn upgrade<E: Application>(
     Ok(response.map(|()| body))
 }
 
-/// Guards as long as the connection lives.
+/// Held as long as the connection lives.
 struct Guards {
     tracked: Tracked,
     #[expect(dead_code, reason = "dropping it is what counts")]

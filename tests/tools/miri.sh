@@ -14,8 +14,8 @@ export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/miri
 # Left out: those that try thousands of inputs, which say nothing more here and take hours.
 cargo +nightly miri test --lib -- \
-    protocol::rates protocol::frame protocol::lane protocol::mask protocol::timers \
-    protocol::liveness protocol::session protocol::writer service::mount service::gate \
-    handshake::headers handshake::client handshake::rejection connection::request \
+    driver::patience driver::turn protocol::rates protocol::frame protocol::control protocol::mask protocol::timers \
+    protocol::deadlines protocol::closing protocol::session protocol::writer service::mount service::limit \
+    handshake::headers handshake::proxies handshake::rejection connection::request \
     --skip more_bytes_in_a_second --skip in_any_pieces --skip a_slow_reader \
     --skip a_hundred_thousand --skip any_ --skip h16_ --skip n9_ --skip whatever_the_writes_take

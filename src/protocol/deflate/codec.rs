@@ -387,7 +387,7 @@ impl Outbound {
             ready()?;
             return pass(compressed_alone(self.settings, message));
         }
-        // Guards until it is passed on: the peer inflates in the order of the queue.
+        // Held until it is passed on: the peer inflates in the order of the queue.
         let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
         ready()?;
         let compressor = context.get_or_insert_with(|| Box::new(self.settings.compressor()));

@@ -78,10 +78,10 @@ fn normal() -> CloseFrame {
 #[test]
 fn a_close_of_the_peer_is_answered_behind_what_was_sent() {
     let mut peer = Peer::new();
-    peer.queue.push(Message::from("a"));
+    peer.queue.push(&Message::from("a"));
     peer.feed(&frame(0x88, &[0x03, 0xE8, b'x']));
     assert_eq!(peer.session.phase(), Phase::Finishing);
-    peer.queue.push(Message::from("b"));
+    peer.queue.push(&Message::from("b"));
     peer.session.finish(peer.now);
     assert_eq!(peer.written(), b"\x81\x01a\x81\x01b\x88\x02\x03\xE8");
     assert_eq!(peer.session.phase(), Phase::Draining);
@@ -261,7 +261,7 @@ fn a_lifetime_ends_behind_the_message_that_is_arriving_and_all_that_was_sent() {
     assert_eq!(peer.session.phase(), Phase::Leaving);
     let whole = peer.feed(&frame(0x80, b"b"));
     assert_eq!(whole, [Event::Message(Message::from("ab"))]);
-    peer.queue.push(Message::from("c"));
+    peer.queue.push(&Message::from("c"));
     peer.session.finish(peer.now);
     // A peer that reads slowly has done no wrong: it has the usual time.
     peer.session.blocked(peer.now);
@@ -373,7 +373,7 @@ fn s3_pings_do_not_keep_an_unfinished_message_alive() {
 #[test]
 fn p5_a_peer_that_is_still_reading_has_longer_to_answer_our_close() {
     let mut peer = Peer::new();
-    peer.queue.push(Message::from(vec![0; 1_600_000]));
+    peer.queue.push(&Message::from(vec![0; 1_600_000]));
     peer.session
         .close(normal(), CloseCause::Application, peer.now);
     peer.written();
@@ -412,7 +412,7 @@ fn p8_f33_the_output_ends_when_a_peer_that_broke_the_rules_is_silent_or_has_clos
 #[test]
 fn n2_the_end_of_input_leaves_time_to_send_and_has_no_close_frame() {
     let mut peer = Peer::new();
-    peer.queue.push(Message::from("a"));
+    peer.queue.push(&Message::from("a"));
     peer.session.end_of_input(peer.now);
     assert_eq!(peer.session.phase(), Phase::Finishing);
     peer.session.finish(peer.now);
