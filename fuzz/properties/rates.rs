@@ -14,9 +14,12 @@ use crate::protocol::{Moment, Rates};
 pub fn rates(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.byte();
-    let rate = |input: &mut Input<'_>| {
-        let n = input.u16();
-        u32::from(n >> 5) << (n & 0x15)
+    // Mostly such as few messages go beyond.
+    let rate = |input: &mut Input<'_>| match input.byte() {
+        n @ 0..=63 => u32::from(n),
+        n @ 64..=95 => 1 << (n - 64),
+        96..=99 => u32::MAX,
+        n => 1 + u32::from(n & 7),
     };
     let config = Config {
         max_message: input.one_of(&[1024 * 1024, 1000, 0]),
@@ -74,7 +77,12 @@ pub fn rates(data: &[u8]) {
                     1
                 };
                 let polite = n & 16 == 0;
-                for _ in 0..if n & 8 == 0 { 1 } else { 8 } {
+                let times = match n & 8 {
+                    0 => 1,
+                    _ if kind.by_size => 4,
+                    _ => 20,
+                };
+                for _ in 0..times {
                     if polite {
                         now += kind.wait(n_sent, now);
                     }
@@ -87,12 +95,16 @@ pub fn rates(data: &[u8]) {
             // Time passes: nanoseconds to minutes, or about a second, since that is what counts.
             n @ 32..=43 => now += u64::from(input.u16()) << (3 * (n - 32)).min(21),
             44..=47 => now += 999_990_000 + u64::from(input.u16()),
-            // Nobody reads.
-            48..=53 => paused = paused.or(Some(now)),
+            // Nobody reads, until further notice or for up to four seconds.
+            48..=50 => paused = paused.or(Some(now)),
+            51..=55 if paused.is_none() => {
+                let since = now;
+                now += u64::from(input.u16()) << 16;
+                pauses.end(since, now, &mut rates);
+            }
             n => {
                 if let Some(since) = paused.take() {
-                    rates.excuse(at(since), at(now));
-                    pauses.all.push((since, now));
+                    pauses.end(since, now, &mut rates);
                 }
                 // All that is there, or a part of it.
                 let most = if n < 60 {
@@ -255,6 +267,11 @@ struct Pauses {
 }
 
 impl Pauses {
+    fn end(&mut self, since: u64, now: u64, rates: &mut Rates) {
+        rates.excuse(at(since), at(now));
+        self.all.push((since, now));
+    }
+
     /// The longest of those that have followed each other within a second, up to a second ago.
     fn in_effect(&self, now: u64) -> u64 {
         let mut next = now;
