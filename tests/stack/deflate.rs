@@ -115,7 +115,7 @@ async fn r5_garbage_is_1007_and_what_grows_too_large_1009() {
         client.expect_close(Some(code)).await;
         let log = recorder.closed().await;
         assert_eq!(log.len(), 3, "{log:?}");
-        assert_eq!(log[2], format!("close {code} Protocol unclean"));
+        assert_eq!(log[2], format!("close {code} Violation unclean"));
         stack.is_clean().await;
     }
 }

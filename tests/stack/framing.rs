@@ -19,7 +19,7 @@ async fn violation(bytes: &[u8], code: u16) {
         log[1].starts_with(&format!("error closed with {code}: ")),
         "{log:?}"
     );
-    assert_eq!(log[2], format!("close {code} Protocol unclean"));
+    assert_eq!(log[2], format!("close {code} Violation unclean"));
     stack.is_clean().await;
 }
 

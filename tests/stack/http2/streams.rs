@@ -277,7 +277,7 @@ async fn faults_in_the_frames_are_closed_with_their_code() {
         socket.send(&bytes).await;
         socket.expect_close(Some(code)).await;
         let log = recorder.closed().await;
-        let last = format!("close {code} Protocol unclean");
+        let last = format!("close {code} Violation unclean");
         assert_eq!(log.last(), Some(&last), "{row}");
     }
 }
