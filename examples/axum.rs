@@ -41,10 +41,7 @@ struct Echo {
 }
 
 impl WebSocketHandler for Echo {
-    async fn on_upgrade(
-        &mut self,
-        handshake: &mut Handshake,
-    ) -> std::result::Result<(), Rejection> {
+    async fn on_upgrade(&mut self, handshake: &mut Handshake) -> Result<(), Rejection> {
         // What `authenticate` left there; without it this handler is mounted in the open.
         let user = handshake.request().extensions.get::<User>().cloned();
         self.user = user.ok_or(StatusCode::UNAUTHORIZED)?;
@@ -90,7 +87,7 @@ async fn authenticate(
     Query(query): Query<HashMap<String, String>>,
     mut request: Request,
     next: Next,
-) -> std::result::Result<Response, (StatusCode, &'static str)> {
+) -> Result<Response, (StatusCode, &'static str)> {
     let bearer = headers
         .get("authorization")
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -113,7 +110,7 @@ async fn whoami(Extension(user): Extension<User>, State(app): State<Arc<App>>) -
 }
 
 #[tokio::main]
-async fn main() -> std::result::Result<(), String> {
+async fn main() -> Result<(), String> {
     tracing_subscriber::fmt().init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let addr = match &args[..] {

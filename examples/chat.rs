@@ -55,10 +55,7 @@ struct Chat {
 }
 
 impl WebSocketHandler for Chat {
-    async fn on_upgrade(
-        &mut self,
-        handshake: &mut Handshake,
-    ) -> std::result::Result<(), Rejection> {
+    async fn on_upgrade(&mut self, handshake: &mut Handshake) -> Result<(), Rejection> {
         let room = handshake.path().strip_prefix('/').and_then(decode);
         self.room = room
             .as_deref()
@@ -158,7 +155,7 @@ async fn tell(rooms: &Rooms, room: &str, happen: impl FnOnce(&mut Vec<Member>) -
 }
 
 /// The text in a message, or what is wrong with it.
-fn text_of(message: &Message) -> std::result::Result<String, String> {
+fn text_of(message: &Message) -> Result<String, String> {
     let message = message.as_text().ok_or("only text messages, please")?;
     let value: Value =
         serde_json::from_str(message).map_err(|e| format!("this is no JSON: {e}"))?;
@@ -253,7 +250,7 @@ pub(crate) fn app(shutdown: &Shutdown) -> Router {
 }
 
 #[tokio::main]
-async fn main() -> std::result::Result<(), String> {
+async fn main() -> Result<(), String> {
     let log = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     tracing_subscriber::fmt()
         .with_env_filter(log.from_env_lossy())

@@ -46,7 +46,7 @@ struct Options {
 }
 
 impl Options {
-    fn from_args() -> std::result::Result<Self, Box<dyn Error>> {
+    fn from_args() -> Result<Self, Box<dyn Error>> {
         let mut options = Self {
             addr: ([127, 0, 0, 1], 9001).into(),
             workers: None,
@@ -91,7 +91,7 @@ impl Options {
     }
 }
 
-fn main() -> std::result::Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
@@ -106,7 +106,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     runtime.enable_all().build()?.block_on(serve(options))
 }
 
-async fn serve(options: Options) -> std::result::Result<(), Box<dyn Error>> {
+async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let stream = WebSocketLayer::stream("/stream", |mut socket, _request| async move {
         while let Some(message) = socket.next().await {
             let message = message?;
@@ -171,9 +171,7 @@ async fn serve(options: Options) -> std::result::Result<(), Box<dyn Error>> {
     }
 }
 
-async fn plain(
-    request: Request<Incoming>,
-) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+async fn plain(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::from("an echo server: /echo and /stream\n"));
     if request.uri().path() != "/" {
         *response.status_mut() = StatusCode::NOT_FOUND;
@@ -186,7 +184,7 @@ async fn plain(
 async fn forbid_guarded<S, B>(
     mut inner: S,
     request: Request<Incoming>,
-) -> std::result::Result<Response<B>, S::Error>
+) -> Result<Response<B>, S::Error>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
@@ -198,7 +196,7 @@ where
     Ok(response)
 }
 
-fn acceptor() -> std::result::Result<TlsAcceptor, Box<dyn Error>> {
+fn acceptor() -> Result<TlsAcceptor, Box<dyn Error>> {
     let key = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let secret = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
     let mut config = ServerConfig::builder()

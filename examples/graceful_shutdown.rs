@@ -70,7 +70,7 @@ async fn ready(State(stopping): State<Arc<AtomicBool>>) -> StatusCode {
 }
 
 #[tokio::main]
-async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().init();
     let (mut addr, mut hyper) = (SocketAddr::from(([127, 0, 0, 1], 3003)), false);
     let mut args = std::env::args().skip(1);

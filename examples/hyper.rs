@@ -45,9 +45,7 @@ async fn clock(mut conn: Connection) -> Result {
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::from("a clock ticks at /clock\n"));
     if request.uri().path() != "/" {
         *response.status_mut() = StatusCode::NOT_FOUND;
@@ -57,7 +55,7 @@ async fn answer(
 }
 
 #[tokio::main]
-async fn main() -> std::result::Result<(), String> {
+async fn main() -> Result<(), String> {
     tracing_subscriber::fmt().init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let addr = match &args[..] {

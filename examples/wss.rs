@@ -36,7 +36,7 @@ impl WebSocketHandler for Echo {
 }
 
 #[tokio::main]
-async fn main() -> std::result::Result<(), String> {
+async fn main() -> Result<(), String> {
     tracing_subscriber::fmt().init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let addr = match &args[..] {
@@ -81,7 +81,7 @@ async fn serve(
     socket: TcpStream,
     acceptor: TlsAcceptor,
     app: Router,
-) -> std::result::Result<(), Box<dyn Error + Send + Sync>> {
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     socket.set_nodelay(true)?;
     let socket = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(socket)).await??;
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -102,7 +102,7 @@ async fn serve(
 }
 
 /// A TLS server for `localhost` that prefers HTTP/2.
-fn acceptor() -> std::result::Result<TlsAcceptor, Box<dyn Error>> {
+fn acceptor() -> Result<TlsAcceptor, Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let mut config = ServerConfig::builder()

@@ -10,7 +10,7 @@ use super::driver::Driver;
 use super::task::drive;
 use crate::config::Config;
 use crate::connection::Link;
-use crate::handler::{Handshake, WebSocketHandler};
+use crate::handler::{Handshake, Result, WebSocketHandler};
 use crate::handshake::Rejection;
 
 /// An application that a layer can mount: any [`WebSocketHandler`], or the function of
@@ -24,7 +24,7 @@ pub trait Application: Clone + Send + Sync + 'static + sealed::Sealed {
     fn upgrade(
         &mut self,
         handshake: &mut Handshake,
-    ) -> impl Future<Output = std::result::Result<(), Rejection>> + Send;
+    ) -> impl Future<Output = Result<(), Rejection>> + Send;
 
     #[doc(hidden)]
     fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send;
@@ -48,7 +48,7 @@ pub(super) mod sealed {
 impl<H: WebSocketHandler> Application for H {
     const MESSAGES: bool = true;
 
-    async fn upgrade(&mut self, handshake: &mut Handshake) -> std::result::Result<(), Rejection> {
+    async fn upgrade(&mut self, handshake: &mut Handshake) -> Result<(), Rejection> {
         self.on_upgrade(handshake).await
     }
 

@@ -20,8 +20,11 @@ use crate::error::{BoxError, Error};
 use crate::handshake::Rejection;
 use crate::message::Message;
 
-/// What a callback returns; any error will do, `?` converts it.
-pub type Result<T = ()> = std::result::Result<T, BoxError>;
+/// The result of a callback: `?` converts any error into a [`BoxError`].
+///
+/// With a second parameter it is [`std::result::Result`], so an import of it shadows nothing:
+/// `Result<(), Rejection>`.
+pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// A WebSocket application: websocket-rack's `Rack::WebSocket::Application`.
 ///
@@ -87,7 +90,7 @@ pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     fn on_upgrade(
         &mut self,
         handshake: &mut Handshake,
-    ) -> impl Future<Output = std::result::Result<(), Rejection>> + Send {
+    ) -> impl Future<Output = Result<(), Rejection>> + Send {
         let _ = handshake;
         async { Ok(()) }
     }

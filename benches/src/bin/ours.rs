@@ -159,6 +159,6 @@ where
     }
 }
 
-async fn plain(_: Request<Incoming>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+async fn plain(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(Full::from("plain\n")))
 }
