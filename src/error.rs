@@ -1,115 +1,156 @@
-//! [`Error`] (opaque, with predicates), [`SendError`] and [`TrySendError`] (give the message back).
+//! [`Error`], what `on_error` gets (opaque, with predicates), and the errors of single calls:
+//! [`CloseError`], [`PingError`], and [`SendError`] and [`TrySendError`], which give the message back.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::io;
 
-use crate::close::CloseCode;
+use crate::close::{CloseCode, CloseReason};
 use crate::logging::escaped;
 use crate::message::Message;
+use crate::protocol::Failure;
 
 /// Any error of an application, as [`Result`](crate::Result) carries it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What went wrong on a connection.
 ///
-/// Handed to [`on_error`](crate::WebSocketHandler::on_error) and returned by
-/// [`Connection::recv`](crate::Connection::recv). `Display` tells this level in one line,
-/// [`source`](std::error::Error::source) the next.
+/// Passed to [`on_error`](crate::WebSocketHandler::on_error) and returned by
+/// [`Connection::recv`](crate::Connection::recv). Exactly one of the six predicates is true.
+/// Three are about a callback of the application, three about the peer and the network:
+///
+/// | predicate | what happened | [`close_code`](Self::close_code) |
+/// |---|---|---|
+/// | [`is_application`](Self::is_application) | a callback returned an error | 1011 |
+/// | [`is_panic`](Self::is_panic) | a callback panicked | 1011 |
+/// | [`is_callback_timeout`](Self::is_callback_timeout) | a callback ran for too long | 1011 |
+/// | [`is_protocol`](Self::is_protocol) | the peer broke RFC 6455 or a limit | 1002, 1007, 1008 or 1009 |
+/// | [`is_timeout`](Self::is_timeout) | the peer missed a deadline | 1011, 1008 or none |
+/// | [`is_io`](Self::is_io) | the transport failed | none |
+///
+/// `Display` is one line, without the text of the application's error or the transport's: that is
+/// the [`source`](std::error::Error::source).
 pub struct Error {
-    /// Boxed: every connection has room for one, and hardly any needs it.
+    /// Boxed: every connection has room for an error, and few need it.
     kind: Box<Kind>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Kind {
-    /// A callback returned an error.
-    Application(BoxError),
-    /// A callback panicked.
-    Panic {
-        callback: &'static str,
-        message: String,
+enum Kind {
+    Callback {
+        /// Its name, for `Display`.
+        name: &'static str,
+        failure: CallbackFailure,
+        close_code: Option<CloseCode>,
     },
-    /// A callback was still running when the time to finish after the end of its connection was over.
-    Abandoned { callback: &'static str },
-    /// A callback took longer than it may.
-    Late { callback: &'static str },
-    /// The peer broke the protocol or a limit.
-    Violation {
-        code: CloseCode,
-        reason: Cow<'static, str>,
-    },
-    /// A deadline passed.
-    Timeout(Cow<'static, str>),
-    /// The transport failed.
-    Io(io::Error),
-    /// A close code or reason that must not be sent.
-    InvalidClose(String),
-    /// A ping payload over 125 bytes.
-    InvalidPing(usize),
-    /// The connection has ended.
-    Closed,
+    Connection(Failure),
+}
+
+/// What can go wrong with a callback.
+#[derive(Debug)]
+pub(crate) enum CallbackFailure {
+    /// It returned an error.
+    Returned(BoxError),
+    /// It panicked with this message.
+    Panicked(String),
+    /// It took longer than `handler_timeout`.
+    Late,
+    /// It was still running when the time to finish after the end of its connection was over.
+    Abandoned,
 }
 
 impl Error {
-    pub(crate) fn new(kind: Kind) -> Self {
+    /// Of the callback `name`. No Close frame is sent because of it, unless
+    /// [`closing_with`](Self::closing_with) says otherwise.
+    pub(crate) fn of_callback(name: &'static str, failure: CallbackFailure) -> Self {
         Self {
-            kind: Box::new(kind),
+            kind: Box::new(Kind::Callback {
+                name,
+                failure,
+                close_code: None,
+            }),
         }
     }
 
-    /// The same once more: `recv` tells it and so does `on_error`.
-    pub(crate) fn again(&self) -> Self {
-        Self::new(match &*self.kind {
-            Kind::Violation { code, reason } => Kind::Violation {
-                code: *code,
-                reason: reason.clone(),
-            },
-            Kind::Timeout(what) => Kind::Timeout(what.clone()),
-            Kind::Io(e) => Kind::Io(io::Error::new(e.kind(), e.to_string())),
-            _ => Kind::Closed,
-        })
+    /// The connection is open and will be closed with `code` because of this error.
+    pub(crate) fn closing_with(mut self, code: CloseCode) -> Self {
+        if let Kind::Callback { close_code, .. } = &mut *self.kind {
+            *close_code = Some(code);
+        }
+        self
     }
 
-    /// An error returned by the application's own callback; it is the [`source`](std::error::Error::source).
+    fn callback(&self) -> Option<&CallbackFailure> {
+        match &*self.kind {
+            Kind::Callback { failure, .. } => Some(failure),
+            Kind::Connection(_) => None,
+        }
+    }
+
+    /// The peer or the transport failed, not the application.
+    pub(crate) fn is_of_connection(&self) -> bool {
+        self.callback().is_none()
+    }
+
+    /// A callback of the application returned an error, which is the
+    /// [`source`](std::error::Error::source).
     pub fn is_application(&self) -> bool {
-        matches!(*self.kind, Kind::Application(_))
+        matches!(self.callback(), Some(CallbackFailure::Returned(_)))
     }
 
     /// A callback of the application panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(*self.kind, Kind::Panic { .. })
+        matches!(self.callback(), Some(CallbackFailure::Panicked(_)))
     }
 
-    /// The peer broke RFC 6455 or a limit of the layer; see [`close_code`](Self::close_code).
+    /// A callback of the application was dropped because it ran for too long: longer than
+    /// [`handler_timeout`](crate::WebSocketLayer::handler_timeout), or longer than the
+    /// [`close_timeout`](crate::WebSocketLayer::close_timeout) after its connection had ended.
+    ///
+    /// The fault is this server's; deadlines that the peer missed are
+    /// [`is_timeout`](Self::is_timeout).
+    pub fn is_callback_timeout(&self) -> bool {
+        matches!(
+            self.callback(),
+            Some(CallbackFailure::Late | CallbackFailure::Abandoned)
+        )
+    }
+
+    /// The peer broke RFC 6455 or a limit of the layer; [`close_code`](Self::close_code) says
+    /// which kind of rule.
     pub fn is_protocol(&self) -> bool {
-        matches!(*self.kind, Kind::Violation { .. })
+        matches!(*self.kind, Kind::Connection(Failure::Violation(_)))
     }
 
-    /// A deadline passed: heartbeat, progress, or a callback's.
+    /// The peer missed a deadline: no pong came back (1011), a message did not arrive in time
+    /// (1008), or the peer does not read what is sent (no Close frame, since it would not read
+    /// that either).
     pub fn is_timeout(&self) -> bool {
-        matches!(*self.kind, Kind::Timeout(_) | Kind::Late { .. })
+        matches!(*self.kind, Kind::Connection(Failure::Timeout { .. }))
     }
 
-    /// The transport failed: reset, broken pipe, a TLS error.
+    /// The transport failed: reset, broken pipe, a TLS error. The
+    /// [`source`](std::error::Error::source) is an [`io::Error`](std::io::Error).
     pub fn is_io(&self) -> bool {
-        matches!(*self.kind, Kind::Io(_))
+        matches!(*self.kind, Kind::Connection(Failure::Io(_)))
     }
 
-    /// The connection has ended; nothing can be sent any more.
-    pub fn is_closed(&self) -> bool {
-        matches!(*self.kind, Kind::Closed)
-    }
-
-    /// The code of the Close frame that the peer got for it, where there is one.
+    /// The code of the Close frame that is sent to the peer because of this error.
+    ///
+    /// `None` if none is sent: the transport failed, the peer reads nothing, or a callback failed
+    /// after its connection had ended for another reason, which
+    /// [`on_close`](crate::WebSocketHandler::on_close) reports. After an error of a callback the
+    /// Close frame follows `on_error`, which may still close with a code of its own.
     pub fn close_code(&self) -> Option<CloseCode> {
         match &*self.kind {
-            Kind::Application(_)
-            | Kind::Panic { .. }
-            | Kind::Abandoned { .. }
-            | Kind::Late { .. } => Some(CloseCode::INTERNAL_ERROR),
-            Kind::Violation { code, .. } => Some(*code),
-            _ => None,
+            Kind::Callback { close_code, .. } => *close_code,
+            Kind::Connection(failure) => failure.close_code(),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self {
+            kind: Box::new(Kind::Connection(failure)),
         }
     }
 }
@@ -123,27 +164,25 @@ impl fmt::Debug for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.kind {
-            Kind::Application(_) => f.write_str("the application's callback returned an error"),
-            Kind::Panic { callback, message } => {
-                write!(f, "{callback} panicked: {}", escaped(message))
+            Kind::Callback { name, failure, .. } => match failure {
+                CallbackFailure::Returned(_) => write!(f, "{name} returned an error"),
+                CallbackFailure::Panicked(message) => {
+                    write!(f, "{name} panicked: {}", escaped(message))
+                }
+                CallbackFailure::Late => write!(
+                    f,
+                    "{name} took longer than the layer's `handler_timeout` and was dropped"
+                ),
+                CallbackFailure::Abandoned => write!(
+                    f,
+                    "{name} was still running after the connection had ended and was dropped"
+                ),
+            },
+            Kind::Connection(Failure::Violation(violation)) => {
+                write!(f, "closed with {}: {}", violation.code, violation.reason)
             }
-            Kind::Abandoned { callback } => write!(
-                f,
-                "{callback} was still running after the connection had ended and was dropped"
-            ),
-            Kind::Late { callback } => write!(
-                f,
-                "{callback} took longer than the layer's `handler_timeout` and was dropped"
-            ),
-            Kind::Violation { code, reason } => write!(f, "closed with {code}: {reason}"),
-            Kind::Timeout(what) => write!(f, "timed out: {what}"),
-            Kind::Io(_) => f.write_str("the transport failed"),
-            Kind::InvalidClose(what) => write!(f, "cannot close like this: {what}"),
-            Kind::InvalidPing(len) => write!(
-                f,
-                "a ping carries at most 125 bytes (RFC 6455 §5.5), this one has {len}"
-            ),
-            Kind::Closed => f.write_str("the connection is closed"),
+            Kind::Connection(Failure::Timeout { what, .. }) => write!(f, "timed out: {what}"),
+            Kind::Connection(Failure::Io(_)) => f.write_str("the transport failed"),
         }
     }
 }
@@ -151,12 +190,84 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.kind {
-            Kind::Application(e) => Some(&**e),
-            Kind::Io(e) => Some(e),
+            Kind::Callback {
+                failure: CallbackFailure::Returned(error),
+                ..
+            } => Some(&**error),
+            Kind::Connection(Failure::Io(error)) => Some(error),
             _ => None,
         }
     }
 }
+
+/// Why [`close`](crate::Connection::close) did nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The code must not stand in a Close frame; see [`CloseCode::is_sendable`].
+    InvalidCode(CloseCode),
+    /// The reason has so many bytes; 123 is the most (RFC 6455 §5.5).
+    ReasonTooLong(usize),
+    /// The connection is closed already.
+    Closed,
+}
+
+impl CloseError {
+    /// Whether the connection is closed already, and the arguments were good.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+}
+
+impl fmt::Display for CloseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidCode(code) => write!(
+                f,
+                "code {code} must not stand in a Close frame (RFC 6455 §7.4)"
+            ),
+            Self::ReasonTooLong(len) => write!(
+                f,
+                "the reason of a Close frame has at most {} bytes (RFC 6455 §5.5), this one has {len}",
+                CloseReason::MAX_LEN
+            ),
+            Self::Closed => f.write_str("the connection is closed"),
+        }
+    }
+}
+
+impl std::error::Error for CloseError {}
+
+/// Why [`ping`](crate::Connection::ping) did nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PingError {
+    /// The payload has so many bytes; 125 is the most (RFC 6455 §5.5).
+    TooLong(usize),
+    /// The connection is closed.
+    Closed,
+}
+
+impl PingError {
+    /// Whether the connection is closed, and the payload was good.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+}
+
+impl fmt::Display for PingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(len) => write!(
+                f,
+                "a ping carries at most 125 bytes (RFC 6455 §5.5), this one has {len}"
+            ),
+            Self::Closed => f.write_str("the connection is closed"),
+        }
+    }
+}
+
+impl std::error::Error for PingError {}
 
 /// The connection was closed before the message could be queued; here it is back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,47 +334,91 @@ impl std::error::Error for TrySendError {}
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
+    use std::io;
 
     use super::*;
+    use crate::protocol::Violation;
 
+    /// Every kind of error: how it is made, its predicate, its code, its text, its source.
     #[test]
-    fn an_application_error_is_the_source_and_does_not_reach_the_peer() {
-        let error = Error::new(Kind::Application("db password wrong".into()));
-        assert!(error.is_application());
-        assert_eq!(error.source().unwrap().to_string(), "db password wrong");
-        assert_eq!(error.close_code(), Some(CloseCode::INTERNAL_ERROR));
-        assert!(!error.to_string().contains("password"));
+    fn e1_each_kind_answers_to_one_predicate_and_names_the_code_that_is_sent() {
+        let code = CloseCode::INTERNAL_ERROR;
+        let of = |failure| Error::of_callback("on_open", failure);
+        let violation = Violation::new(CloseCode::PROTOCOL_ERROR, "a frame without a mask");
+        let timeout = |what, close_code| Error::from(Failure::Timeout { what, close_code });
+        let secret = || CallbackFailure::Returned("db password wrong".into());
+        let late = "on_open took longer than the layer's `handler_timeout` and was dropped";
+        let abandoned = "on_open was still running after the connection had ended and was dropped";
+        #[rustfmt::skip]
+        let table = [
+            (of(secret()).closing_with(code), "application", Some(1011), "on_open returned an error", Some("db password wrong")),
+            (of(secret()), "application", None, "on_open returned an error", Some("db password wrong")),
+            (of(CallbackFailure::Panicked("a\nb".into())).closing_with(code), "panic", Some(1011), "on_open panicked: a\\nb", None),
+            (of(CallbackFailure::Late).closing_with(code), "callback_timeout", Some(1011), late, None),
+            (of(CallbackFailure::Abandoned), "callback_timeout", None, abandoned, None),
+            (Failure::Violation(violation).into(), "protocol", Some(1002), "closed with 1002: a frame without a mask", None),
+            (timeout("no pong came back", Some(code)), "timeout", Some(1011), "timed out: no pong came back", None),
+            (timeout("nothing is read", None), "timeout", None, "timed out: nothing is read", None),
+            (Failure::Io(io::Error::other("reset")).into(), "io", None, "the transport failed", Some("reset")),
+        ];
+        for (error, predicate, code, text, source) in table {
+            let predicates = [
+                ("application", error.is_application()),
+                ("panic", error.is_panic()),
+                ("callback_timeout", error.is_callback_timeout()),
+                ("protocol", error.is_protocol()),
+                ("timeout", error.is_timeout()),
+                ("io", error.is_io()),
+            ];
+            for (name, answer) in predicates {
+                assert_eq!(answer, name == predicate, "{error:?} is {name}");
+            }
+            assert_eq!(error.close_code().map(CloseCode::as_u16), code, "{error:?}");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.source().map(ToString::to_string).as_deref(), source);
+            let of_callback = ["application", "panic", "callback_timeout"].contains(&predicate);
+            assert_eq!(error.is_of_connection(), !of_callback, "{error:?}");
+        }
     }
 
     #[test]
-    fn each_kind_answers_to_its_own_predicate_only() {
-        let kinds = [
-            Kind::Application("x".into()),
-            Kind::Panic {
-                callback: "on_open",
-                message: "x".into(),
+    fn a_copy_of_a_failure_says_the_same() {
+        let failures = [
+            Failure::Violation(Violation::too_big()),
+            Failure::Timeout {
+                what: "x",
+                close_code: Some(CloseCode::POLICY_VIOLATION),
             },
-            Kind::Violation {
-                code: CloseCode::PROTOCOL_ERROR,
-                reason: "x".into(),
-            },
-            Kind::Timeout("x".into()),
-            Kind::Io(io::ErrorKind::BrokenPipe.into()),
-            Kind::Closed,
+            Failure::Io(io::Error::new(io::ErrorKind::BrokenPipe, "gone")),
         ];
-        for (i, kind) in kinds.into_iter().enumerate() {
-            let e = Error::new(kind);
-            let answers = [
-                e.is_application(),
-                e.is_panic(),
-                e.is_protocol(),
-                e.is_timeout(),
-                e.is_io(),
-                e.is_closed(),
-            ];
-            for (j, answer) in answers.into_iter().enumerate() {
-                assert_eq!(answer, i == j, "{e:?}");
-            }
+        for failure in failures {
+            let copy = Error::from(failure.duplicate());
+            let failure = Error::from(failure);
+            assert_eq!(copy.close_code(), failure.close_code());
+            assert_eq!(copy.to_string(), failure.to_string());
+            let text = |error: &Error| error.source().map(ToString::to_string);
+            assert_eq!(text(&copy), text(&failure));
+        }
+    }
+
+    #[test]
+    fn e2_an_argument_that_was_wrong_is_told_from_a_connection_that_is_closed() {
+        #[rustfmt::skip]
+        let close = [
+            (CloseError::InvalidCode(CloseCode::ABNORMAL_CLOSURE), false, "code 1006 must not stand in a Close frame (RFC 6455 §7.4)"),
+            (CloseError::ReasonTooLong(124), false, "the reason of a Close frame has at most 123 bytes (RFC 6455 §5.5), this one has 124"),
+            (CloseError::Closed, true, "the connection is closed"),
+        ];
+        for (error, is_closed, text) in close {
+            assert_eq!((error.is_closed(), &*error.to_string()), (is_closed, text));
+        }
+        let too_long = "a ping carries at most 125 bytes (RFC 6455 §5.5), this one has 126";
+        let ping = [
+            (PingError::TooLong(126), false, too_long),
+            (PingError::Closed, true, "the connection is closed"),
+        ];
+        for (error, is_closed, text) in ping {
+            assert_eq!((error.is_closed(), &*error.to_string()), (is_closed, text));
         }
     }
 

@@ -21,7 +21,7 @@ mod sync;
 
 pub use close::{CloseCause, CloseCode, CloseEvent};
 pub use connection::{Connection, ConnectionId, Event, NotifyError, Queued, Sender};
-pub use error::{BoxError, Error, SendError, TrySendError};
+pub use error::{BoxError, CloseError, Error, PingError, SendError, TrySendError};
 pub use handler::{Handshake, Result, WebSocketHandler};
 pub use handshake::{Rejection, TrustedProxies};
 pub use message::{Message, Utf8Bytes};

@@ -13,7 +13,7 @@ use super::link::Link;
 use super::outbox::Queued;
 use super::sender::{self, Sender};
 use crate::close::CloseCode;
-use crate::error::{Error, SendError, TrySendError};
+use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::message::Message;
 
 /// An open WebSocket connection, as its own application sees it.
@@ -62,7 +62,7 @@ impl Connection {
     /// # Errors
     ///
     /// The payload is longer than 125 bytes (RFC 6455 §5.5), or the connection is closed.
-    pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
+    pub fn ping(&self, payload: &[u8]) -> Result<(), PingError> {
         sender::ping(&self.link, payload)
     }
 
@@ -73,7 +73,7 @@ impl Connection {
     ///
     /// The code must not be sent (see [`CloseCode::is_sendable`]), the reason is longer than
     /// 123 bytes, or the connection is closed already.
-    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
         sender::close(&self.link, code, reason)
     }
 

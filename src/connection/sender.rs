@@ -12,7 +12,7 @@ use super::info::ConnectionId;
 use super::link::Link;
 use super::outbox::Queued;
 use crate::close::{CloseCode, CloseFrame};
-use crate::error::{Error, Kind, SendError, TrySendError};
+use crate::error::{CloseError, PingError, SendError, TrySendError};
 use crate::message::Message;
 
 /// Sends to one connection from anywhere: websocket-rack's `send_data` from a timer.
@@ -82,7 +82,7 @@ impl Sender {
     /// # Errors
     ///
     /// The code must not be sent, or the reason is longer than 123 bytes, or the connection is closed.
-    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
         close(&self.link, code, reason)
     }
 
@@ -91,7 +91,7 @@ impl Sender {
     /// # Errors
     ///
     /// The payload is longer than 125 bytes (RFC 6455 §5.5), or the connection is closed.
-    pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
+    pub fn ping(&self, payload: &[u8]) -> Result<(), PingError> {
         ping(&self.link, payload)
     }
 
@@ -164,31 +164,28 @@ impl fmt::Debug for Sender {
     }
 }
 
-pub(super) fn ping(link: &Link, payload: &[u8]) -> Result<(), Error> {
+pub(super) fn ping(link: &Link, payload: &[u8]) -> Result<(), PingError> {
     if payload.len() > 125 {
-        return Err(Error::new(Kind::InvalidPing(payload.len())));
+        return Err(PingError::TooLong(payload.len()));
     }
     if link.ping(Bytes::copy_from_slice(payload)) {
         Ok(())
     } else {
-        Err(Error::new(Kind::Closed))
+        Err(PingError::Closed)
     }
 }
 
-pub(super) fn close(link: &Link, code: CloseCode, reason: &str) -> Result<(), Error> {
+pub(super) fn close(link: &Link, code: CloseCode, reason: &str) -> Result<(), CloseError> {
     let frame = CloseFrame::new(code, reason).ok_or_else(|| {
-        Error::new(Kind::InvalidClose(if code.is_sendable() {
-            format!(
-                "the reason has {} bytes, 123 is the most (RFC 6455 §5.5)",
-                reason.len()
-            )
+        if code.is_sendable() {
+            CloseError::ReasonTooLong(reason.len())
         } else {
-            format!("code {code} must not stand in a Close frame (RFC 6455 §7.4)")
-        }))
+            CloseError::InvalidCode(code)
+        }
     })?;
     if link.close(frame) {
         Ok(())
     } else {
-        Err(Error::new(Kind::Closed))
+        Err(CloseError::Closed)
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
 use super::patience::Verdict;
-use crate::error::{Error, Kind};
+use crate::error::{CallbackFailure, Error};
 use crate::handler::Result;
 use crate::logging::escaped;
 
@@ -45,12 +45,11 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result>,
 {
-    type Output = std::result::Result<(), Error>;
+    type Output = Result<(), Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let callback = *this.name;
         let failure = loop {
             let Some(running) = this.callback.as_mut().as_pin_mut() else {
                 return Poll::Ready(Ok(()));
@@ -62,26 +61,26 @@ where
                     contained(|| this.callback.set(None));
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(Err(error))) => break Kind::Application(error),
-                Poll::Ready(Err(message)) => break Kind::Panic { callback, message },
+                Poll::Ready(Ok(Err(error))) => break CallbackFailure::Returned(error),
+                Poll::Ready(Err(message)) => break CallbackFailure::Panicked(message),
                 Poll::Pending => {}
             }
             match ready!(this.driver.poll_beside(cx)) {
                 Ok(()) => {}
-                Err(Verdict::Late) => break Kind::Late { callback },
-                Err(_) => break Kind::Abandoned { callback },
+                Err(Verdict::Late) => break CallbackFailure::Late,
+                Err(_) => break CallbackFailure::Abandoned,
             }
         };
         this.driver.returned();
         // What it holds is dropped here, where a second panic does no harm.
         contained(|| this.callback.set(None));
-        Poll::Ready(Err(Error::new(failure)))
+        Poll::Ready(Err(Error::of_callback(this.name, failure)))
     }
 }
 
 /// Runs a part of the application that has no connection beside it. A panic is an error
 /// that says what it said.
-pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> std::result::Result<T, String> {
+pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
     poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
 }
@@ -89,7 +88,7 @@ pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> std::result::R
 fn poll_caught<T>(
     future: Pin<&mut impl Future<Output = T>>,
     cx: &mut Context<'_>,
-) -> Poll<std::result::Result<T, String>> {
+) -> Poll<Result<T, String>> {
     match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
         Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
         Ok(Poll::Pending) => Poll::Pending,

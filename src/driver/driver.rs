@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::jitter;
 use crate::logging::{self, MAX_TEXT, quote};
 use crate::message::Message;
-use crate::protocol::{Event, Moment, Phase, Session};
+use crate::protocol::{Event, Failure, Moment, Phase, Session};
 
 /// See the module docs.
 pub(crate) struct Driver<IO> {
@@ -211,7 +211,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     pub(crate) fn take_error(&mut self) -> Option<Error> {
-        self.session.take_error()
+        self.session.take_failure().map(Error::from)
     }
 
     pub(crate) fn close_event(&self) -> CloseEvent {
@@ -275,7 +275,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if !was_open || !self.session.is_over() {
             return false;
         }
-        let failure = self.session.error().map(Error::again);
+        let failure = self
+            .session
+            .failure()
+            .map(Failure::duplicate)
+            .map(Error::from);
         let mut again = false;
         for waker in self
             .link

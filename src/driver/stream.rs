@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::application::{Application, Seat, sealed};
 use super::callback::{caught, log};
-use crate::error::{Error, Kind};
+use crate::error::{CallbackFailure, Error};
 use crate::handler::{Handshake, Result};
 use crate::handshake::Rejection;
 
@@ -55,7 +55,7 @@ impl Application for StreamFn {
     /// tungstenite's, which cannot.
     const MESSAGES: bool = false;
 
-    async fn upgrade(&mut self, _: &mut Handshake) -> std::result::Result<(), Rejection> {
+    async fn upgrade(&mut self, _: &mut Handshake) -> Result<(), Rejection> {
         Ok(())
     }
 
@@ -73,12 +73,12 @@ impl Application for StreamFn {
         let failure = match seat.link.unless_aborted(running).await {
             None => return tracing::debug!("dropped at the deadline of the shutdown"),
             Some(Ok(Ok(()))) => return tracing::debug!("closed"),
-            Some(Ok(Err(error))) => Kind::Application(error),
-            Some(Err(message)) => Kind::Panic {
-                callback: "the stream's function",
-                message,
-            },
+            Some(Ok(Err(error))) => CallbackFailure::Returned(error),
+            Some(Err(message)) => CallbackFailure::Panicked(message),
         };
-        log("error", &Error::new(failure));
+        log(
+            "error",
+            &Error::of_callback("the stream's function", failure),
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::callback::{call, contained, log};
 use super::driver::Driver;
 use crate::close::{CloseCause, CloseCode, CloseFrame};
 use crate::connection::{Connection, Item};
-use crate::error::{Error, SendError, TrySendError};
+use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
 use crate::logging::field;
 
@@ -61,14 +61,21 @@ where
 
         let ended = poll_fn(|cx| Poll::Ready(driver.is_over(cx))).await;
         if let Err(error) = called {
+            let code = CloseCode::INTERNAL_ERROR;
             // After the end, that nothing can be sent any more is no news.
             if ended && is_closed(&error) {
                 contained(|| drop(error));
             } else {
+                // What ended before sends the code of its own end.
+                let error = if ended {
+                    error
+                } else {
+                    error.closing_with(code)
+                };
                 tell(&mut driver, &mut handler, &mut conn, error).await;
             }
             driver.close(
-                CloseFrame::known(CloseCode::INTERNAL_ERROR, "internal error"),
+                CloseFrame::known(code, "internal error"),
                 CloseCause::ApplicationFailed,
             );
         } else {
@@ -128,7 +135,13 @@ fn is_closed(error: &Error) -> bool {
             .downcast_ref::<TrySendError>()
             .is_some_and(TrySendError::is_closed)
         || source
+            .downcast_ref::<CloseError>()
+            .is_some_and(CloseError::is_closed)
+        || source
+            .downcast_ref::<PingError>()
+            .is_some_and(PingError::is_closed)
+        || source
             .downcast_ref::<Error>()
-            // What `recv` told it is told to `on_error` without it.
-            .is_some_and(|e| !e.is_application() && !e.is_panic())
+            // `on_error` gets what `recv` returned, whatever the callback makes of it.
+            .is_some_and(Error::is_of_connection)
 }

@@ -17,8 +17,8 @@
 //! The first reason to end stands; only what a leaving server had in mind gives way to what the
 //! peer does meanwhile. One Close frame is handed out at the most.
 
+use super::failure::Failure;
 use crate::close::{CloseCause, CloseCode, CloseEvent, CloseFrame, CloseReason};
-use crate::error::Error;
 
 /// Where a connection stands; see the module docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,8 @@ pub(crate) struct Ending {
     pub(crate) reply: Reply,
     /// We are the first to close, so the peer's Close frame is awaited.
     pub(crate) awaits_answer: bool,
-    /// For `on_error`, until it has been told.
-    pub(crate) error: Option<Error>,
+    /// What went wrong, until the driver takes it for `on_error`.
+    pub(crate) failure: Option<Failure>,
 }
 
 /// The Close frame that we owe the peer.
@@ -92,9 +92,9 @@ impl Ending {
     }
 
     /// The peer broke a rule or missed a deadline; the frame says which.
-    pub(crate) fn fault(frame: CloseFrame, cause: CloseCause, error: Error) -> Self {
+    pub(crate) fn fault(frame: CloseFrame, cause: CloseCause, failure: Failure) -> Self {
         Self {
-            error: Some(error),
+            failure: Some(failure),
             ..Self::of(frame, cause)
         }
     }
@@ -109,7 +109,7 @@ impl Ending {
                 clean: false,
             },
             reply: Reply::Frame(frame),
-            error: None,
+            failure: None,
         }
     }
 
@@ -140,9 +140,9 @@ impl Ending {
         }
     }
 
-    pub(crate) fn with_error(self, error: Error) -> Self {
+    pub(crate) fn with_failure(self, failure: Failure) -> Self {
         Self {
-            error: Some(error),
+            failure: Some(failure),
             ..self
         }
     }
@@ -225,14 +225,14 @@ impl Closing {
                 .is_some_and(|ending| ending.event.cause != CloseCause::Peer)
     }
 
-    /// What went wrong, if `on_error` has not been told yet.
-    pub(crate) fn error(&self) -> Option<&Error> {
-        self.ending.as_ref()?.error.as_ref()
+    /// What went wrong, if it has not been taken yet.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.ending.as_ref()?.failure.as_ref()
     }
 
-    /// What `on_error` is to be told.
-    pub(crate) fn take_error(&mut self) -> Option<Error> {
-        self.ending.as_mut()?.error.take()
+    /// Takes what went wrong, for `on_error`.
+    pub(crate) fn take_failure(&mut self) -> Option<Failure> {
+        self.ending.as_mut()?.failure.take()
     }
 
     /// How it ended; to ask when it has.

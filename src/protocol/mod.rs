@@ -16,6 +16,7 @@ mod closing;
 mod control;
 mod deadlines;
 mod deflate;
+mod failure;
 mod frame;
 mod mask;
 mod partial;
@@ -34,6 +35,7 @@ pub(crate) use deflate::Deflate;
 #[cfg(all(any(tower_websocket_fuzzing, test), feature = "deflate"))]
 pub(crate) use deflate::Inbound;
 pub(crate) use deflate::{Agreed, Outbound, negotiate};
+pub(crate) use failure::Failure;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use frame::OpCode;
 #[cfg(any(tower_websocket_fuzzing, test))]
@@ -42,4 +44,6 @@ pub(crate) use session::{Event, Session};
 pub(crate) use timers::Moment;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use utf8::{InvalidUtf8, TextBuilder};
+#[cfg(test)]
+pub(crate) use violation::Violation;
 pub(crate) use writer::{Batch, SLICES, Writer};

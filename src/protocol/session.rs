@@ -4,7 +4,6 @@
 //! It routes: frames are put together by [`Assembler`], deadlines kept by [`Deadlines`], rates by
 //! [`Rates`], and how it ends is [`Closing`]'s.
 
-use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::closing::{Closing, Ending, Phase, Reply};
 use super::control::{ControlQueue, write_close};
 use super::deadlines::{Deadlines, Due};
 use super::deflate::Agreed;
+use super::failure::Failure;
 use super::frame::OpCode;
 use super::rates::Rates;
 use super::timers::Moment;
@@ -24,7 +24,6 @@ use super::violation::Violation;
 use super::writer::{Batch, Writer};
 use crate::close::{CloseCause, CloseCode, CloseEvent, CloseFrame};
 use crate::config::{Config, QUIET, SCRATCH};
-use crate::error::{Error, Kind};
 use crate::message::Message;
 
 /// What the bytes of a peer amount to.
@@ -141,8 +140,7 @@ impl Session {
 
     /// The transport failed.
     pub(crate) fn failed(&mut self, error: io::Error) {
-        let error = Error::new(Kind::Io(error));
-        let ending = Ending::abnormal("", CloseCause::Transport).with_error(error);
+        let ending = Ending::abnormal("", CloseCause::Transport).with_failure(Failure::Io(error));
         self.change(Moment::START, |closing| closing.fail(ending));
     }
 
@@ -303,8 +301,9 @@ impl Session {
                 }
                 Due::NotReading => {
                     let what = "the peer does not read what is sent";
-                    let error = Error::new(Kind::Timeout(what.into()));
-                    let ending = Ending::abnormal(what, CloseCause::Timeout).with_error(error);
+                    let close_code = None;
+                    let failure = Failure::Timeout { what, close_code };
+                    let ending = Ending::abnormal(what, CloseCause::Timeout).with_failure(failure);
                     self.change(now, |closing| closing.fail(ending));
                 }
                 Due::Idle => {
@@ -380,14 +379,14 @@ impl Session {
         self.assembler.held()
     }
 
-    /// What went wrong, if `on_error` has not been told yet.
-    pub(crate) fn error(&self) -> Option<&Error> {
-        self.closing.error()
+    /// What went wrong, if it has not been taken yet.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.closing.failure()
     }
 
-    /// What `on_error` is to be told.
-    pub(crate) fn take_error(&mut self) -> Option<Error> {
-        self.closing.take_error()
+    /// Takes what went wrong, for `on_error`.
+    pub(crate) fn take_failure(&mut self) -> Option<Failure> {
+        self.closing.take_failure()
     }
 
     /// How it ended; to ask when it is closed.
@@ -428,7 +427,7 @@ impl Session {
                 self.control(control, now)
             }
             Err(violation) => {
-                self.violated(violation.code, violation.reason, now);
+                self.violated(violation, now);
                 None
             }
         };
@@ -447,7 +446,7 @@ impl Session {
     fn control(&mut self, received: Received, now: Moment) -> Option<Event> {
         if !self.rates.control(now, &self.config) {
             let reason = "more pings and pongs in a second than this server takes";
-            self.violated(CloseCode::POLICY_VIOLATION, reason.into(), now);
+            self.violated(Violation::new(CloseCode::POLICY_VIOLATION, reason), now);
             return None;
         }
         match received {
@@ -477,23 +476,24 @@ impl Session {
     fn too_fast(&mut self, reason: &'static str, now: Moment) {
         // What comes behind our own Close frame is thrown away as it is.
         if self.closing.is_open() {
-            self.violated(CloseCode::POLICY_VIOLATION, reason.into(), now);
+            self.violated(Violation::new(CloseCode::POLICY_VIOLATION, reason), now);
         }
     }
 
     #[cold]
-    fn violated(&mut self, code: CloseCode, reason: Cow<'static, str>, now: Moment) {
-        let frame = CloseFrame::known(code, reason.as_ref());
-        let error = Error::new(Kind::Violation { code, reason });
-        let ending = Ending::fault(frame, CloseCause::Violation, error);
+    fn violated(&mut self, violation: Violation, now: Moment) {
+        let frame = CloseFrame::known(violation.code, violation.reason.as_ref());
+        let failure = Failure::Violation(violation);
+        let ending = Ending::fault(frame, CloseCause::Violation, failure);
         self.change(now, |closing| closing.peer_failed(ending));
     }
 
     #[cold]
     fn timed_out(&mut self, code: CloseCode, on_wire: CloseCode, what: &'static str, now: Moment) {
-        let error = Error::new(Kind::Timeout(what.into()));
+        let close_code = Some(on_wire);
+        let failure = Failure::Timeout { what, close_code };
         let frame = CloseFrame::known(on_wire, what);
-        let mut ending = Ending::fault(frame, CloseCause::Timeout, error);
+        let mut ending = Ending::fault(frame, CloseCause::Timeout, failure);
         ending.event.code = code;
         self.change(now, |closing| closing.peer_failed(ending));
     }

@@ -10,6 +10,7 @@ mod codec;
 mod conversation;
 mod deadlines;
 mod deflate;
+mod errors;
 mod events;
 mod framing;
 mod handshake;

@@ -145,8 +145,9 @@ fn a_violation_is_told_as_an_error_and_on_the_wire_with_its_code() {
     let mut peer = Peer::new();
     peer.feed(b"\x81\x01a");
     assert!(peer.session.is_over() && peer.session.is_sendable());
-    assert!(peer.session.take_error().unwrap().is_protocol());
-    assert!(peer.session.take_error().is_none());
+    let failure = peer.session.take_failure();
+    assert!(matches!(failure, Some(Failure::Violation(_))));
+    assert!(peer.session.take_failure().is_none());
     peer.session.finish(peer.now);
     assert_eq!(peer.written()[2..4], 1002u16.to_be_bytes());
     assert_eq!(peer.ended(), (1002, CloseCause::Violation, false));
@@ -419,7 +420,7 @@ fn n2_the_end_of_input_leaves_time_to_send_and_has_no_close_frame() {
     assert_eq!(peer.written(), b"\x81\x01a");
     assert_eq!(peer.session.phase(), Phase::Draining);
     assert_eq!(peer.ended(), (1006, CloseCause::Transport, false));
-    assert!(peer.session.error().is_none());
+    assert!(peer.session.failure().is_none());
 }
 
 #[test]
@@ -437,13 +438,14 @@ fn n1_a_transport_that_fails_ends_at_once_with_an_error() {
     let mut peer = Peer::new();
     peer.session.failed(io::ErrorKind::ConnectionReset.into());
     assert_eq!(peer.session.phase(), Phase::Dead);
-    assert!(peer.session.take_error().unwrap().is_io());
+    let failure = peer.session.take_failure();
+    assert!(matches!(failure, Some(Failure::Io(_))));
     assert_eq!(peer.ended(), (1006, CloseCause::Transport, false));
     // Once it is over, a reset is no news.
     let mut peer = Peer::new();
     peer.feed(&frame(0x88, b""));
     peer.session.failed(io::ErrorKind::ConnectionReset.into());
-    assert!(peer.session.take_error().is_none());
+    assert!(peer.session.take_failure().is_none());
 }
 
 #[test]
@@ -452,7 +454,9 @@ fn n7_a_silent_peer_gets_1011_and_the_application_is_told_1006() {
     peer.after(20);
     assert_eq!(peer.written(), b"\x89\x04\0\0\0\0");
     peer.after(20);
-    assert!(peer.session.take_error().unwrap().is_timeout());
+    let failure = peer.session.take_failure().unwrap();
+    assert!(matches!(failure, Failure::Timeout { .. }));
+    assert_eq!(failure.close_code(), Some(CloseCode::INTERNAL_ERROR));
     peer.session.finish(peer.now);
     assert_eq!(peer.written()[2..4], 1011u16.to_be_bytes());
     assert_eq!(peer.ended(), (1006, CloseCause::Timeout, false));
