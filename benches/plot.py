@@ -1,7 +1,13 @@
-"""plot.py RESULTS > results.svg: the CPU time per message of what run.sh measured, as a picture."""
+"""plot.py RESULTS: draws the CPU time per message of what run.sh measured.
+
+Writes results.svg for the README, and results.txt, which is the same picture as the target of a
+Markdown link: the documentation has no files beside it.
+"""
 
 import sys
+from pathlib import Path
 from statistics import median
+from urllib.parse import quote
 
 from report import load
 
@@ -38,9 +44,11 @@ def main(path):
         ".ours{fill:#2a9d8f}.peer{fill:#9aa0a6}"
     )
     size = f'width="{LEFT + WIDTH + 90}" height="{y + 8}"'
-    print(f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>')
-    print("\n".join(parts))
-    print("</svg>")
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
+    svg = "\n".join([head, *parts, "</svg>"]) + "\n"
+    folder = Path(__file__).parent
+    (folder / "results.svg").write_text(svg)
+    (folder / "results.txt").write_text(f"[picture]: data:image/svg+xml,{quote(svg, safe='')}\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,19 @@
+// The README's links are relative to the repository. Of two definitions of a link the first one
+// counts (CommonMark §4.7), so here they lead to where the documentation has the same.
+//! [SECURITY.md]: guide::security
+//! [migrating]: guide::migrating
+//! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
+#![cfg_attr(doc, doc = include_str!("../benches/results.txt"))]
+//!
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod close;
 mod config;
 mod connection;
 mod driver;
 mod error;
+pub mod guide;
 mod handler;
 mod handshake;
 mod jitter;
@@ -21,23 +30,21 @@ mod sync;
 
 pub use close::{CloseCause, CloseCode, CloseEvent};
 pub use connection::{Connection, ConnectionId, Event, NotifyError, Queued, Sender};
+pub use driver::Application;
+#[cfg(feature = "tungstenite")]
+pub use driver::{StreamFn, TungsteniteStream};
 pub use error::{BoxError, CloseError, Error, PingError, SendError, TrySendError};
-pub use handler::{Handshake, Result, WebSocketHandler};
+pub use handler::{FnHandler, Handshake, Result, WebSocketHandler};
 pub use handshake::{Rejection, TrustedProxies};
 pub use message::{Message, Utf8Bytes};
 #[cfg(feature = "deflate")]
 pub use protocol::Deflate;
 pub use service::{
-    ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardLayer, WebSocketLayer, WebSocketService,
+    NotFound, ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardFuture, UpgradeGuardLayer,
+    WebSocketLayer, WebSocketService,
 };
 pub use shutdown::{Drain, Drained, Shutdown};
-
-#[doc = include_str!("../SECURITY.md")]
-pub mod security {}
-
-/// Types that stand in signatures and are seldom named.
-pub mod types {
-    pub use crate::driver::{Application, StreamFn};
-    pub use crate::handler::FnHandler;
-    pub use crate::service::{NotFound, UpgradeGuardFuture};
-}
+/// The crate that [`WebSocketLayer::stream`] hands out a stream of.
+#[cfg(feature = "tungstenite")]
+#[doc(no_inline)]
+pub use tokio_tungstenite;

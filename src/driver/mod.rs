@@ -19,6 +19,7 @@ mod evidence;
 mod models;
 mod patience;
 mod read_buffer;
+#[cfg(feature = "tungstenite")]
 mod stream;
 mod task;
 mod transport;
@@ -32,7 +33,8 @@ pub(crate) use callback::caught;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use driver::Driver;
 pub(crate) use evidence::{Confirmation, Ours};
-pub use stream::StreamFn;
+#[cfg(feature = "tungstenite")]
+pub use stream::{StreamFn, TungsteniteStream};
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use task::drive;
 pub(crate) use upgraded::{Opened, Pending};

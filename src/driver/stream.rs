@@ -23,15 +23,36 @@ pub struct StreamFn {
     function: Arc<Function>,
 }
 
+/// The stream that [`WebSocketLayer::stream`](crate::WebSocketLayer::stream) hands out: tungstenite's
+/// protocol on the upgraded connection of hyper.
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use http::request::Parts;
+/// use tower_websocket::{Result, TungsteniteStream, WebSocketLayer};
+///
+/// async fn count(mut socket: TungsteniteStream, request: Parts) -> Result {
+///     let mut messages = 0;
+///     while let Some(message) = socket.next().await {
+///         messages += usize::from(message?.is_text());
+///     }
+///     println!("{}: {messages} texts", request.uri);
+///     Ok(())
+/// }
+///
+/// let layer = WebSocketLayer::stream("/count", count);
+/// # drop(layer);
+/// ```
+pub type TungsteniteStream = WebSocketStream<TokioIo<Upgraded>>;
+
 /// Boxed: one allocation a connection, and the type of a layer can be written down.
-type Function = dyn Fn(Socket, Parts) -> Running + Send + Sync;
+type Function = dyn Fn(TungsteniteStream, Parts) -> Running + Send + Sync;
 type Running = Pin<Box<dyn Future<Output = Result> + Send>>;
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 impl StreamFn {
     pub(crate) fn new<F, Fut>(function: F) -> Self
     where
-        F: Fn(Socket, Parts) -> Fut + Send + Sync + 'static,
+        F: Fn(TungsteniteStream, Parts) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result> + Send + 'static,
     {
         Self {

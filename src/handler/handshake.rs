@@ -9,7 +9,7 @@ use http::request::Parts;
 use crate::handshake::Offer;
 
 /// A WebSocket handshake that is about to be accepted; see
-/// [`on_upgrade`](WebSocketHandler::on_upgrade).
+/// [`on_upgrade`](crate::WebSocketHandler::on_upgrade).
 ///
 /// ```
 /// use http::StatusCode;

@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio_tungstenite::WebSocketStream;
 use tower::Layer;
 
 use super::limit::ConnectionLimit;
@@ -19,9 +16,11 @@ use super::options::Options;
 use super::service::WebSocketService;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::driver::StreamFn;
+#[cfg(feature = "tungstenite")]
+use crate::driver::{StreamFn, TungsteniteStream};
 use crate::handler::{FnHandler, Result};
 use crate::handshake::{Hosts, OriginPolicy, Policy, TrustedProxies};
+#[cfg(feature = "deflate")]
 use crate::protocol::Deflate;
 use crate::shutdown::Shutdown;
 
@@ -106,9 +105,10 @@ impl WebSocketLayer<FnHandler> {
     }
 }
 
+#[cfg(feature = "tungstenite")]
 impl WebSocketLayer<StreamFn> {
     /// Mounts a function that gets a [`tokio_tungstenite::WebSocketStream`], for code that is
-    /// written against it, and the request.
+    /// written against it, and the request. Needs the feature `tungstenite`, which is on by default.
     ///
     /// Mounting, handshake, origin, size limits, the limit on connections, shutdown (at its
     /// deadline) and tracing apply; from then on the protocol is tungstenite's: heartbeats,
@@ -131,7 +131,7 @@ impl WebSocketLayer<StreamFn> {
     /// ```
     pub fn stream<F, Fut>(path: &str, function: F) -> Self
     where
-        F: Fn(WebSocketStream<TokioIo<Upgraded>>, Parts) -> Fut + Send + Sync + 'static,
+        F: Fn(TungsteniteStream, Parts) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result> + Send + 'static,
     {
         Self::mount(path, StreamFn::new(function))

@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use tower::Service;
 
-/// The inner service of [`WebSocketLayer::into_service`]: answers 404.
+/// The inner service of [`WebSocketLayer::into_service`](crate::WebSocketLayer::into_service): answers 404.
 pub struct NotFound {
     _private: PhantomData<()>,
 }

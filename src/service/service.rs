@@ -17,7 +17,7 @@ use super::upgrade::upgrade;
 use crate::driver::{Application, later_request};
 use crate::handshake::{self, Decision};
 
-/// Middleware made by [`WebSocketLayer`].
+/// Middleware made by [`WebSocketLayer`](crate::WebSocketLayer).
 pub struct WebSocketService<S, E> {
     inner: S,
     application: E,

@@ -24,7 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{Layer, Service, service_fn};
 use tower_websocket::{
-    Connection, Deflate, Message, Result, Sender, WebSocketHandler, WebSocketLayer, types,
+    Application, Connection, Deflate, Message, Result, Sender, WebSocketHandler, WebSocketLayer,
 };
 use tower_websocket_benches::{Fault, known, run};
 
@@ -113,7 +113,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-async fn serve<E: types::Application>(
+async fn serve<E: Application>(
     layer: WebSocketLayer<E>,
     listener: TcpListener,
     axum: bool,

@@ -218,7 +218,7 @@ async fn p4_n3_what_came_in_one_read_with_the_close_is_echoed_whole() {
     }
 }
 
-fn pulled<F, Fut>(function: F) -> Stack<tower_websocket::types::FnHandler>
+fn pulled<F, Fut>(function: F) -> Stack<tower_websocket::FnHandler>
 where
     F: Fn(Connection) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result> + Send + 'static,

@@ -46,7 +46,7 @@ async fn most_in_a_turn<E>(
 ) -> (usize, usize)
 where
     WebSocketService<Plain, E>: Clone,
-    E: tower_websocket::types::Application,
+    E: tower_websocket::Application,
 {
     let (client, server) = tokio::io::duplex(4 * 1024 * 1024);
     tokio::spawn(serve_http1(server, service));
