@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::extract::{ConnectInfo, Extension, FromRequestParts, Path, Query, Request, State};
+use axum::extract::{Extension, FromRequestParts, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -127,14 +127,9 @@ async fn main() -> Result<(), String> {
         app: app.clone(),
         ..Echo::default()
     };
-    let peer = |request: &axum::http::request::Parts| {
-        Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0)
-    };
     // A layer serves a path beside all routes; a service is a route itself.
-    let layer = WebSocketLayer::new("/echo", echo.clone()).peer_addr(peer);
-    let rooms = WebSocketLayer::new("/", echo)
-        .peer_addr(peer)
-        .into_service();
+    let layer = WebSocketLayer::new("/echo", echo.clone());
+    let rooms = WebSocketLayer::new("/", echo).into_service();
     let router = Router::new()
         .route("/whoami", get(whoami))
         .route_service("/rooms/{id}", rooms)
@@ -152,6 +147,7 @@ async fn main() -> Result<(), String> {
     );
     axum::serve(
         listener,
+        // Where `peer_addr` comes from.
         router.into_make_service_with_connect_info::<SocketAddr>(),
     )
     .await

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{Html, Redirect};
 use axum::routing::get;
@@ -232,9 +232,6 @@ pub(crate) fn app(shutdown: &Shutdown) -> Router {
                 WebSocketLayer::new("/chat", chat)
                     .max_message_size(64 * 1024)
                     .max_connections(10_000)
-                    .peer_addr(|request| {
-                        Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0)
-                    })
                     .shutdown(shutdown),
             )
             .layer(

@@ -13,11 +13,12 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::time::interval;
-use tower::{ServiceBuilder, service_fn};
+use tower::ServiceBuilder;
 use tower_websocket::{CloseCode, Connection, Result, Shutdown, WebSocketLayer};
 
 /// The pull style: one loop over whatever can happen.
@@ -67,7 +68,7 @@ async fn main() -> Result<(), String> {
     let shutdown = Shutdown::new();
     let service = ServiceBuilder::new()
         .layer(WebSocketLayer::from_fn("/clock", clock).shutdown(&shutdown))
-        .service(service_fn(answer));
+        .service(tower::service_fn(answer));
     let service = TowerToHyperService::new(service);
 
     let listener = TcpListener::bind(addr)
@@ -84,8 +85,8 @@ async fn main() -> Result<(), String> {
             accepted = listener.accept() => accepted,
             _ = &mut stop => break,
         };
-        let socket = match socket {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match socket {
+            Ok(accepted) => accepted,
             Err(e) => {
                 // Out of descriptors, most likely: those in use come back.
                 tracing::warn!("accept: {e}");
@@ -97,12 +98,18 @@ async fn main() -> Result<(), String> {
             tracing::debug!("{e}");
             continue;
         }
+        let service = service.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            // Where the layer finds it, for the log and for limits per address.
+            request.extensions_mut().insert(peer);
+            service.call(request)
+        });
         let connection = http1::Builder::new()
             // What a server on the open internet should set.
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(10))
             .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(socket), service.clone())
+            .serve_connection(TokioIo::new(socket), service)
             // Without it there is no way from HTTP to WebSocket.
             .with_upgrades();
         tokio::spawn(async move {

@@ -45,7 +45,7 @@ pub(crate) struct Config {
     /// Close a connection that is older than this, less a random tenth; off by default.
     pub(crate) max_lifetime: Option<Duration>,
     /// How long `on_message` may take; off by default.
-    pub(crate) handler_timeout: Option<Duration>,
+    pub(crate) on_message_timeout: Option<Duration>,
     /// How long `on_upgrade` may take, and then the server to hand over the socket.
     pub(crate) upgrade_timeout: Duration,
     /// A frame, a message or a write that has begun must be done in this time,
@@ -56,7 +56,7 @@ pub(crate) struct Config {
     /// Driver events at DEBUG instead of TRACE.
     pub(crate) debug: bool,
     /// Answer 426 to requests under the mount that are no WebSocket handshake.
-    pub(crate) refuse_plain: bool,
+    pub(crate) require_upgrade: bool,
     /// Keep the request for `conn.request()`.
     pub(crate) keep_request: bool,
 }
@@ -77,12 +77,12 @@ impl Default for Config {
             pong_timeout: Some(Duration::from_secs(20)),
             idle_timeout: None,
             max_lifetime: None,
-            handler_timeout: None,
+            on_message_timeout: None,
             upgrade_timeout: Duration::from_secs(10),
             progress_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             debug: false,
-            refuse_plain: false,
+            require_upgrade: false,
             keep_request: true,
         }
     }
@@ -198,7 +198,7 @@ mod tests {
             c.max_inflated_rate.is_none(),
         ];
         assert_eq!(none, [true; 3]);
-        let none = [c.idle_timeout, c.max_lifetime, c.handler_timeout];
+        let none = [c.idle_timeout, c.max_lifetime, c.on_message_timeout];
         assert_eq!(none, [None; 3]);
     }
 }

@@ -51,7 +51,7 @@ pub(crate) enum CallbackFailure {
     Returned(BoxError),
     /// It panicked with this message.
     Panicked(String),
-    /// It took longer than `handler_timeout`.
+    /// It took longer than `on_message_timeout`.
     Late,
     /// It was still running when the time to finish after the end of its connection was over.
     Abandoned,
@@ -102,7 +102,7 @@ impl Error {
     }
 
     /// A callback of the application was dropped because it ran for too long: longer than
-    /// [`handler_timeout`](crate::WebSocketLayer::handler_timeout), or longer than the
+    /// [`on_message_timeout`](crate::WebSocketLayer::on_message_timeout), or longer than the
     /// [`close_timeout`](crate::WebSocketLayer::close_timeout) after its connection had ended.
     ///
     /// The fault is this server's; deadlines that the peer missed are
@@ -171,7 +171,7 @@ impl fmt::Display for Error {
                 }
                 CallbackFailure::Late => write!(
                     f,
-                    "{name} took longer than the layer's `handler_timeout` and was dropped"
+                    "{name} took longer than the layer's `on_message_timeout` and was dropped"
                 ),
                 CallbackFailure::Abandoned => write!(
                     f,
@@ -347,7 +347,7 @@ mod tests {
         let violation = Violation::new(CloseCode::PROTOCOL_ERROR, "a frame without a mask");
         let timeout = |what, close_code| Error::from(Failure::Timeout { what, close_code });
         let secret = || CallbackFailure::Returned("db password wrong".into());
-        let late = "on_open took longer than the layer's `handler_timeout` and was dropped";
+        let late = "on_open took longer than the layer's `on_message_timeout` and was dropped";
         let abandoned = "on_open was still running after the connection had ended and was dropped";
         #[rustfmt::skip]
         let table = [

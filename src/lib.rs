@@ -34,7 +34,7 @@ pub use driver::Application;
 #[cfg(feature = "tungstenite")]
 pub use driver::{StreamFn, TungsteniteStream};
 pub use error::{BoxError, CloseError, Error, PingError, SendError, TrySendError};
-pub use handler::{FnHandler, Handshake, Result, WebSocketHandler};
+pub use handler::{FnHandler, Handshake, Result, UpgradeFn, WebSocketHandler, upgrade_fn};
 pub use handshake::{Rejection, TrustedProxies};
 pub use message::{Message, Utf8Bytes};
 #[cfg(feature = "deflate")]

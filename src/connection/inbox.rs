@@ -178,6 +178,7 @@ impl State {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::protocol::Failure;
 
     fn cx() -> Context<'static> {
         Context::from_waker(Waker::noop())
@@ -257,7 +258,7 @@ mod tests {
     fn what_went_wrong_is_told_once_behind_the_messages_and_nothing_enters_any_more() {
         let inbox = Inbox::default();
         inbox.deliver("a".into());
-        let failure = Error::new(crate::error::Kind::Closed);
+        let failure = Failure::Io(std::io::ErrorKind::BrokenPipe.into()).into();
         inbox.end(Some(failure), false);
         // The driver ends it once more when it is gone.
         inbox.end(None, false);

@@ -195,7 +195,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// The callback that comes next has the timeout of `on_message`, if there is one.
     #[inline]
     pub(crate) fn be_patient(&mut self) {
-        self.patience.begin(self.config.handler_timeout);
+        self.patience.begin(self.config.on_message_timeout);
     }
 
     /// The callback has ended, in whatever way.

@@ -1,15 +1,17 @@
 //! [`Handshake`]: what the application sees of a request before it accepts.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 
 use crate::handshake::Offer;
 
-/// A WebSocket handshake that is about to be accepted; see
-/// [`on_upgrade`](crate::WebSocketHandler::on_upgrade).
+/// A WebSocket handshake that is about to be accepted: the argument of `on_upgrade`, of a
+/// [handler](crate::WebSocketHandler::on_upgrade) or of the
+/// [layer](crate::WebSocketLayer::on_upgrade).
 ///
 /// ```
 /// use http::StatusCode;
@@ -33,19 +35,49 @@ pub struct Handshake {
     /// The part of the path behind the mount, as it was when the request came.
     pub(crate) path: Box<str>,
     pub(crate) offer: Offer,
-    pub(crate) headers: HeaderMap,
+    pub(crate) response_headers: HeaderMap,
+    pub(crate) peer: Option<SocketAddr>,
+    /// The client behind the peer, if that is a trusted proxy.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Handshake {
-    /// The request: method, URI, headers, extensions (the peer's address, what layers in
-    /// front have found out).
+    /// The request: method, URI, headers, and the extensions that layers in front have inserted.
+    ///
+    /// Over HTTP/2 the method is CONNECT (RFC 8441).
     pub fn request(&self) -> &Parts {
         &self.request
     }
 
-    /// The request, to put something into its extensions for the callbacks that follow.
+    /// The request, to change what [`Connection::request`](crate::Connection::request) returns
+    /// later, or for extractors that need `&mut Parts`.
+    ///
+    /// The handshake is decided already, so changes have no effect on it: HTTP version, key,
+    /// mount, [`path`](Self::path), addresses, subprotocols and extensions stay those of the
+    /// request as it arrived.
     pub fn request_mut(&mut self) -> &mut Parts {
         &mut self.request
+    }
+
+    /// The extensions of the request, to pass values to the callbacks that follow: they find them
+    /// in [`Connection::request`](crate::Connection::request), the function of
+    /// [`WebSocketLayer::stream`](crate::WebSocketLayer::stream) in the request that it gets.
+    ///
+    /// With [`keep_request(false)`](crate::WebSocketLayer::keep_request) they do not get there.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.request.extensions
+    }
+
+    /// The address of the peer, as [`Connection::peer_addr`](crate::Connection::peer_addr);
+    /// `None` if the layer does not [find](crate::WebSocketLayer::peer_addr) one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The address of the client, as [`Connection::client_ip`](crate::Connection::client_ip): what
+    /// a [trusted proxy](crate::WebSocketLayer::trusted_proxies) states, otherwise the peer's.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client.or_else(|| Some(self.peer?.ip().to_canonical()))
     }
 
     /// The path under which the layer is mounted; empty for `/`.
@@ -63,7 +95,7 @@ impl Handshake {
         self.offer.offered.iter().map(String::as_str)
     }
 
-    /// The subprotocol that the response will name.
+    /// The subprotocol that the response will name; `None` if it will name none.
     pub fn protocol(&self) -> Option<&str> {
         self.offer.selected.as_deref()
     }
@@ -74,10 +106,14 @@ impl Handshake {
         self.offer.select(protocol)
     }
 
-    /// Headers to add to the response, such as cookies. Those that make the handshake are
-    /// the layer's own and are left out.
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
+    /// The headers to add to the 101 (200 over HTTP/2), such as cookies; empty at first. The layer
+    /// writes those of the handshake itself and ignores them here. A [`Rejection`] does not get
+    /// these headers: add its own with [`Rejection::with_header`].
+    ///
+    /// [`Rejection`]: crate::Rejection
+    /// [`Rejection::with_header`]: crate::Rejection::with_header
+    pub fn response_headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.response_headers
     }
 }
 
@@ -86,6 +122,7 @@ impl fmt::Debug for Handshake {
         f.debug_struct("Handshake")
             .field("uri", &self.request.uri)
             .field("mount", &self.mount)
+            .field("peer", &self.peer)
             .field("offer", &self.offer)
             .finish_non_exhaustive()
     }

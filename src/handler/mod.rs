@@ -9,11 +9,14 @@
 
 mod from_fn;
 mod handshake;
+mod upgrade_fn;
 
 use std::future::Future;
 
 pub use self::from_fn::FnHandler;
 pub use self::handshake::Handshake;
+pub(crate) use self::upgrade_fn::{UpgradeCheck, upgrade_check};
+pub use self::upgrade_fn::{UpgradeFn, upgrade_fn};
 use crate::close::CloseEvent;
 use crate::connection::{Connection, Event};
 use crate::error::{BoxError, Error};
@@ -38,7 +41,7 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 /// connection has ended it has the close timeout (5 s) to finish, then it is dropped at the
 /// `.await` where it stands. One that never returns, with the read-ahead full, keeps the driver
 /// from seeing the peer leave; heartbeats find a peer whose network says that it is gone, and
-/// [`handler_timeout`](crate::WebSocketLayer::handler_timeout) ends what lasts too long.
+/// [`on_message_timeout`](crate::WebSocketLayer::on_message_timeout) ends what lasts too long.
 ///
 /// A callback must not block its thread, as nothing may in tokio: the other connections of that
 /// thread stand still meanwhile, and on a multi-threaded runtime even those of other threads may
@@ -81,8 +84,11 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     /// A good handshake has arrived: accept it, or refuse it with any response.
     ///
-    /// Runs before the 101, with at most 10 s to decide (then the peer gets 503). Choose a
-    /// subprotocol or add headers to the response through [`Handshake`].
+    /// Runs before the 101 and after the layer's own
+    /// [`on_upgrade`](crate::WebSocketLayer::on_upgrade), if it has one. Both together have the
+    /// layer's [`upgrade_timeout`](crate::WebSocketLayer::upgrade_timeout) to decide, 10 s by
+    /// default; then the client gets 503. Choose a subprotocol or add headers to the response
+    /// through [`Handshake`].
     ///
     /// # Errors
     ///

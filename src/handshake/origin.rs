@@ -2,7 +2,6 @@
 //! server, with the user's cookies; nothing but this check keeps a foreign page from it
 //! (RFC 6455 §10.2).
 
-use std::fmt;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -13,8 +12,8 @@ use http::{HeaderValue, Version};
 use super::headers::{Malformed, single};
 
 /// Which values of Origin are good. A request without Origin does not come from a page in a
-/// browser and is always good, except that `Custom` may see it otherwise.
-#[derive(Clone, Default)]
+/// browser and is always good.
+#[derive(Clone, Debug, Default)]
 pub(crate) enum OriginPolicy {
     /// The origin is that of the request's own host.
     #[default]
@@ -22,14 +21,7 @@ pub(crate) enum OriginPolicy {
     Any,
     /// In the [normal](normal()) form, or with `*.` before the host.
     List(Arc<[String]>),
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the layer has no option for it yet")
-    )]
-    Custom(Arc<Predicate>),
 }
-
-type Predicate = dyn Fn(Option<&HeaderValue>, &Parts) -> bool + Send + Sync;
 
 impl OriginPolicy {
     /// Entries that are no origins are logged and match nothing.
@@ -56,9 +48,6 @@ impl OriginPolicy {
         let Ok(value) = single(&parts.headers, &ORIGIN) else {
             return false;
         };
-        if let Self::Custom(allows) = self {
-            return allows(value, parts);
-        }
         let Some(value) = value else {
             return true;
         };
@@ -72,17 +61,6 @@ impl OriginPolicy {
             _ => Origin::parse(value)
                 .zip(Authority::of(parts).ok().flatten())
                 .is_some_and(|(origin, host)| origin.is_of(&host)),
-        }
-    }
-}
-
-impl fmt::Debug for OriginPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SameHost => f.write_str("SameHost"),
-            Self::Any => f.write_str("Any"),
-            Self::List(list) => f.debug_tuple("List").field(list).finish(),
-            Self::Custom(_) => f.write_str("Custom(..)"),
         }
     }
 }
@@ -505,16 +483,5 @@ mod tests {
         let policy = OriginPolicy::list(["*", "nil"]);
         assert!(!policy.allows(&parts("/", Some("a"), &[b"http://a"])));
         assert!(!policy.allows(&parts("/", Some("a"), &[b"null"])));
-    }
-
-    #[test]
-    fn a_predicate_sees_origin_and_request() {
-        let policy = OriginPolicy::Custom(Arc::new(|origin, parts| {
-            origin.is_some_and(|origin| origin == "x") && parts.uri.path() == "/a"
-        }));
-        assert!(policy.allows(&parts("/a", None, &[b"x"])));
-        assert!(!policy.allows(&parts("/b", None, &[b"x"])));
-        assert!(!policy.allows(&parts("/a", None, &[])));
-        assert!(!policy.allows(&parts("/a", None, &[b"x", b"x"])));
     }
 }

@@ -32,7 +32,18 @@ impl Admission {
         if options.shutdown.is_draining() {
             return Err(draining(parts.version <= Version::HTTP_11));
         }
-        let peer = options.peer.and_then(|find| find(&parts));
+        let peer = options.peer.find(&parts);
+        if peer.is_none() {
+            let per_ip = options.limit.most_per_ip().is_some();
+            match (per_ip, options.proxies.is_some()) {
+                (true, true) => options
+                    .peer
+                    .report_missing("`max_connections_per_ip` and `trusted_proxies`"),
+                (true, false) => options.peer.report_missing("`max_connections_per_ip`"),
+                (false, true) => options.peer.report_missing("`trusted_proxies`"),
+                (false, false) => {}
+            }
+        }
         let client = peer
             .zip(options.proxies.as_ref())
             .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));

@@ -13,12 +13,13 @@ use super::limit::ConnectionLimit;
 use super::mount::Mount;
 use super::not_found::NotFound;
 use super::options::Options;
+use super::peer::PeerFinder;
 use super::service::WebSocketService;
 use crate::config::Config;
 use crate::connection::Connection;
 #[cfg(feature = "tungstenite")]
 use crate::driver::{StreamFn, TungsteniteStream};
-use crate::handler::{FnHandler, Result};
+use crate::handler::{FnHandler, Result, UpgradeFn, upgrade_check};
 use crate::handshake::{Hosts, OriginPolicy, Policy, TrustedProxies};
 #[cfg(feature = "deflate")]
 use crate::protocol::Deflate;
@@ -39,7 +40,7 @@ use crate::shutdown::Shutdown;
 /// percent-encoded. Otherwise a layer in front that decodes the path could judge another one than
 /// the application gets. So an identifier with a slash in it belongs into the query, or is encoded
 /// without one (base64url). Such a request goes to the inner service, with a line in the log if it
-/// is a WebSocket handshake; a layer with [`refuse_plain`](Self::refuse_plain), or without an
+/// is a WebSocket handshake; a layer with [`require_upgrade`](Self::require_upgrade), or without an
 /// inner service, answers 400 and says why.
 ///
 /// Under axum's `nest` the mount is
@@ -52,12 +53,18 @@ use crate::shutdown::Shutdown;
 /// Clones of a layer, and all services made by it, share one set of limits and one
 /// [`Shutdown`]: axum calls [`layer`](Layer::layer) once per route.
 ///
+/// # Options
+///
+/// Each method that sets an option returns the layer; a later call replaces an earlier one. An option
+/// that can be off takes `impl Into<Option<_>>`: a value, or `None` to switch it off. Every other
+/// option takes a plain value.
+///
 /// # Servers
 ///
 /// HTTP/1.1 servers must hand over upgraded connections: hyper's `with_upgrades()`, or
 /// `serve_connection_with_upgrades` of hyper-util's auto builder. HTTP/2 servers must call
 /// `enable_connect_protocol()` (RFC 8441). `axum::serve` does both, HTTP/2 with axum's feature
-/// `http2`. A server that does not is told so in the log.
+/// `http2`. If it does neither, the layer logs which call is missing.
 ///
 /// # Layers around it
 ///
@@ -69,6 +76,7 @@ use crate::shutdown::Shutdown;
 /// both halves exact in every stack; its documentation states what holds with and without it. Add
 /// it where a layer outside of this one refuses requests *after* it called the inner service, or
 /// wraps bodies.
+#[must_use = "a layer does nothing until it is added to a service, and its methods return a new one"]
 pub struct WebSocketLayer<E> {
     pub(super) application: E,
     pub(super) options: Arc<Options>,
@@ -149,8 +157,9 @@ impl<E> WebSocketLayer<E> {
                 shutdown: Shutdown::new(),
                 limit: ConnectionLimit::default(),
                 deflate: None,
-                peer: None,
+                peer: PeerFinder::default(),
                 proxies: None,
+                on_upgrade: None,
             }),
         }
     }
@@ -161,7 +170,6 @@ impl<E> WebSocketLayer<E> {
     ///
     /// Sets [`max_frame_size`](Self::max_frame_size) too, and
     /// [`max_fragments`](Self::max_fragments) unless that is set itself.
-    #[must_use]
     pub fn max_message_size(self, bytes: usize) -> Self {
         self.config(|config| {
             config.max_message = bytes;
@@ -171,7 +179,6 @@ impl<E> WebSocketLayer<E> {
 
     /// Largest single frame taken from a peer, in bytes of payload. Default as
     /// [`max_message_size`](Self::max_message_size); to be set after it.
-    #[must_use]
     pub fn max_frame_size(self, bytes: usize) -> Self {
         self.config(|config| config.max_frame = bytes)
     }
@@ -180,16 +187,16 @@ impl<E> WebSocketLayer<E> {
     /// connection with 1008. Default: one for each 64 bytes of
     /// [`max_message_size`](Self::max_message_size), which is 16,384 for 1 MiB, and never less
     /// than 2,048. A value set here holds whichever of the two is called first.
-    #[must_use]
     pub fn max_fragments(self, fragments: u32) -> Self {
         // A message has one at least.
         self.config(|config| config.max_fragments = Some(fragments.max(1)))
     }
 
-    /// Subprotocols that the application speaks, the preferred first. The first one that the
-    /// client offers is chosen; if it offers none of them the connection has none, and
-    /// `on_upgrade` may refuse that.
-    #[must_use]
+    /// The subprotocols that the application speaks, the preferred first. Default: none.
+    ///
+    /// The first one that the client offers is chosen. If it offers none of them, the connection
+    /// has none, unless [`require_protocol`](Self::require_protocol) refuses it. `on_upgrade` may
+    /// choose [another](crate::Handshake::select_protocol).
     pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator,
@@ -197,6 +204,16 @@ impl<E> WebSocketLayer<E> {
     {
         let protocols: Vec<String> = protocols.into_iter().map(Into::into).collect();
         self.options(|options| options.policy.protocols = protocols)
+    }
+
+    /// Refuses clients that offer none of the [`protocols`](Self::protocols): they get 400, with a
+    /// text that lists the protocols, before `on_upgrade` is called. Default: such a client gets a
+    /// connection without a subprotocol.
+    ///
+    /// Use it where messages have no meaning without the subprotocol, as with MQTT or
+    /// `graphql-transport-ws`. If `protocols` is empty, every client is refused.
+    pub fn require_protocol(self) -> Self {
+        self.options(|options| options.policy.require_protocol = true)
     }
 
     /// Pages of these origins may connect, such as `https://app.example.com`; and clients
@@ -212,7 +229,6 @@ impl<E> WebSocketLayer<E> {
     /// dangerous: **every** page can make a browser send `Origin: null` (with a sandboxed frame),
     /// and a saved page `file://`. List them only if nothing is authorised by cookies or network
     /// position alone.
-    #[must_use]
     pub fn origins<I>(self, origins: I) -> Self
     where
         I: IntoIterator,
@@ -222,9 +238,11 @@ impl<E> WebSocketLayer<E> {
         self.options(|options| options.policy.origin = policy)
     }
 
-    /// Pages of any origin may connect. Only for applications that neither cookies nor the
-    /// network (`localhost`, an intranet) give a right that a foreign page must not have.
-    #[must_use]
+    /// Disables the origin check. Safe only if nothing is authorised by cookies or network position
+    /// (`localhost`, an intranet) alone.
+    ///
+    /// A rule that [`origins`](Self::origins) cannot express is `any_origin` and a function for
+    /// [`on_upgrade`](Self::on_upgrade) that reads the header.
     pub fn any_origin(self) -> Self {
         self.options(|options| options.policy.origin = OriginPolicy::Any)
     }
@@ -250,7 +268,6 @@ impl<E> WebSocketLayer<E> {
     ///     .allowed_hosts(["localhost:3000", "127.0.0.1:3000", "[::1]:3000"]);
     /// # drop(layer);
     /// ```
-    #[must_use]
     pub fn allowed_hosts<I>(self, hosts: I) -> Self
     where
         I: IntoIterator,
@@ -261,7 +278,6 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// Lets `shutdown` end the connections of this layer.
-    #[must_use]
     pub fn shutdown(self, shutdown: &Shutdown) -> Self {
         let shutdown = shutdown.clone();
         self.options(|options| options.shutdown = shutdown)
@@ -271,55 +287,57 @@ impl<E> WebSocketLayer<E> {
     /// silence: a token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). Default
     /// 50: a heartbeat needs one in many seconds. One more closes the connection with 1008. Zero counts as 1: a
     /// client must answer heartbeats and may say goodbye.
-    #[must_use]
     pub fn max_control_frames_per_second(self, frames: u32) -> Self {
         self.config(|config| config.max_control_rate = frames.max(1))
     }
 
     /// Messages that a peer may send in one second, and as many at once after a silence. Default
-    /// no limit: a chat and a game differ by a thousand. One more closes the connection with
-    /// 1008. Zero counts as 1.
+    /// `None`, no limit: a chat and a game differ by a thousand. One more closes the connection
+    /// with 1008. Zero counts as 1.
     ///
     /// A token bucket: in t seconds pass `messages` · (1 + t). What waits in the socket while
     /// the application of the connection is busy is not held against the peer; what waits because
     /// something else blocks the thread for longer than a second is.
-    #[must_use]
-    pub fn max_messages_per_second(self, messages: u32) -> Self {
-        self.config(|config| config.max_message_rate = Some(messages))
+    pub fn max_messages_per_second(self, messages: impl Into<Option<u32>>) -> Self {
+        let messages = messages.into();
+        self.config(|config| config.max_message_rate = messages)
     }
 
     /// Bytes that a peer may send in one second, with all that belongs to them: headers, control
-    /// frames, compressed messages as they come. Default no limit. More closes the connection
-    /// with 1008. Zero counts as 1.
+    /// frames, compressed messages as they come. Default `None`, no limit. More closes the
+    /// connection with 1008. Zero counts as 1.
     ///
     /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). It holds
     /// at least one message of the largest size and 64 KiB, so that no message is too fast by
     /// itself; with compression a seventh more, since what does not get smaller grows. It counts what
     /// comes over the wire; `max_inflated_bytes_per_second`, with the feature `deflate`, what that
     /// becomes.
-    #[must_use]
-    pub fn max_bytes_per_second(self, bytes: u64) -> Self {
-        self.config(|config| config.max_byte_rate = Some(bytes))
+    pub fn max_bytes_per_second(self, bytes: impl Into<Option<u64>>) -> Self {
+        let bytes = bytes.into();
+        self.config(|config| config.max_byte_rate = bytes)
     }
 
-    /// When the queue of outgoing messages is full: at that many messages, or at that many bytes
-    /// of payload, where each message counts with 64 more. Default 128 and 1 MiB. `send` waits then, `try_send` gives the message back.
+    /// How many messages may wait to be sent. Default 128. With so many, or with
+    /// [`max_queued_bytes`](Self::max_queued_bytes), the queue is full: `send` waits, `try_send`
+    /// gives the message back. Zero counts as 1, since with room for none nothing could be sent;
+    /// `usize::MAX` leaves the limit to the bytes.
+    pub fn max_queued_messages(self, messages: usize) -> Self {
+        self.config(|config| config.queue_messages = messages.max(1))
+    }
+
+    /// How many bytes may wait to be sent: payload, and 64 bytes for each message. Default 1 MiB.
+    /// With so many, or with [`max_queued_messages`](Self::max_queued_messages), the queue is full.
+    /// Zero counts as 1.
     ///
     /// A message that is larger than the queue still gets its turn, so a peer that does not read
     /// costs `bytes` and one message.
-    #[must_use]
-    pub fn max_queue(self, messages: usize, bytes: usize) -> Self {
-        self.config(|config| {
-            // With room for none, nothing could ever be sent.
-            config.queue_messages = messages.max(1);
-            config.queue_bytes = bytes.max(1);
-        })
+    pub fn max_queued_bytes(self, bytes: usize) -> Self {
+        self.config(|config| config.queue_bytes = bytes.max(1))
     }
 
-    /// How long `on_upgrade` may take to decide, and then the server to hand over the
-    /// connection. Default 10 s. If `on_upgrade` exceeds it, the client receives 503. It cannot be
-    /// off; zero counts as 1 s.
-    #[must_use]
+    /// How long `on_upgrade` may take to decide, that of the layer and that of the handler together,
+    /// and then the server to hand over the connection. Default 10 s. If `on_upgrade` exceeds it,
+    /// the client receives 503. It cannot be off; zero counts as 1 s.
     pub fn upgrade_timeout(self, timeout: Duration) -> Self {
         self.config(|config| config.upgrade_timeout = not_zero(timeout))
     }
@@ -336,29 +354,27 @@ impl<E> WebSocketLayer<E> {
     ///
     /// A server that leaves, or a connection at the end of its lifetime, waits so long for a message
     /// that is arriving.
-    #[must_use]
     pub fn progress_timeout(self, timeout: Duration) -> Self {
         self.config(|config| config.progress_timeout = not_zero(timeout))
     }
 
-    /// How long `on_message` may take; then it is dropped where it waits, `on_error` is told, and
-    /// the connection closed with 1011. Default none. For applications that wait for others in
-    /// their callbacks: without it, one that never returns holds its connection as long as the
-    /// peer's network is there. `on_open` may take as long as it likes, since an application
-    /// may live in it. `None`, or zero, sets none.
+    /// How long `on_message` may take. Default `None`, no limit; zero means the same. A call that
+    /// exceeds it is dropped at the `.await` where it waits, `on_error` is called, and the
+    /// connection is closed with 1011.
     ///
-    /// A callback that blocks its thread cannot be dropped: use `spawn_blocking` for such work.
-    #[must_use]
-    pub fn handler_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+    /// Use it when callbacks await external services: without it, a call that never returns holds
+    /// its connection for as long as the peer's network is there. It does not apply to `on_open`,
+    /// which may run for the whole connection. A callback that blocks its thread cannot be
+    /// dropped: use `spawn_blocking` for such work.
+    pub fn on_message_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = unless_zero(timeout.into());
-        self.config(|config| config.handler_timeout = timeout)
+        self.config(|config| config.on_message_timeout = timeout)
     }
 
     /// Closes connections with 1001 when they are this old, less a random tenth of it, so that
     /// those who came together do not come back together; what is under way is finished first.
     /// Default none. For load balancers that should spread connections anew, and tokens that
     /// expire. `None`, or zero, sets none.
-    #[must_use]
     pub fn max_lifetime(self, age: impl Into<Option<Duration>>) -> Self {
         let age = unless_zero(age.into());
         self.config(|config| config.max_lifetime = age)
@@ -366,7 +382,6 @@ impl<E> WebSocketLayer<E> {
 
     /// Silence after which a ping is sent. Default 20 s, since proxies drop connections that
     /// are silent for 30 to 60 s. `None`, or zero, sends none.
-    #[must_use]
     pub fn heartbeat(self, silence: impl Into<Option<Duration>>) -> Self {
         // After no silence at all, the next would be due before the first is out.
         let silence = unless_zero(silence.into());
@@ -374,12 +389,11 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// How long the peer has to answer a heartbeat's ping. Default 20 s: a dead peer is found in
-    /// 40 s, and a phone that changes networks is not taken for one. Ends with 1006.
+    /// 40 s, while network handover is tolerated. Ends with 1006.
     ///
     /// `None`, or zero, sets no deadline: pings are sent, so that proxies see no silence, and need
     /// no answer. A dead peer is then found when a write to it fails or makes no
     /// [progress](Self::progress_timeout).
-    #[must_use]
     pub fn pong_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = unless_zero(timeout.into());
         self.config(|config| config.pong_timeout = timeout)
@@ -387,7 +401,6 @@ impl<E> WebSocketLayer<E> {
 
     /// Closes connections with 1001 on which no message came or went for this long. Default
     /// none: a quiet client stays, heartbeats find the dead ones. `None`, or zero, sets none.
-    #[must_use]
     pub fn idle_timeout(self, idle: impl Into<Option<Duration>>) -> Self {
         let idle = unless_zero(idle.into());
         self.config(|config| config.idle_timeout = idle)
@@ -400,110 +413,174 @@ impl<E> WebSocketLayer<E> {
     /// to be answered soon. Zero waits for none of
     /// them: our Close frame is written if the socket takes it at once, and callbacks that wait are
     /// dropped where they stand.
-    #[must_use]
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.config(|config| config.close_timeout = timeout)
     }
 
-    /// Connections at a time, over all clones of this layer; more are answered with 503 and
-    /// `Retry-After`. Default no limit: how many a machine bears, only its owner knows.
-    #[must_use]
-    pub fn max_connections(self, connections: usize) -> Self {
+    /// Connections at a time, over all clones of this layer; further clients get 503 with
+    /// `Retry-After`. Default `None`, no limit: how many a machine bears, only its owner knows.
+    /// Zero refuses every client.
+    pub fn max_connections(self, connections: impl Into<Option<usize>>) -> Self {
+        let connections = connections.into();
         self.options(|options| {
-            options.limit = ConnectionLimit::new(Some(connections), options.limit.most_per_ip());
+            options.limit = ConnectionLimit::new(connections, options.limit.most_per_ip());
         })
     }
 
-    /// Connections at a time of one client, over all clones of this layer; more are answered
-    /// with 429 and `Retry-After`. Default no limit: many may share an address.
+    /// Connections at a time of one client, over all clones of this layer; further ones get 429
+    /// with `Retry-After`. Default `None`, no limit: many may share an address. Zero refuses every
+    /// client.
     ///
-    /// A client is an IPv4 address, or an IPv6 network of 64 bits. Needs
-    /// [`peer_addr`](Self::peer_addr), and behind proxies
-    /// [`trusted_proxies`](Self::trusted_proxies); clients whose address nobody knows count as
-    /// one, and the log says so.
+    /// A client is an IPv4 address, or an IPv6 network of 64 bits. The limit needs the address of
+    /// the peer, see [`peer_addr`](Self::peer_addr), and behind proxies
+    /// [`trusted_proxies`](Self::trusted_proxies). All clients whose address is not known count as
+    /// one, and the first of them causes a line at ERROR that says what is missing.
     ///
     /// ```
-    /// # use axum::extract::ConnectInfo;
-    /// # use std::net::SocketAddr;
     /// # use tower_websocket::{TrustedProxies, WebSocketHandler, WebSocketLayer};
     /// # #[derive(Clone)] struct Chat;
     /// # impl WebSocketHandler for Chat {}
     /// let layer = WebSocketLayer::new("/chat", Chat)
-    ///     .peer_addr(|request| Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0))
     ///     .trusted_proxies(TrustedProxies::x_forwarded_for(["10.0.0.0/8"]))
     ///     .max_connections_per_ip(20)
     ///     .max_connections(10_000);
     /// # drop(layer);
     /// ```
-    #[must_use]
-    pub fn max_connections_per_ip(self, connections: usize) -> Self {
+    pub fn max_connections_per_ip(self, connections: impl Into<Option<usize>>) -> Self {
+        let connections = connections.into();
         self.options(|options| {
-            options.limit = ConnectionLimit::new(options.limit.most(), Some(connections));
+            options.limit = ConnectionLimit::new(options.limit.most(), connections);
         })
     }
 
-    /// Whom to believe about where a request comes from; default nobody. Needs
-    /// [`peer_addr`](Self::peer_addr), to know who says it.
-    #[must_use]
-    pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
-        self.options(|options| options.proxies = Some(proxies))
+    /// The proxies whose headers state the address of the client. Default `None`: the client is
+    /// the peer.
+    ///
+    /// It needs the address of the peer, see [`peer_addr`](Self::peer_addr), to know which proxy a
+    /// request comes from. Without one no header is read, and the first such handshake causes a
+    /// line at ERROR that says what is missing.
+    pub fn trusted_proxies(self, proxies: impl Into<Option<TrustedProxies>>) -> Self {
+        let proxies = proxies.into();
+        self.options(|options| options.proxies = proxies)
     }
 
-    /// How to find the peer's address in a request, for the log,
-    /// [`Connection::peer_addr`], and the [limit](Self::max_connections_per_ip) of each address.
-    /// With axum's `ConnectInfo`:
+    /// Replaces how the layer finds the address of the peer in a request, for the log,
+    /// [`Connection::peer_addr`], [`trusted_proxies`](Self::trusted_proxies) and
+    /// [`max_connections_per_ip`](Self::max_connections_per_ip).
     ///
-    /// ```
-    /// # use axum::extract::ConnectInfo;
+    /// Default: the `SocketAddr` in the extensions of the request; with the feature `axum`, if
+    /// there is none, axum's `ConnectInfo<SocketAddr>`. So most servers need no call of this
+    /// method. With axum, serve
+    ///
+    /// ```no_run
     /// # use std::net::SocketAddr;
-    /// # use tower_websocket::{WebSocketHandler, WebSocketLayer};
-    /// # #[derive(Clone)] struct Chat;
-    /// # impl WebSocketHandler for Chat {}
-    /// let layer = WebSocketLayer::new("/chat", Chat)
-    ///     .peer_addr(|request| Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0));
-    /// # drop(layer);
+    /// # async fn serve(listener: tokio::net::TcpListener, router: axum::Router) -> std::io::Result<()> {
+    /// axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await
+    /// # }
     /// ```
     ///
-    /// In an accept loop of hyper's, where the address is at hand:
+    /// With hyper, insert the address where a connection is accepted:
     ///
     /// ```
-    /// # use std::{convert::Infallible, net::SocketAddr};
-    /// # use http::{Request, Response};
-    /// # use tower::{Service, ServiceExt};
-    /// # use tower_websocket::{WebSocketHandler, WebSocketLayer};
-    /// # #[derive(Clone)] struct Chat;
-    /// # impl WebSocketHandler for Chat {}
-    /// # fn accepted<S: Service<Request<()>>>(service: S, peer: SocketAddr) -> impl Service<Request<()>> {
+    /// # use std::net::SocketAddr;
+    /// # use http::Request;
+    /// # use hyper::{body::Incoming, service::{Service, service_fn}};
+    /// # fn accepted<S: Service<Request<Incoming>>>(service: S, peer: SocketAddr) -> impl Service<Request<Incoming>> {
     /// // let (socket, peer) = listener.accept().await?;
-    /// let service = service.map_request(move |mut request: Request<()>| {
+    /// let service = service_fn(move |mut request: Request<Incoming>| {
     ///     request.extensions_mut().insert(peer);
-    ///     request
+    ///     service.call(request)
     /// });
     /// # service
     /// # }
+    /// ```
+    ///
+    /// Any function of the request will do; it runs once for each WebSocket handshake, before the
+    /// limits are checked. `None` means that the address is not known.
+    ///
+    /// ```
+    /// # use std::{collections::HashMap, net::SocketAddr};
+    /// # use tower_websocket::{WebSocketHandler, WebSocketLayer};
+    /// # #[derive(Clone)] struct Chat;
+    /// # impl WebSocketHandler for Chat {}
+    /// /// Left in the extensions by a listener that reads the PROXY protocol.
+    /// #[derive(Clone, Copy)]
+    /// struct Origin(SocketAddr);
     ///
     /// let layer = WebSocketLayer::new("/chat", Chat)
-    ///     .peer_addr(|request| request.extensions.get::<SocketAddr>().copied());
+    ///     .peer_addr(|request| Some(request.extensions.get::<Origin>()?.0));
     /// # drop(layer);
     /// ```
-    #[must_use]
-    pub fn peer_addr(self, find: fn(&Parts) -> Option<SocketAddr>) -> Self {
-        self.options(|options| options.peer = Some(find))
+    pub fn peer_addr(
+        self,
+        find: impl Fn(&Parts) -> Option<SocketAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.options(|options| options.peer = PeerFinder::new(find))
     }
 
-    /// Logs every message and control frame at DEBUG (default: TRACE), on the target
-    /// `tower_websocket::wire`; payloads are shortened and escaped.
-    #[must_use]
+    /// Decides about each handshake before the application does, in every style: of a handler
+    /// ([`new`](WebSocketLayer::new)), of a function ([`from_fn`](WebSocketLayer::from_fn)), of a
+    /// stream ([`stream`](WebSocketLayer::stream)). Default: the layer accepts every handshake that
+    /// is in order.
+    ///
+    /// The function gets the [`Handshake`](crate::Handshake): it can refuse, choose a subprotocol,
+    /// add headers to the response, and insert values into the extensions of the request, where the
+    /// application finds them. It runs after the checks of the layer (origin, hosts, limits) and
+    /// before the handler's own [`on_upgrade`](crate::WebSocketHandler::on_upgrade), which is not
+    /// called if the function refuses. Both together have the
+    /// [`upgrade_timeout`](Self::upgrade_timeout); a panic is answered with 500. Every handshake
+    /// costs one allocation for it.
+    ///
+    /// State is captured: see [`UpgradeFn`] for the forms of a closure, and
+    /// [`upgrade_fn`](crate::upgrade_fn) for one that borrows the handshake.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_websocket::{Connection, Handshake, Rejection, WebSocketLayer};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// async fn check(handshake: &mut Handshake) -> Result<(), Rejection> {
+    ///     let token = handshake.request().headers.get("authorization");
+    ///     let user = match token.map(|token| token.as_bytes()) {
+    ///         Some(b"Bearer ada-token") => User("Ada".to_owned()),
+    ///         _ => return Err(Rejection::new(StatusCode::UNAUTHORIZED, "log in first")),
+    ///     };
+    ///     handshake.extensions_mut().insert(user);
+    ///     Ok(())
+    /// }
+    ///
+    /// let layer = WebSocketLayer::from_fn("/hello", |conn: Connection| async move {
+    ///     let user = conn.request().extensions.get::<User>().ok_or("no user")?;
+    ///     conn.send(format!("hello {}", user.0)).await?;
+    ///     Ok(())
+    /// })
+    /// .on_upgrade(check);
+    /// # drop(layer);
+    /// ```
+    pub fn on_upgrade<F>(self, check: F) -> Self
+    where
+        F: for<'a> UpgradeFn<'a>,
+    {
+        self.options(|options| options.on_upgrade = Some(upgrade_check(check)))
+    }
+
+    /// Logs messages and control frames on the target `tower_websocket::wire` at DEBUG instead of
+    /// TRACE; payloads are shortened and escaped. Default `false`.
+    ///
+    /// An alias for those who come from websocket-rack's `:backend => { :debug => true }`: the
+    /// directive `tower_websocket::wire=trace` of a `tracing` filter shows the same lines without
+    /// it.
     pub fn debug(self, debug: bool) -> Self {
         self.config(|config| config.debug = debug)
     }
 
-    /// Answers requests under the mount that are no WebSocket handshakes with 426, in place
-    /// of the inner service; and with 400 those whose path can be read in different ways (see
-    /// [Mounting](Self#mounting)).
-    #[must_use]
-    pub fn refuse_plain(self) -> Self {
-        self.config(|config| config.refuse_plain = true)
+    /// Answers requests under the mount that are not WebSocket handshakes with 426, instead of
+    /// passing them to the inner service; and requests whose path can be read in different ways
+    /// (see [Mounting](Self#mounting)) with 400. Default: the inner service gets both.
+    pub fn require_upgrade(self) -> Self {
+        self.config(|config| config.require_upgrade = true)
     }
 
     /// Whether to keep the request for [`Connection::request`]. Default `true`; it costs
@@ -517,24 +594,23 @@ impl<E> WebSocketLayer<E> {
     /// copied, too; others can be copied or removed in
     /// [`on_upgrade`](crate::WebSocketHandler::on_upgrade), with
     /// [`Handshake::request_mut`](crate::Handshake::request_mut).
-    #[must_use]
     pub fn keep_request(self, keep: bool) -> Self {
         self.config(|config| config.keep_request = keep)
     }
 
-    /// A service without an inner one, for `Router::route_service`: what is no WebSocket
-    /// handshake is answered with 426.
+    /// A service without an inner one, for `Router::route_service`: it answers requests that are
+    /// not WebSocket handshakes with 426, as with [`require_upgrade`](Self::require_upgrade).
     ///
     /// The mount still applies: use `/` to take every path that the router sends.
     pub fn into_service(self) -> WebSocketService<NotFound, E>
     where
         E: Clone,
     {
-        self.refuse_plain().layer(NotFound::new())
+        self.require_upgrade().layer(NotFound::new())
     }
 
-    /// Compresses messages with clients that offer permessage-deflate (RFC 7692), as browsers do;
-    /// off unless it is called. Needs the feature `deflate`.
+    /// Compresses messages with clients that offer permessage-deflate (RFC 7692), as browsers do.
+    /// Default `None`, off. Needs the feature `deflate`.
     ///
     /// Limits are on what messages are when they are inflated: see
     /// [`max_message_size`](Self::max_message_size) and [`Deflate::max_ratio`]. Do not compress
@@ -543,21 +619,22 @@ impl<E> WebSocketLayer<E> {
     /// An application of [`stream`](WebSocketLayer::stream) is not affected: tungstenite cannot
     /// compress, so nothing is agreed.
     #[cfg(feature = "deflate")]
-    pub fn deflate(self, deflate: Deflate) -> Self {
-        self.options(|options| options.deflate = Some(deflate))
+    pub fn deflate(self, deflate: impl Into<Option<Deflate>>) -> Self {
+        let deflate = deflate.into();
+        self.options(|options| options.deflate = deflate)
     }
 
     /// Bytes that a peer's compressed messages may become in one second: the work that inflating them
-    /// is. Default no limit beside [`max_message_size`](Self::max_message_size) for each. More closes
-    /// the connection with 1008. Zero counts as 1.
+    /// is. Default `None`: no limit beside [`max_message_size`](Self::max_message_size) for each. More
+    /// closes the connection with 1008. Zero counts as 1.
     ///
     /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second), which holds at
     /// least one message of the largest size and 64 KiB. A final block counts with 2 KiB, the time that
     /// it takes to begin anew behind it.
     #[cfg(feature = "deflate")]
-    #[must_use]
-    pub fn max_inflated_bytes_per_second(self, bytes: u64) -> Self {
-        self.config(|config| config.max_inflated_rate = Some(bytes))
+    pub fn max_inflated_bytes_per_second(self, bytes: impl Into<Option<u64>>) -> Self {
+        let bytes = bytes.into();
+        self.config(|config| config.max_inflated_rate = bytes)
     }
 
     fn config(self, change: impl FnOnce(&mut Config)) -> Self {
@@ -603,5 +680,22 @@ impl<E> fmt::Debug for WebSocketLayer<E> {
             .field("mount", self.options.mount.as_str())
             .field("config", &self.options.config)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The attribute of the type holds for whatever returns it: a setter whose result is dropped
+    /// has set nothing.
+    #[test]
+    fn every_option_returns_the_layer_which_must_be_used() {
+        let source = include_str!("layer.rs");
+        assert!(source.contains("\n#[must_use = \"a layer does nothing"));
+        let heads = source.split("    pub fn ").skip(1);
+        for head in heads.filter_map(|text| text.split_once(" {\n").map(|(head, _)| head)) {
+            let of_self = head.contains("(self") || head.contains("\n        self,");
+            let is_setter = of_self && !head.starts_with("into_service");
+            assert!(!is_setter || head.contains("-> Self"), "{head}");
+        }
     }
 }

@@ -22,8 +22,6 @@ struct Open {
     count: usize,
     /// Only where that is limited; who has none open is not in it.
     by_client: HashMap<Client, usize>,
-    /// The log has been told that addresses are not known: once, and not by every client.
-    told: bool,
 }
 
 /// Who counts as one client.
@@ -79,17 +77,6 @@ impl ConnectionLimit {
         let mut open = lock(&self.open);
         if self.most.is_some_and(|most| open.count >= most) {
             return Err(LimitReached::InAll);
-        }
-        if client.is_none() && self.most_per_ip.is_some() && !open.told {
-            open.told = true;
-            // Not under the lock: whoever reads the log may look at the limit.
-            drop(open);
-            tracing::error!(
-                "connections are limited per address, and an address is not known: set \
-                 `peer_addr` on the layer (with axum, also serve \
-                 `into_make_service_with_connect_info`); all such clients count as one"
-            );
-            return self.enter(client);
         }
         let client = self.most_per_ip.map(|most| (Client::from(client), most));
         if let Some((client, most)) = client {

@@ -18,6 +18,7 @@ mod limit;
 mod mount;
 mod not_found;
 mod options;
+mod peer;
 mod service;
 mod upgrade;
 

@@ -1,14 +1,13 @@
 //! [`Options`]: what the builder methods of a layer have set.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
-
-use http::request::Parts;
 
 use super::limit::ConnectionLimit;
 use super::mount::Mount;
+use super::peer::PeerFinder;
 use crate::config::Config;
+use crate::handler::UpgradeCheck;
 use crate::handshake::{Policy, TrustedProxies};
 use crate::protocol::Deflate;
 use crate::shutdown::Shutdown;
@@ -23,8 +22,10 @@ pub(super) struct Options {
     pub(super) limit: ConnectionLimit,
     /// Compress messages with clients that offer it; off by default: it costs memory and time.
     pub(super) deflate: Option<Deflate>,
-    pub(super) peer: Option<fn(&Parts) -> Option<SocketAddr>>,
+    pub(super) peer: PeerFinder,
     pub(super) proxies: Option<TrustedProxies>,
+    /// Decides about handshakes before the application does.
+    pub(super) on_upgrade: Option<UpgradeCheck>,
 }
 
 impl fmt::Debug for Options {

@@ -70,7 +70,7 @@ where
         let rest = match options.mount.place(request.uri().path()) {
             Place::Under(rest) => rest,
             Place::Elsewhere => return ResponseFuture::inner(self.inner.call(request)),
-            Place::Ambiguous if options.config.refuse_plain => {
+            Place::Ambiguous if options.config.require_upgrade => {
                 return ResponseFuture::refused(handshake::ambiguous_path());
             }
             Place::Ambiguous => {
@@ -83,7 +83,7 @@ where
         let (parts, body) = request.into_parts();
         let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
         match handshake::examine(&parts, protocol, &options.policy) {
-            Decision::Plain if options.config.refuse_plain => {
+            Decision::Plain if options.config.require_upgrade => {
                 ResponseFuture::refused(handshake::plain_refusal(&parts))
             }
             Decision::Plain => {

@@ -37,15 +37,25 @@ pub(super) async fn upgrade<E: Application>(
         client,
         permit,
     } = admission;
+    // As the request came, whatever the application does to it: outer layers have seen it so.
+    let version = parts.version;
+    let accepts_encodings = parts.headers.contains_key(header::ACCEPT_ENCODING);
     let mut handshake = Handshake {
         request: parts,
         mount: options.mount.as_str().clone(),
         path,
         offer,
-        headers: HeaderMap::new(),
+        response_headers: HeaderMap::new(),
+        peer,
+        client,
     };
     let deadline = options.config.upgrade_timeout;
-    let asked = caught(application.upgrade(&mut handshake));
+    let asked = caught(async {
+        if let Some(on_upgrade) = &options.on_upgrade {
+            on_upgrade(&mut handshake).await?;
+        }
+        application.upgrade(&mut handshake).await
+    });
     match tokio::time::timeout(deadline, asked).await {
         Ok(Ok(answer)) => answer?,
         Ok(Err(message)) => {
@@ -72,7 +82,8 @@ pub(super) async fn upgrade<E: Application>(
         mount,
         path,
         offer,
-        headers,
+        response_headers,
+        ..
     } = handshake;
     let is_http1 = offer.is_http1();
     let deflate = options.deflate.as_ref().filter(|_| E::MESSAGES);
@@ -81,7 +92,7 @@ pub(super) async fn upgrade<E: Application>(
     let (agreed, extensions) = deflate
         .and_then(|deflate| negotiate(offers, deflate))
         .unzip();
-    let mut response = handshake::accept_response(&offer, headers, extensions);
+    let mut response = handshake::accept_response(&offer, response_headers, extensions);
     let head = Ours::new();
     let (pending, body) = match (ticket, &offer.transport) {
         (Some(ticket), Transport::Http1 { .. }) => (
@@ -94,7 +105,7 @@ pub(super) async fn upgrade<E: Application>(
         ),
         (None, Transport::Http1 { close, .. }) => {
             let (pending, confirm) = Pending::http1(on_upgrade, *close, &head);
-            if request.headers.contains_key(header::ACCEPT_ENCODING) {
+            if accepts_encodings {
                 // Compression layers pass on such a body as it is. Where they wrap it, nothing
                 // confirms a 101 to a client that says `Connection: close`.
                 response.headers_mut().insert(
@@ -113,9 +124,9 @@ pub(super) async fn upgrade<E: Application>(
         "websocket",
         id = id.as_u64(),
         mount = &**options.mount.as_str(),
-        path = &*field(request.uri.path()),
+        path = &*field(&format!("{mount}{path}")),
         peer = peer.map(tracing::field::display),
-        http = ?request.version,
+        http = ?version,
         client = client.map(tracing::field::display),
         protocol = offer.selected.as_deref().map(field).as_deref(),
     );

@@ -526,3 +526,75 @@ fn s9_whoever_reads_the_log_may_send() {
         .recv_timeout(std::time::Duration::from_secs(20))
         .expect("the thread does not hang");
 }
+
+#[tokio::test(start_paused = true)]
+async fn r1_options_that_need_an_address_that_nobody_knows_say_once_what_to_write() {
+    let with_connect_info = "serve `router.into_make_service_with_connect_info::<SocketAddr>()`";
+    let (per_ip, proxies) = ("`max_connections_per_ip`", "`trusted_proxies`");
+    let trusted = || TrustedProxies::x_forwarded_for(["10.0.0.0/8"]);
+    type Change = Box<dyn Fn(WebSocketLayer<Recorder>) -> WebSocketLayer<Recorder>>;
+    let cases: [(Change, &[&str]); 5] = [
+        (Box::new(|layer| layer.max_connections(9)), &[]),
+        (
+            Box::new(|layer| layer.max_connections_per_ip(9)),
+            &[per_ip, with_connect_info],
+        ),
+        (
+            Box::new(move |layer| layer.trusted_proxies(trusted())),
+            &[proxies, with_connect_info],
+        ),
+        (
+            Box::new(move |layer| layer.max_connections_per_ip(9).trusted_proxies(trusted())),
+            &[per_ip, proxies, with_connect_info],
+        ),
+        (
+            Box::new(|layer| layer.peer_addr(|_| None).max_connections_per_ip(9)),
+            &[per_ip, "the function given to `peer_addr`"],
+        ),
+    ];
+    for (change, words) in cases {
+        let (log, _guard) = Log::begin(LevelFilter::ERROR);
+        let stack = Stack::recorded().0.with(change);
+        // axum makes a service of the layer for each route.
+        for layer in [stack.layer.clone(), stack.layer.clone().debug(true)] {
+            for _ in 0..3 {
+                let mut client = http1(layer.layer(plain()));
+                client.handshake().await;
+            }
+        }
+        let lines = log.lines_with("cannot work");
+        assert_eq!(lines.len(), usize::from(!words.is_empty()), "{lines:?}");
+        for word in words {
+            assert!(
+                lines[0].contains("ERROR") && lines[0].contains(word),
+                "{lines:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn h27_the_span_names_the_request_as_it_came_whatever_on_upgrade_does_to_it() {
+    let (log, _guard) = Log::begin(LevelFilter::DEBUG);
+    let stack = Stack::recorded().0.with(|layer| {
+        layer.on_upgrade(async |handshake: &mut Handshake| {
+            handshake.request_mut().version = http::Version::HTTP_2;
+            handshake.request_mut().uri = http::Uri::from_static("/elsewhere");
+            Ok(())
+        })
+    });
+    let mut client = stack.connect();
+    let request = HANDSHAKE.replace("/ws", "/ws/room?q");
+    client.send(request.as_bytes()).await;
+    assert_eq!(client.head().await.status, 101);
+    client.send(&close(1000, "")).await;
+    client.expect_close(Some(1000)).await;
+    let lines = log.lines_with("closed");
+    let named =
+        |line: &String| line.contains("path=\"/ws/room\"") && line.contains("http=HTTP/1.1");
+    assert!(
+        !lines.is_empty() && lines.iter().all(named),
+        "{}",
+        log.text()
+    );
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, OriginalUri, Request};
+use axum::extract::{OriginalUri, Request};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -184,8 +184,7 @@ async fn the_peers_address_and_what_layers_found_out_reach_the_handler() {
         let ip = conn.peer_addr().map(|a| a.ip().to_string());
         conn.send(format!("{user:?} {ip:?}")).await?;
         Ok(())
-    })
-    .peer_addr(|request| Some(request.extensions.get::<ConnectInfo<SocketAddr>>()?.0));
+    });
     let know = from_fn(|mut request: Request, next: Next| async move {
         request.extensions_mut().insert(User("ann"));
         next.run(request).await

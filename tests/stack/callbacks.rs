@@ -126,9 +126,9 @@ async fn a3_a_callback_that_never_ends_does_not_stop_pongs_and_is_dropped_after_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a3_a_callback_has_the_handler_timeout_where_there_is_one() {
+async fn a3_a_callback_has_the_on_message_timeout_where_there_is_one() {
     let (stack, recorder) = stack("on_message", How::Hangs);
-    let stack = stack.with(|layer| layer.handler_timeout(Duration::from_secs(7)));
+    let stack = stack.with(|layer| layer.on_message_timeout(Duration::from_secs(7)));
     let mut client = stack.open().await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let began = tokio::time::Instant::now();
@@ -153,7 +153,7 @@ async fn a3_a_callback_has_the_handler_timeout_where_there_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a3_the_handler_timeout_counts_for_each_message_anew_and_not_in_between() {
+async fn a3_the_on_message_timeout_counts_for_each_message_anew_and_not_in_between() {
     #[derive(Clone)]
     struct Slow;
     impl WebSocketHandler for Slow {
@@ -165,7 +165,7 @@ async fn a3_the_handler_timeout_counts_for_each_message_anew_and_not_in_between(
     }
     let stack = Stack::new(Slow);
     let timeout = Duration::from_secs(7);
-    let stack = stack.with(|layer| layer.handler_timeout(timeout).heartbeat(None));
+    let stack = stack.with(|layer| layer.on_message_timeout(timeout).heartbeat(None));
     let mut client = stack.open().await;
     for pause in [0, 1, 15] {
         client.send(&text("a").repeat(3)).await;
@@ -180,7 +180,7 @@ async fn a3_the_handler_timeout_counts_for_each_message_anew_and_not_in_between(
 
 /// A `send` that fails since the connection was closed ends the callback, and nobody is told.
 #[tokio::test(start_paused = true)]
-async fn a3_the_handler_timeout_is_void_when_a_callback_fails_for_the_end() {
+async fn a3_the_on_message_timeout_is_void_when_a_callback_fails_for_the_end() {
     #[derive(Clone)]
     struct Sends;
     impl WebSocketHandler for Sends {
@@ -197,7 +197,7 @@ async fn a3_the_handler_timeout_is_void_when_a_callback_fails_for_the_end() {
     }
     let stack = Stack::new(Sends);
     let timeout = Duration::from_secs(2);
-    let stack = stack.with(|layer| layer.handler_timeout(timeout).heartbeat(None));
+    let stack = stack.with(|layer| layer.on_message_timeout(timeout).heartbeat(None));
     let mut client = stack.open().await;
     client.send(&text("a")).await;
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -82,7 +82,7 @@ fn kinds(error: &Error) -> Vec<&'static str> {
 async fn fails(bytes: &[u8], then: Then) -> (Option<Error>, Option<u16>) {
     let handler = Failing::default();
     let stack = Stack::new(handler.clone());
-    let stack = stack.with(|layer| layer.handler_timeout(Duration::from_secs(10)));
+    let stack = stack.with(|layer| layer.on_message_timeout(Duration::from_secs(10)));
     let mut client = stack.open().await;
     client.send(bytes).await;
     let code = match then {

@@ -15,6 +15,7 @@ mod events;
 mod framing;
 mod handshake;
 mod http2;
+mod layer;
 mod limits;
 mod options;
 #[path = "../support/mod.rs"]

@@ -122,7 +122,7 @@ fn config(input: &mut Input<'_>) -> Config {
         // Up to a tenth is left to chance, which timers round away: the same input is the same run.
         max_lifetime: [None, None, Some(2 * milli), Some(10 * milli)]
             [usize::from(options >> 1 & 3)],
-        handler_timeout: [None, None, Some(10 * milli), Some(2 * second)]
+        on_message_timeout: [None, None, Some(10 * milli), Some(2 * second)]
             [usize::from(options >> 3 & 3)],
         ..limits(input)
     }
@@ -178,7 +178,7 @@ fn check(record: &Record, output: &Output, config: &Config, whole: &Run, finishe
     );
 
     assert!(!record.panicked, "a callback has seen what must not be");
-    if let Some(timeout) = config.handler_timeout {
+    if let Some(timeout) = config.on_message_timeout {
         // Timers count in milliseconds.
         let most = timeout + Duration::from_millis(2);
         assert!(

@@ -26,7 +26,7 @@ async fn h4_without_upgrade_or_connection_it_is_a_plain_request_or_426() {
         let mut client = stack.connect();
         client.send(request.as_bytes()).await;
         assert_eq!(client.response().await.1, "inner GET /ws");
-        let refusing = stack.layer.clone().refuse_plain();
+        let refusing = stack.layer.clone().require_upgrade();
         for mut client in [
             http1(refusing.layer(plain())),
             http1(stack.layer.clone().into_service()),
@@ -154,7 +154,7 @@ async fn h26_an_application_cannot_break_the_response_with_what_it_chooses() {
             assert!(!handshake.select_protocol("chat\r\nSet-Cookie: admin=1"));
             assert!(!handshake.select_protocol("not offered"));
             // Neither in the back way.
-            let headers = handshake.headers_mut();
+            let headers = handshake.response_headers_mut();
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("other"));
             assert!(HeaderValue::from_str("a\r\nb").is_err());
             Ok(())

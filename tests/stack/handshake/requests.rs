@@ -101,7 +101,7 @@ async fn p8_a_path_that_can_be_read_in_two_ways_is_refused_with_the_reason_where
             let (head, body) = client.response().await;
             assert_eq!((head.status, body), (200, format!("inner GET {path}")));
 
-            let refusing = stack.layer.clone().refuse_plain();
+            let refusing = stack.layer.clone().require_upgrade();
             let leaf = stack.layer.clone().into_service();
             let clients = [http1(tower::Layer::layer(&refusing, plain())), http1(leaf)];
             for mut client in clients {

@@ -33,11 +33,7 @@ async fn from(layer: &WebSocketLayer<Recorder>, peer: &str, forwarded: &str) -> 
 #[tokio::test(start_paused = true)]
 async fn r1_more_connections_of_one_address_than_the_limit_are_429() {
     let (stack, recorder) = Stack::recorded();
-    let stack = stack.with(|layer| {
-        layer
-            .peer_addr(|request| request.extensions.get::<SocketAddr>().copied())
-            .max_connections_per_ip(2)
-    });
+    let stack = stack.with(|layer| layer.max_connections_per_ip(2));
     let layer = &stack.layer;
     let (first, head) = from(layer, "192.0.2.1:1", "1.1.1.1").await;
     assert_eq!(head.status, 101);
@@ -61,7 +57,6 @@ async fn r1_behind_a_trusted_proxy_each_client_has_its_own_limit() {
     let (stack, _) = Stack::recorded();
     let stack = stack.with(|layer| {
         layer
-            .peer_addr(|request| request.extensions.get::<SocketAddr>().copied())
             .trusted_proxies(TrustedProxies::x_forwarded_for(["10.0.0.0/8"]))
             .max_connections_per_ip(1)
     });
@@ -313,13 +308,14 @@ async fn the_largest_values_are_no_limits_and_the_smallest_do_no_harm() {
             .max_control_frames_per_second(u32::MAX)
             .max_messages_per_second(u32::MAX)
             .max_bytes_per_second(1000)
-            .max_queue(usize::MAX, usize::MAX)
+            .max_queued_messages(usize::MAX)
+            .max_queued_bytes(usize::MAX)
             .max_connections(usize::MAX)
             .max_connections_per_ip(usize::MAX)
             .heartbeat(longest)
             .pong_timeout(longest)
             .progress_timeout(longest)
-            .handler_timeout(longest)
+            .on_message_timeout(longest)
             .idle_timeout(longest)
             .max_lifetime(longest)
             .close_timeout(longest)
@@ -389,8 +385,8 @@ async fn p8_no_zero_closes_a_client_that_does_nothing_wrong() {
         ("pong_timeout", |layer| layer.pong_timeout(Duration::ZERO)),
         ("idle_timeout", |layer| layer.idle_timeout(Duration::ZERO)),
         ("max_lifetime", |layer| layer.max_lifetime(Duration::ZERO)),
-        ("handler_timeout", |layer| {
-            layer.handler_timeout(Duration::ZERO)
+        ("on_message_timeout", |layer| {
+            layer.on_message_timeout(Duration::ZERO)
         }),
         ("upgrade_timeout", |layer| {
             layer.upgrade_timeout(Duration::ZERO)
@@ -434,7 +430,8 @@ async fn n4_the_queue_is_as_long_as_it_was_set() {
         assert_eq!(accepted, 3);
         Ok(())
     })
-    .max_queue(3, 1_000_000);
+    .max_queued_messages(3)
+    .max_queued_bytes(1_000_000);
     let mut client = http1(layer.layer(plain()));
     client.handshake().await;
     for _ in 0..3 {
@@ -499,7 +496,11 @@ async fn s9_a_queue_that_is_limited_in_bytes_is_full_of_empty_messages_some_day(
     }
     let recorder = Recorder::default();
     let stack = Stack::new(Filling(recorder.clone()));
-    let stack = stack.with(|layer| layer.max_queue(usize::MAX, 64 * 1024));
+    let stack = stack.with(|layer| {
+        layer
+            .max_queued_messages(usize::MAX)
+            .max_queued_bytes(64 * 1024)
+    });
     let mut client = stack.open().await;
     client.frame().await.unwrap();
     assert_eq!(recorder.log(), ["1024"]);
