@@ -485,7 +485,8 @@ impl<E> WebSocketLayer<E> {
     /// # use std::net::SocketAddr;
     /// # use http::Request;
     /// # use hyper::{body::Incoming, service::{Service, service_fn}};
-    /// # fn accepted<S: Service<Request<Incoming>>>(service: S, peer: SocketAddr) -> impl Service<Request<Incoming>> {
+    /// # fn accepted<S>(service: S, peer: SocketAddr) -> impl Service<Request<Incoming>>
+    /// # where S: Service<Request<Incoming>, Response = http::Response<String>, Error = std::io::Error> {
     /// // let (socket, peer) = listener.accept().await?;
     /// let service = service_fn(move |mut request: Request<Incoming>| {
     ///     request.extensions_mut().insert(peer);
