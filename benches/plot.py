@@ -1,7 +1,7 @@
 """plot.py RESULTS: draws the CPU time per message of what run.sh measured.
 
-Writes results.svg for the README, and results.txt, which is the same picture as the target of a
-Markdown link: the documentation has no files beside it.
+Writes benches/results.svg for the README, and src/guide/picture.txt, which is the same picture as
+the target of a Markdown link: the documentation has no files beside it.
 """
 
 import sys
@@ -46,9 +46,10 @@ def main(path):
     size = f'width="{LEFT + WIDTH + 90}" height="{y + 8}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
     svg = "\n".join([head, *parts, "</svg>"]) + "\n"
-    folder = Path(__file__).parent
-    (folder / "results.svg").write_text(svg)
-    (folder / "results.txt").write_text(f"[picture]: data:image/svg+xml,{quote(svg, safe='')}\n")
+    root = Path(__file__).parent.parent
+    (root / "benches/results.svg").write_text(svg)
+    link = f"[picture]: data:image/svg+xml,{quote(svg, safe='')}\n"
+    (root / "src/guide/picture.txt").write_text(link)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 //! [SECURITY.md]: guide::security
 //! [migrating]: guide::migrating
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
-#![cfg_attr(doc, doc = include_str!("../benches/results.txt"))]
+#![cfg_attr(doc, doc = include_str!("guide/picture.txt"))]
 //!
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -154,7 +154,7 @@ fn the_pages_of_the_guide_have_no_relative_links() {
 /// `benches/plot.py` writes both.
 #[test]
 fn the_documentation_has_the_picture_of_the_readme() {
-    let link = read("benches/results.txt");
+    let link = read("src/guide/picture.txt");
     let quoted = link.strip_prefix("[picture]: data:image/svg+xml,").unwrap();
     let mut parts = quoted.trim_end().split('%');
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
