@@ -5,4 +5,5 @@
 
 mod faults;
 mod layout;
+mod links;
 mod purity;

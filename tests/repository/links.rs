@@ -1,7 +1,7 @@
 //! Links: those of the Markdown files lead to files and headings, and those that rustdoc's front
 //! page takes from the README lead to where the documentation has the same.
 
-#![expect(clippy::unwrap_used, reason = "a test may")]
+
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
