@@ -411,7 +411,10 @@ impl Session {
                     return None;
                 }
                 // Whatever comes after our decision to close is not delivered (row F29).
-                self.closing.is_open().then_some(Event::Message(message))
+                let is_open = self.closing.is_open();
+                self.leave_between_messages(now);
+                // At once: an event that is kept is copied, and most events are messages.
+                return is_open.then_some(Event::Message(message));
             }
             Ok(None) => {
                 if !self.assembler.is_idle() {
