@@ -294,6 +294,18 @@ fn a12_a_leaving_server_takes_the_message_that_is_arriving() {
     assert_eq!(peer.ended().1, CloseCause::Shutdown);
 }
 
+#[test]
+fn s10_a_peer_that_ended_only_its_output_may_be_answered_for_half_of_the_close_timeout() {
+    let half = Config::default().close_timeout / 2;
+    let mut peer = Peer::new();
+    peer.session.end_of_input(peer.now);
+    assert_eq!(peer.session.farewell(), half);
+
+    let mut peer = Peer::new();
+    peer.feed(&frame(0x88, b"\x03\xE8"));
+    assert_eq!(peer.session.farewell(), FAREWELL);
+}
+
 /// The bare case: nothing comes behind the message.
 #[test]
 fn p3_a_leaving_server_closes_as_soon_as_the_message_that_was_arriving_is_whole() {
