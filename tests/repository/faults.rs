@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Every row that there must be.
-const ROWS: [(&str, std::ops::RangeInclusive<u32>); 9] = [
+const ROWS: [(&str, std::ops::RangeInclusive<u32>); 10] = [
     ("H", 1..=27),
     ("F", 1..=34),
     ("N", 1..=12),
@@ -15,6 +15,7 @@ const ROWS: [(&str, std::ops::RangeInclusive<u32>); 9] = [
     ("X", 1..=7),
     ("P", 1..=8),
     ("S", 1..=10),
+    ("E", 1..=2),
 ];
 
 struct Row {

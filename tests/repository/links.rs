@@ -1,8 +1,6 @@
 //! Links: those of the Markdown files lead to files and headings, and those that rustdoc's front
 //! page takes from the README lead to where the documentation has the same.
 
-
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
