@@ -1,5 +1,7 @@
 // The README's links are relative to the repository. Of two definitions of a link the first one
 // counts (CommonMark §4.7), so here they lead to where the documentation has the same.
+//! [ARCHITECTURE.md]: https://docs.rs/crate/tower-websocket/latest/source/ARCHITECTURE.md
+//! [CONTRIBUTING.md]: https://docs.rs/crate/tower-websocket/latest/source/CONTRIBUTING.md
 //! [SECURITY.md]: guide::security
 //! [migrating]: guide::migrating
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md

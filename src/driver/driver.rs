@@ -61,7 +61,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             config,
             clock: Clock::new(),
             patience: Patience::default(),
-            turn: Turn::default(),
+            turn: Turn::begin(Moment::START),
             direct: None,
             queued: true,
             delivered: false,
@@ -237,6 +237,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             if let Some(waker) = self.link.deliver(message) {
                 again |= self.tell(&waker, cx);
             }
+            // It takes its time for these before more is decoded, and before the clock is looked at.
+            if again && self.turn.wants_look() {
+                return true;
+            }
         }
     }
 
@@ -359,7 +363,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 None => {
                     let ReadBuffer { bytes, at, end, .. } = &mut self.transport.read_buffer;
                     let event = self.session.receive(&mut bytes[..*end], at, now);
-                    self.turn.inflated(self.session.take_work(now));
+                    let work = self.session.take_work(now);
+                    if work > 0 {
+                        self.turn.inflated(work);
+                    }
                     event?
                 }
             };
@@ -542,7 +549,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let slept = self.clock.is_stale();
         let now = self.clock.look();
         if slept {
-            self.turn.begin(now);
+            self.turn = Turn::begin(now);
+        } else {
+            self.turn.looked(now);
         }
         now
     }
@@ -560,10 +569,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// its own output and deadlines too.
     #[inline]
     fn is_turn_over(&mut self) -> bool {
-        if self.clock.is_stale() || self.turn.takes_look() {
+        if self.clock.is_stale() || self.turn.wants_look() {
             self.look();
         }
-        self.turn.is_over(self.clock.now())
+        self.turn.is_over()
     }
 
     /// Writes what there is, acts on what is due, and lets others run.

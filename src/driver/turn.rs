@@ -7,15 +7,16 @@ use std::time::Duration;
 use crate::protocol::Moment;
 
 /// See the module docs. It counts, and knows no clock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turn {
-    began: Option<Moment>,
+    began: Moment,
     messages: u32,
     reads: u32,
     /// What messages were inflated to, in bytes.
     inflated: usize,
     /// It is time for a look at the clock.
-    look: bool,
+    wants_look: bool,
+    is_over: bool,
 }
 
 /// Messages in a turn. 128 is also the budget that tokio gives a task.
@@ -38,45 +39,57 @@ const LOOK_EVERY: u32 = 8;
 
 impl Turn {
     /// Begins anew, when the task has slept or let others run.
-    pub(super) fn begin(&mut self, now: Moment) {
-        *self = Self {
-            began: Some(now),
-            ..Self::default()
-        };
+    pub(super) fn begin(now: Moment) -> Self {
+        Self {
+            began: now,
+            messages: 0,
+            reads: 0,
+            inflated: 0,
+            wants_look: false,
+            is_over: false,
+        }
     }
 
     /// A message is handled.
     #[inline]
     pub(super) fn message(&mut self) {
         self.messages += 1;
-        self.look |= self.messages == 2 || self.messages % LOOK_EVERY == 0;
+        if self.messages % LOOK_EVERY == 0 || self.messages == 2 {
+            self.wants_look = true;
+            self.is_over |= self.messages >= MESSAGES;
+        }
     }
 
     /// Something was read.
     #[inline]
     pub(super) fn read(&mut self) {
         self.reads += 1;
-        self.look |= self.reads > 1;
+        self.wants_look |= self.reads > 1;
     }
 
     /// Messages were inflated to `n` bytes.
     #[inline]
     pub(super) fn inflated(&mut self, n: usize) {
         self.inflated += n;
+        self.is_over |= self.inflated >= INFLATED;
     }
 
     /// Whether it takes a look at the clock to know if the turn is over.
     #[inline]
-    pub(super) fn takes_look(&mut self) -> bool {
-        std::mem::take(&mut self.look)
+    pub(super) fn wants_look(&self) -> bool {
+        self.wants_look
+    }
+
+    /// The clock was looked at.
+    pub(super) fn looked(&mut self, now: Moment) {
+        self.wants_look = false;
+        self.is_over |= now.since(self.began) >= LONGEST;
     }
 
     /// Whether others are to run first.
     #[inline]
-    pub(super) fn is_over(&self, now: Moment) -> bool {
-        self.messages >= MESSAGES
-            || self.inflated >= INFLATED
-            || self.began.is_some_and(|began| now.since(began) >= LONGEST)
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Whether others are to run before more is read.
@@ -101,60 +114,57 @@ mod tests {
         Moment::new(Duration::from_micros(micros))
     }
 
-    fn turn(began: Moment) -> Turn {
-        let mut turn = Turn::default();
-        turn.begin(began);
-        turn
+    /// Whether a turn that began at 1 µs is over by then.
+    fn is_over_by(mut turn: Turn, now: Moment) -> bool {
+        turn.looked(now);
+        turn.is_over()
     }
 
     #[test]
     fn s1_a_turn_is_over_after_128_messages_64_kib_inflated_or_250_microseconds() {
-        let mut by_messages = turn(at(1));
+        let mut by_messages = Turn::begin(at(1));
         for _ in 0..127 {
             by_messages.message();
         }
-        assert!(!by_messages.is_over(at(1)));
+        assert!(!by_messages.is_over());
         by_messages.message();
-        assert!(by_messages.is_over(at(1)));
+        assert!(by_messages.is_over());
 
-        let mut by_work = turn(at(1));
+        let mut by_work = Turn::begin(at(1));
         by_work.inflated(INFLATED - 1);
-        assert!(!by_work.is_over(at(1)));
+        assert!(!by_work.is_over());
         by_work.inflated(1);
-        assert!(by_work.is_over(at(1)));
+        assert!(by_work.is_over());
 
-        let by_time = turn(at(1));
-        assert!(!by_time.is_over(at(250)));
-        assert!(by_time.is_over(at(251)));
+        assert!(!is_over_by(Turn::begin(at(1)), at(250)));
+        assert!(is_over_by(Turn::begin(at(1)), at(251)));
     }
 
     #[test]
     fn s1_the_clock_is_looked_at_early_and_then_at_every_eighth_message() {
-        let mut turn = turn(at(0));
-        let looks: Vec<u32> = (1..=24)
-            .filter(|_| {
-                turn.message();
-                turn.takes_look()
-            })
-            .collect();
+        let mut turn = Turn::begin(at(0));
+        let mut takes_look = |act: fn(&mut Turn)| {
+            act(&mut turn);
+            let wanted = turn.wants_look();
+            turn.looked(at(0));
+            wanted
+        };
+        let looks: Vec<u32> = (1..=24).filter(|_| takes_look(Turn::message)).collect();
         assert_eq!(looks, [2, 8, 16, 24]);
-        turn.read();
-        assert!(!turn.takes_look());
-        turn.read();
-        assert!(turn.takes_look() && !turn.takes_look());
+        assert!(!takes_look(Turn::read));
+        assert!(takes_look(Turn::read));
+        assert!(!turn.wants_look());
     }
 
     #[test]
     fn s1_reads_have_a_bound_of_their_own_and_a_new_turn_begins_with_nothing() {
-        let mut turn = turn(at(0));
+        let mut turn = Turn::begin(at(0));
         for _ in 0..READS {
             assert!(!turn.has_read_enough());
             turn.read();
-            turn.message();
-            turn.inflated(INFLATED);
         }
-        assert!(turn.has_read_enough() && turn.is_over(at(0)));
-        turn.begin(at(1000));
-        assert!(!turn.has_read_enough() && !turn.is_over(at(1000)) && !turn.takes_look());
+        assert!(turn.has_read_enough());
+        let turn = Turn::begin(at(1000));
+        assert!(!turn.has_read_enough() && !turn.is_over() && !turn.wants_look());
     }
 }

@@ -49,9 +49,10 @@ const BETWEEN: u64 = 8 * 1024 * 1024;
 /// What is on its way anyway and earns no time.
 const ON_ITS_WAY: u64 = SCRATCH as u64;
 
-/// The time in which a peer reads `bytes` that reads no faster than [`SLOWEST`].
-const fn reading_time(bytes: u64) -> Duration {
-    Duration::from_nanos(bytes.saturating_mul(1_000_000_000 / SLOWEST))
+/// The time in which a peer reads `bytes` that reads no faster than [`SLOWEST`], in nanoseconds.
+#[inline]
+const fn reading_time(bytes: u64) -> u64 {
+    bytes.saturating_mul(1_000_000_000 / SLOWEST)
 }
 
 /// A deadline has passed.
@@ -144,7 +145,7 @@ impl Deadlines {
             self.ping = None;
             self.timers.stop(Timer::Pong);
             // All that was written before the ping has been read.
-            let since = now + reading_time(ping.behind.into());
+            let since = now.plus_nanos(reading_time(ping.behind.into()));
             self.caught_up = self.caught_up.min(since);
         }
     }
@@ -176,8 +177,16 @@ impl Deadlines {
                 .behind
                 .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         }
-        let most = now + reading_time(BETWEEN);
-        self.caught_up = (self.caught_up.max(now) + reading_time(n as u64)).min(most);
+        let most = now.plus_nanos(reading_time(BETWEEN));
+        let caught_up = self.caught_up.max(now).plus_nanos(reading_time(n as u64));
+        self.caught_up = caught_up.min(most);
+        if self.writing.is_some() {
+            self.moved(n, now);
+        }
+    }
+
+    #[cold]
+    fn moved(&mut self, n: usize, now: Moment) {
         let begin = now + self.behind(now);
         if let Some(writing) = &mut self.writing {
             writing.add(n, begin);
@@ -191,16 +200,23 @@ impl Deadlines {
         if self.writing.take().is_some() {
             self.timers.stop(Timer::Send);
         }
-        if let Some(ping) = self.ping.as_mut().filter(|ping| !ping.is_sent) {
+        if self.ping.is_some_and(|ping| !ping.is_sent) {
+            self.ping_sent(now, config);
+        }
+    }
+
+    /// The time to answer counts from here.
+    #[cold]
+    fn ping_sent(&mut self, now: Moment, config: &Config) {
+        if let Some(ping) = &mut self.ping {
             ping.is_sent = true;
-            let at = config
-                .pong_timeout
-                .map(|timeout| now + self.behind(now) + timeout);
-            match (&mut self.paused, at) {
-                (Some((_, pong)), at) => *pong = at,
-                (None, Some(at)) => self.timers.set(Timer::Pong, at),
-                (None, None) => {}
-            }
+        }
+        let behind = self.behind(now);
+        let at = config.pong_timeout.map(|timeout| now + behind + timeout);
+        match (&mut self.paused, at) {
+            (Some((_, pong)), at) => *pong = at,
+            (None, Some(at)) => self.timers.set(Timer::Pong, at),
+            (None, None) => {}
         }
     }
 
@@ -208,7 +224,7 @@ impl Deadlines {
     #[inline]
     pub(crate) fn behind(&self, now: Moment) -> Duration {
         let behind = self.caught_up.since(now);
-        behind.saturating_sub(reading_time(ON_ITS_WAY))
+        behind.saturating_sub(Duration::from_nanos(reading_time(ON_ITS_WAY)))
     }
 
     /// The driver stops reading: what the peer sent from here on is not its delay.

@@ -32,6 +32,12 @@ impl Moment {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
 
+    /// So many nanoseconds later.
+    #[inline]
+    pub(crate) fn plus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// That much earlier; the beginning at the earliest.
     pub(crate) fn before(self, duration: Duration) -> Self {
         Self::START + self.age().saturating_sub(duration)

@@ -142,7 +142,7 @@ async fn an_event_whose_callback_fails_or_hangs_ends_the_connection_like_any_oth
     assert_lines(
         &clerk.recorder.closed().await,
         &[
-            "error the application's callback returned an error",
+            "error on_event returned an error",
             "close 1011 ApplicationFailed clean",
         ],
     );

@@ -110,6 +110,51 @@ fn with_deflate() -> String {
     )
 }
 
+/// Work of 10 µs.
+fn work() {
+    let advance = std::pin::pin!(tokio::time::advance(Duration::from_micros(10)));
+    // It advances the clock at once, and then only lets others run.
+    let _ = advance.poll(&mut Context::from_waker(std::task::Waker::noop()));
+}
+
+#[derive(Clone)]
+struct Worker(Counter);
+
+impl WebSocketHandler for Worker {
+    async fn on_message(&mut self, _: &mut Connection, message: Message) -> Result {
+        self.0.count(&message);
+        work();
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s1_an_application_that_works_does_so_for_250_microseconds_between_two_looks() {
+    let flood = frame(0x82, b"12345678");
+    let counter = Counter::default();
+    let layer = WebSocketLayer::new("/ws", Worker(counter.clone())).heartbeat(None);
+    let push = most_in_a_turn(layer.layer(plain()), &counter, &flood, HANDSHAKE).await;
+
+    let counter = Counter::default();
+    let counted = counter.clone();
+    let layer = WebSocketLayer::from_fn("/ws", move |mut conn: Connection| {
+        let counter = counted.clone();
+        async move {
+            while let Some(message) = conn.recv().await? {
+                counter.count(&message);
+                work();
+            }
+            Ok(())
+        }
+    });
+    let layer = layer.heartbeat(None);
+    let pull = most_in_a_turn(layer.layer(plain()), &counter, &flood, HANDSHAKE).await;
+    // 25, and what comes before the next look at the clock.
+    for (most, _) in [push, pull] {
+        assert!((1..=25 + 8).contains(&most), "{push:?} {pull:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn s1_a_connection_inflates_about_64_kib_between_two_looks_at_the_sockets() {
     for size in [1_000, 20_000, 1_000_000] {
