@@ -502,6 +502,7 @@ impl Session {
     }
 
     /// Takes a step towards the end, and lets go of what has no meaning behind it.
+    #[cold]
     fn change(&mut self, now: Moment, step: impl FnOnce(&mut Closing)) {
         let before = self.closing.phase();
         step(&mut self.closing);
