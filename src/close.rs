@@ -1,4 +1,5 @@
-//! The words for the end of a connection: code, reason, frame, cause, and [`CloseEvent`], all of it.
+//! How a connection ends: [`CloseCode`], the reason, the Close frame, [`CloseCause`], and
+//! [`CloseEvent`], which combines them.
 
 use std::fmt;
 

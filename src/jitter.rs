@@ -1,4 +1,4 @@
-//! A little chance, so that what happens to many connections does not happen at once.
+//! Random delays, so that many connections do not act at the same moment.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

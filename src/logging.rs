@@ -1,5 +1,5 @@
-//! Keeps the log readable whatever strangers do: [`escape`] and its siblings for text that a peer
-//! chose, [`Throttle`] for lines that a peer can cause.
+//! Escapes and shortens peers' text in log lines ([`escape`] and its siblings), limits the rate of
+//! lines that a peer can cause ([`Throttle`]), and logs wire events.
 //!
 //! Text of a peer, and any error that may quote it, reaches a line or a span of the log only
 //! through this file: a newline in it would forge a line, ESC and C1 characters would drive the

@@ -1,4 +1,5 @@
-//! What is sent and received: [`Message`] and [`CloseCode`]; the content of a Close frame.
+//! [`Message`], what a connection sends and receives, and [`Utf8Bytes`], text that is known to be
+//! UTF-8.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! [`Shutdown`]: an orderly end for every connection of any number of layers.
+//! [`Shutdown`]: gracefully closes all connections of any number of layers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::config::FORCED;
 use crate::jitter;
 use crate::sync::{Mutex, MutexGuard};
 
-/// Ends WebSocket connections in good order when a server stops.
+/// Gracefully ends WebSocket connections when a server stops.
 ///
 /// Servers do not know connections that were upgraded: `axum::serve(..)
 /// .with_graceful_shutdown(..)` and hyper-util's `GracefulShutdown` wait for requests, not
@@ -123,8 +123,7 @@ impl Shutdown {
     /// `on_close` is called for those too, and `drain` waits up to one more second for it.
     /// Calling it again, also at the same time, is fine.
     ///
-    /// Where to stop the process anyway, make the deadline 2 s shorter than what it is given:
-    /// Kubernetes kills 30 s after its SIGTERM.
+    /// If a supervisor kills the process, choose a deadline 2 s below its grace period: Kubernetes kills 30 s after its SIGTERM.
     pub fn drain(&self, deadline: Duration) -> Drain {
         Drain {
             state: self.state.clone(),
@@ -166,9 +165,7 @@ impl Shutdown {
 }
 
 impl Drain {
-    /// The time over which the connections are told, in an order and at moments of chance: they
-    /// will come back to another server, and should not do so all at once. What exceeds the
-    /// deadline is cut off; who is told close to it has no time to finish, so leave some.
+    /// Close requests go out in random order over this window, so that clients do not reconnect at once. Keep it well below the deadline.
     ///
     /// Default: 1 ms for each connection, but no more than a quarter of the deadline, so that
     /// the last ones have three quarters of it to finish.

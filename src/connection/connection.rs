@@ -1,4 +1,4 @@
-//! [`Connection`]: what every callback gets.
+//! [`Connection`]: the handle to an open connection that each callback receives.
 
 use std::fmt;
 use std::future::{Future, poll_fn};

@@ -1,4 +1,5 @@
-//! [`Info`]: what does not change about a connection. [`ConnectionId`], its name.
+//! [`Info`]: the properties that are fixed when a connection opens. [`ConnectionId`] identifies
+//! it.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

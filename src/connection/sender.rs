@@ -1,4 +1,4 @@
-//! [`Sender`]: the other end of a connection, for any task.
+//! [`Sender`]: a cloneable handle that sends to a connection from any task.
 
 use std::any::Any;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! [`Application`]: what may be mounted, a handler or a function of a tungstenite stream.
+//! [`Application`]: the sealed trait of what a layer can mount.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! [`Call`]: a callback of the application, and all that can go wrong with it.
+//! [`Call`]: runs a callback beside the I/O and turns panics, errors and missed deadlines into an
+//! [`Error`].
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};

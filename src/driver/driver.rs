@@ -1,5 +1,5 @@
-//! [`Driver`]: the transport of a connection with its session, its link to the application, its
-//! clock, and what others are owed: a turn, and an end to patience.
+//! [`Driver`]: connects the transport, the session, the link and the clock of one connection, and
+//! limits its turns and how long it waits for the application.
 
 use std::fmt;
 use std::io;

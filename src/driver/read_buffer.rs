@@ -1,4 +1,4 @@
-//! [`ReadBuffer`]: what has been read from a socket, in a buffer that a thread lends.
+//! [`ReadBuffer`]: bytes read from a socket, in a scratch buffer borrowed from the thread.
 
 use std::cell::RefCell;
 use std::io;

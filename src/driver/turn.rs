@@ -1,4 +1,4 @@
-//! [`Turn`]: how much one connection does before it gives its thread to others.
+//! [`Turn`]: the work that one connection may do before it yields to the others on its thread.
 
 use std::pin::pin;
 use std::task::Context;

@@ -31,21 +31,17 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// A WebSocket application: websocket-rack's `Rack::WebSocket::Application`.
 ///
-/// Every callback has a default, so an empty `impl` is an application that works (and says
-/// nothing). Each connection gets a clone of its own (Rack's `dup`): `&mut self` is private
+/// Every callback has a default: an empty `impl` is valid, accepts connections and ignores messages. Each connection gets a clone of its own (Rack's `dup`): `&mut self` is private
 /// to the connection, what is shared sits behind an [`Arc`](std::sync::Arc) field.
 ///
 /// Callbacks of one connection never overlap. While one is pending its connection goes on
 /// answering pings, writing what was sent, and reading ahead up to 64 KiB; then the peer has
 /// to wait. A callback may take as long as it likes while the connection lives; when the
 /// connection has ended it has the close timeout (5 s) to finish, then it is dropped at the
-/// `.await` where it stands. One that never returns, with the read-ahead full, keeps the driver
-/// from seeing the peer leave; heartbeats find a peer whose network says that it is gone, and
+/// `.await` where it stands. A callback that never returns eventually stops reading, so that a disconnect goes unnoticed until a heartbeat write fails. Set a timeout:
 /// [`on_message_timeout`](crate::WebSocketLayer::on_message_timeout) ends what lasts too long.
 ///
-/// A callback must not block its thread, as nothing may in tokio: the other connections of that
-/// thread stand still meanwhile, and on a multi-threaded runtime even those of other threads may
-/// until one of these wakes up. Use `tokio::task::spawn_blocking`.
+/// Blocking stalls all connections on that worker thread and can delay others. Use `tokio::task::spawn_blocking`.
 ///
 /// A callback that returns an error, or panics, is told to [`on_error`](Self::on_error); the
 /// peer gets a Close frame with 1011. `on_close` is called exactly once for every call of

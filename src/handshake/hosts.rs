@@ -1,4 +1,4 @@
-//! [`Hosts`]: the hosts that the server answers for, where the application says which they are.
+//! [`Hosts`]: the host names that `allowed_hosts` accepts. Only such a list detects DNS rebinding.
 //!
 //! A page at `evil.example` whose name is made to lead to this machine (DNS rebinding) talks to
 //! its own host, as the browser sees it: Host and Origin agree. Only the list tells that the name

@@ -1,4 +1,4 @@
-//! [`Offer`]: a handshake that is in order, and what the client offers in it.
+//! [`Offer`]: a valid handshake, with the subprotocols and extensions that the client offers.
 
 use http::HeaderValue;
 

@@ -1,4 +1,4 @@
-//! [`TrustedProxies`]: whose word is taken for where a request comes from.
+//! [`TrustedProxies`]: the proxies whose header may name the client's address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use ipnet::IpNet;
 
 /// The proxies in front of a server, and the header in which they name the client.
 ///
-/// Both headers can be sent by anybody, so only those are believed who are listed; and only the
-/// one header that they write, since a proxy passes the other on as it came. The client is the
-/// last address in it that is not a trusted proxy's own: what stands before was written by the
-/// client, or by somebody whose word means nothing.
+/// Anyone can send these headers. Only listed proxies are trusted, and only for the header they set,
+/// since a proxy passes the other one on as it came. The client is the last address in that header
+/// that does not belong to a trusted proxy: the client, or anyone else, may have written the rest. Do
+/// not list a proxy that passes the header on unchanged.
 ///
 /// ```
 /// use tower_websocket::TrustedProxies;

@@ -1,4 +1,5 @@
-//! How buffers grow: with what arrived, in few steps, and not beyond what may come.
+//! Buffer growth: the capacity follows the bytes that arrived, doubles, and never exceeds what may
+//! still arrive.
 
 /// The next capacity of a buffer that must hold `needed`: twice the last one, so that growing
 /// costs little, but never more than `most`, which is all that can come.

@@ -1,4 +1,4 @@
-//! Lines of the log for whoever wonders why a handshake did not reach the application.
+//! Log lines that explain why a handshake did not reach the application.
 
 use http::request::Parts;
 use http::{Version, header};

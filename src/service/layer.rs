@@ -364,8 +364,8 @@ impl<E> WebSocketLayer<E> {
     ///
     /// Use it when callbacks await external services: without it, a call that never returns holds
     /// its connection for as long as the peer's network is there. It does not apply to `on_open`,
-    /// which may run for the whole connection. A callback that blocks its thread cannot be
-    /// dropped: use `spawn_blocking` for such work.
+    /// which may run for the whole connection; `on_event` has it too. A callback that blocks its
+    /// thread cannot be dropped: use `spawn_blocking` for such work.
     pub fn on_message_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = unless_zero(timeout.into());
         self.config(|config| config.on_message_timeout = timeout)

@@ -1,4 +1,4 @@
-//! [`ConnectionLimit`]: how many connections may be open, in all and of one client.
+//! [`ConnectionLimit`]: limits on open connections, in total and per client address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,4 +1,4 @@
-//! [`NotFound`]: where no inner service is.
+//! [`NotFound`]: the inner service of a layer that has none.
 
 use std::convert::Infallible;
 use std::fmt;

@@ -102,9 +102,9 @@ impl Deflate {
     }
 
     /// How many times its size on the wire a message may have, once it has more than 1 MiB;
-    /// past that the connection is closed with 1009. Default: 500; DEFLATE ends at 1,032, and
-    /// text of an application is below 50. What counts first is the limit on messages, which is
-    /// one on what is inflated: with its default of 1 MiB the ratio never matters.
+    /// past that the connection is closed with 1009. Default: 500. Typical text compresses below
+    /// 50:1, and DEFLATE cannot exceed 1,032:1. With the default message limit of 1 MiB this option
+    /// has no effect.
     pub fn max_ratio(mut self, ratio: u32) -> Self {
         self.max_ratio = ratio;
         self
