@@ -87,7 +87,7 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// Why a connection ended, and at whose hand.
+/// Why a connection ended, and which side ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseCause {

@@ -206,14 +206,14 @@ impl std::error::Error for Error {
 pub enum CloseError {
     /// The code must not stand in a Close frame; see [`CloseCode::is_sendable`].
     InvalidCode(CloseCode),
-    /// The reason has so many bytes; 123 is the most (RFC 6455 §5.5).
+    /// The length of the reason in bytes, which exceeds 123 (RFC 6455 §5.5).
     ReasonTooLong(usize),
     /// The connection is closed already.
     Closed,
 }
 
 impl CloseError {
-    /// Whether the connection is closed already, and the arguments were good.
+    /// Whether the connection is closed already; the arguments were valid.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed)
     }
@@ -242,14 +242,14 @@ impl std::error::Error for CloseError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PingError {
-    /// The payload has so many bytes; 125 is the most (RFC 6455 §5.5).
+    /// The length of the payload in bytes, which exceeds 125 (RFC 6455 §5.5).
     TooLong(usize),
     /// The connection is closed.
     Closed,
 }
 
 impl PingError {
-    /// Whether the connection is closed, and the payload was good.
+    /// Whether the connection is closed; the payload was valid.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed)
     }
@@ -269,7 +269,7 @@ impl fmt::Display for PingError {
 
 impl std::error::Error for PingError {}
 
-/// The connection was closed before the message could be queued; here it is back.
+/// The connection was closed before the message could be queued. The error gives the message back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendError(pub(crate) Message);
 
@@ -288,7 +288,7 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// Why a message could not be queued at once; here it is back.
+/// Why a message could not be queued at once. The error gives the message back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,

@@ -31,7 +31,7 @@ use crate::sync::{Mutex, MutexGuard};
 /// let shutdown = Shutdown::new();
 /// let layer = WebSocketLayer::new("/chat", Chat).shutdown(&shutdown);
 /// # drop(layer);
-/// // … the server runs, then is told to stop:
+/// // … the server runs, until it receives SIGTERM:
 /// let drained = shutdown.drain(Duration::from_secs(10)).await;
 /// assert_eq!(drained.forced(), 0);
 /// # }
@@ -115,15 +115,15 @@ impl Shutdown {
 
     /// Closes all connections and waits for them, at most for `deadline`.
     ///
-    /// From now on new upgrades are answered with 503. The connections are told to leave one
-    /// after the other, [spread](Drain::spread) over a part of the deadline. Each then finishes
-    /// the message that is arriving, the application finishes what was delivered to it, what it
-    /// sent is written, and a Close frame with 1001 follows; then the peer has the layer's close
-    /// timeout to answer. What is still there at the deadline is dropped, and counted;
-    /// `on_close` is called for those too, and `drain` waits up to one more second for it.
-    /// Calling it again, also at the same time, is fine.
+    /// New upgrades get 503 from now on. The connections begin to close one after the other,
+    /// [spread](Drain::spread) over a part of the deadline. Each one finishes the message that is
+    /// arriving, lets the application finish what was delivered to it, writes the queued messages and
+    /// then a Close frame with 1001; the peer has the layer's close timeout to answer. Connections
+    /// that are still open at the deadline are dropped and counted. `on_close` is called for those
+    /// too, and `drain` waits up to one more second for it. Several drains may run at the same time.
     ///
-    /// If a supervisor kills the process, choose a deadline 2 s below its grace period: Kubernetes kills 30 s after its SIGTERM.
+    /// If a supervisor kills the process, choose a deadline 2 s below its grace period. Kubernetes
+    /// kills 30 s after its SIGTERM.
     pub fn drain(&self, deadline: Duration) -> Drain {
         Drain {
             state: self.state.clone(),
@@ -165,7 +165,8 @@ impl Shutdown {
 }
 
 impl Drain {
-    /// Close requests go out in random order over this window, so that clients do not reconnect at once. Keep it well below the deadline.
+    /// Close requests go out in random order over this window, so that clients do not reconnect at
+    /// once. Keep it well below the deadline.
     ///
     /// Default: 1 ms for each connection, but no more than a quarter of the deadline, so that
     /// the last ones have three quarters of it to finish.
@@ -174,8 +175,8 @@ impl Drain {
         self
     }
 
-    /// Closes with 1012, "service restart", in place of 1001: there will soon be a server at
-    /// the same place, and clients that know the code come back.
+    /// Closes with 1012, "service restart", in place of 1001: clients that know the code reconnect,
+    /// because a server will soon be available at the same address.
     pub fn restarting(mut self) -> Self {
         self.frame = CloseFrame::known(CloseCode::SERVICE_RESTART, "the server restarts");
         self

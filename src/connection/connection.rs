@@ -29,10 +29,10 @@ impl Connection {
     }
 
     /// Queues a message, waiting for room if the queue is full (128 messages or 1 MiB): a
-    /// peer that reads slowly slows its own application down, and nobody else.
+    /// peer that reads slowly slows down its own connection only.
     ///
-    /// `Ok` means: it goes out ahead of any later Close frame, in order, exactly once, or the
-    /// connection ends and `on_close` says so. Dropping the future before it is ready sends
+    /// `Ok` means that the message is sent exactly once, in order, ahead of any later Close frame,
+    /// unless the connection ends first, which `on_close` reports. Dropping the future before it is ready sends
     /// nothing.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Connection {
         sender::ping(&self.link, payload)
     }
 
-    /// Closes the connection: what was sent goes out, then a Close frame; the peer then has
+    /// Closes the connection: the queued messages are written, then a Close frame. The peer then has
     /// the layer's close timeout to answer. Nothing more is received. `on_close` follows.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Connection {
         self.link.closed()
     }
 
-    /// How much waits to be written, of what was accepted.
+    /// The messages and bytes that are accepted and not yet written.
     pub fn queued(&self) -> Queued {
         self.link.queued()
     }
@@ -139,8 +139,8 @@ impl Connection {
     /// The request that opened the connection, websocket-rack's `env`: method, URI, headers,
     /// and the extensions that layers in front have put there.
     ///
-    /// Over HTTP/2 the method is CONNECT (RFC 8441). Empty if the layer was told not to
-    /// [`keep_request`](crate::WebSocketLayer::keep_request).
+    /// Over HTTP/2 the method is CONNECT (RFC 8441). Empty if the layer does not
+    /// [keep it](crate::WebSocketLayer::keep_request).
     pub fn request(&self) -> &Parts {
         self.link.info.request.parts()
     }
@@ -173,7 +173,7 @@ impl Connection {
         behind.or_else(|| Some(info.peer?.ip().to_canonical()))
     }
 
-    /// Its name in logs, and a key for maps.
+    /// Identifies the connection in logs and as a key in maps.
     pub fn id(&self) -> ConnectionId {
         self.link.info.id
     }

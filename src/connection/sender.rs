@@ -17,12 +17,12 @@ use crate::message::Message;
 
 /// Sends to one connection from anywhere: websocket-rack's `send_data` from a timer.
 ///
-/// Cheap to clone; may outlive its connection, and then answers
-/// [`SendError`]. Made by [`Connection::sender`](super::Connection::sender).
+/// [`Connection::sender`](super::Connection::sender) returns one. It is cheap to clone and may
+/// outlive its connection; its methods then return an error, such as [`SendError`].
 ///
-/// `Ok` from [`send`](Self::send) or [`try_send`](Self::try_send) means: the message goes out
-/// ahead of any later Close frame, in the order of this sender, exactly once, or the
-/// connection ended and `on_close` says so.
+/// `Ok` from [`send`](Self::send) or [`try_send`](Self::try_send) means that the message is sent
+/// exactly once, in the order of this sender, ahead of any later Close frame, unless the connection
+/// ends first, which `on_close` reports.
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,17 +95,18 @@ impl Sender {
         ping(&self.link, payload)
     }
 
-    /// Has the connection's own handler receive `event`, in
-    /// [`on_event`](crate::WebSocketHandler::on_event) or
-    /// [`recv_event`](super::Connection::recv_event): what must touch the handler's `self`, such as a
-    /// changed permission or a timer. To send to the client, [`send`](Self::send) is enough.
+    /// Delivers `event` to the connection's own handler, which receives it in
+    /// [`on_event`](crate::WebSocketHandler::on_event) or from
+    /// [`recv_event`](super::Connection::recv_event). Use it for what must change the handler's `self`,
+    /// such as a permission or a timer. To send to the client, [`send`](Self::send) is enough.
     ///
-    /// `Ok` means: it is received behind the messages and events that arrived before, or the
-    /// connection ends and `on_close` says so. 1,024 events may wait.
+    /// `Ok` means that the handler receives the event after the messages and events that arrived
+    /// before it, unless the connection ends first, which `on_close` reports. At most 1,024 events
+    /// wait.
     ///
     /// # Errors
     ///
-    /// So many events are waiting, or the connection has ended; the error gives the event back.
+    /// That many events are waiting, or the connection has ended; the error gives the event back.
     ///
     /// ```
     /// # use tower_websocket::{NotifyError, Sender};
@@ -140,7 +141,7 @@ impl Sender {
         self.link.closed()
     }
 
-    /// How much waits to be written, of what was accepted: how far the peer is behind.
+    /// The messages and bytes that are accepted and not yet written: how far the peer is behind.
     pub fn queued(&self) -> Queued {
         self.link.queued()
     }

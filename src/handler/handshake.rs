@@ -59,11 +59,11 @@ impl Handshake {
         &mut self.request
     }
 
-    /// The extensions of the request, to pass values to the callbacks that follow: they find them
-    /// in [`Connection::request`](crate::Connection::request), the function of
-    /// [`WebSocketLayer::stream`](crate::WebSocketLayer::stream) in the request that it gets.
+    /// The extensions of the request, to pass values to the callbacks that follow. Callbacks find them
+    /// in [`Connection::request`](crate::Connection::request), a function of
+    /// [`WebSocketLayer::stream`](crate::WebSocketLayer::stream) in its request.
     ///
-    /// With [`keep_request(false)`](crate::WebSocketLayer::keep_request) they do not get there.
+    /// [`keep_request(false)`](crate::WebSocketLayer::keep_request) discards them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.request.extensions
     }

@@ -31,20 +31,23 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// A WebSocket application: websocket-rack's `Rack::WebSocket::Application`.
 ///
-/// Every callback has a default: an empty `impl` is valid, accepts connections and ignores messages. Each connection gets a clone of its own (Rack's `dup`): `&mut self` is private
-/// to the connection, what is shared sits behind an [`Arc`](std::sync::Arc) field.
+/// Every callback has a default: an empty `impl` is valid, accepts connections and ignores messages.
+/// Each connection gets a clone of its own (Rack's `dup`): `&mut self` is private to the connection;
+/// shared state belongs in an [`Arc`](std::sync::Arc) field.
 ///
 /// Callbacks of one connection never overlap. While one is pending its connection goes on
 /// answering pings, writing what was sent, and reading ahead up to 64 KiB; then the peer has
 /// to wait. A callback may take as long as it likes while the connection lives; when the
 /// connection has ended it has the close timeout (5 s) to finish, then it is dropped at the
-/// `.await` where it stands. A callback that never returns eventually stops reading, so that a disconnect goes unnoticed until a heartbeat write fails. Set a timeout:
-/// [`on_message_timeout`](crate::WebSocketLayer::on_message_timeout) ends what lasts too long.
+/// `.await` where it stands. A callback that never returns eventually stops reading, so that a
+/// disconnect goes unnoticed until a heartbeat write fails. Set an
+/// [`on_message_timeout`](crate::WebSocketLayer::on_message_timeout).
 ///
-/// Blocking stalls all connections on that worker thread and can delay others. Use `tokio::task::spawn_blocking`.
+/// Blocking stalls all connections on that worker thread and can delay others. Use
+/// `tokio::task::spawn_blocking`.
 ///
-/// A callback that returns an error, or panics, is told to [`on_error`](Self::on_error); the
-/// peer gets a Close frame with 1011. `on_close` is called exactly once for every call of
+/// If a callback returns an error or panics, [`on_error`](Self::on_error) is called and the peer gets
+/// a Close frame with 1011. `on_close` is called exactly once for every call of
 /// `on_open`, whatever happens, unless the runtime itself is dropped.
 ///
 /// ```
@@ -78,7 +81,7 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 /// }
 /// ```
 pub trait WebSocketHandler: Clone + Send + Sync + 'static {
-    /// A good handshake has arrived: accept it, or refuse it with any response.
+    /// A valid handshake has arrived: accept it, or refuse it with any response.
     ///
     /// Runs before the 101 and after the layer's own
     /// [`on_upgrade`](crate::WebSocketLayer::on_upgrade), if it has one. Both together have the

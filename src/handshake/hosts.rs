@@ -13,7 +13,7 @@ use super::origin::{Authority, Host};
 pub(crate) struct Hosts(Arc<[String]>);
 
 impl Hosts {
-    /// Entries that are no hosts are logged and match nothing.
+    /// Entries that are not hosts are logged and match nothing.
     pub(crate) fn new<I>(hosts: I) -> Self
     where
         I: IntoIterator,

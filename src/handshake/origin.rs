@@ -24,7 +24,7 @@ pub(crate) enum OriginPolicy {
 }
 
 impl OriginPolicy {
-    /// Entries that are no origins are logged and match nothing.
+    /// Entries that are not origins are logged and match nothing.
     pub(crate) fn list<I>(origins: I) -> Self
     where
         I: IntoIterator,

@@ -39,10 +39,10 @@ enum Header {
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 impl TrustedProxies {
-    /// Proxies that append the address of who talks to them to `X-Forwarded-For`.
+    /// Proxies that append the address of their peer to `X-Forwarded-For`.
     ///
     /// An entry is an address (`192.0.2.1`, `::1`) or a network (`10.0.0.0/8`); one that is
-    /// neither is reported in the log and trusts nobody.
+    /// neither is reported in the log and has no effect.
     pub fn x_forwarded_for<I>(networks: I) -> Self
     where
         I: IntoIterator,

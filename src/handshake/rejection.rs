@@ -34,7 +34,7 @@ use crate::logging::{MAX_TEXT, escape};
 ///
 /// // or any response.
 /// let refused = Rejection::from(Response::new(r#"{"error":"not you"}"#));
-/// assert_eq!(refused.status(), StatusCode::FORBIDDEN); // an acceptance it cannot be
+/// assert_eq!(refused.status(), StatusCode::FORBIDDEN); // 200 would look like an acceptance
 /// ```
 // Boxed: a `Result` of every `on_upgrade` carries it.
 pub struct Rejection(Box<Response<Bytes>>);

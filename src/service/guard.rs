@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 use crate::driver::Ours;
 
 /// Opens WebSockets only when the final response is a 101 (or, over HTTP/2, the layer's own 200),
-/// whatever other layers do to responses. Belongs outermost.
+/// whatever other layers do to responses. Add it as the outermost layer.
 ///
 /// On an axum `Router` the last `.layer` is the outermost:
 ///
@@ -89,9 +89,9 @@ use crate::driver::Ours;
 ///
 /// # Cost
 ///
-/// A plain request costs a look into its extensions. One that can be upgraded costs one
-/// allocation. The guard changes neither requests nor responses, and leaves the server's upgrade
-/// to whoever takes it. Of several guards the outermost decides.
+/// A plain request costs one lookup in its extensions, a request that can be upgraded one
+/// allocation. The guard changes neither requests nor responses, and does not take the server's
+/// upgrade. If there are several guards, the outermost decides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UpgradeGuardLayer {
     _private: (),

@@ -216,8 +216,8 @@ impl<E> WebSocketLayer<E> {
         self.options(|options| options.policy.require_protocol = true)
     }
 
-    /// Pages of these origins may connect, such as `https://app.example.com`; and clients
-    /// that send no Origin, which are no browsers.
+    /// Accepts pages of these origins, such as `https://app.example.com`, and clients that send no
+    /// Origin header, which are not browsers.
     ///
     /// Default: pages of the same host as the request only. Browsers let any page open a
     /// WebSocket to any server, with the user's cookies; checking the origin is what keeps a
@@ -285,8 +285,8 @@ impl<E> WebSocketLayer<E> {
 
     /// Control frames (pings, pongs) that a peer may send in one second, and as many at once after a
     /// silence: a token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). Default
-    /// 50: a heartbeat needs one in many seconds. One more closes the connection with 1008. Zero counts as 1: a
-    /// client must answer heartbeats and may say goodbye.
+    /// 50: a heartbeat needs one in many seconds. One more closes the connection with 1008. Zero
+    /// counts as 1, since a client must be able to answer heartbeats.
     pub fn max_control_frames_per_second(self, frames: u32) -> Self {
         self.config(|config| config.max_control_rate = frames.max(1))
     }
@@ -309,9 +309,9 @@ impl<E> WebSocketLayer<E> {
     ///
     /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). It holds
     /// at least one message of the largest size and 64 KiB, so that no message is too fast by
-    /// itself; with compression a seventh more, since what does not get smaller grows. It counts what
-    /// comes over the wire; `max_inflated_bytes_per_second`, with the feature `deflate`, what that
-    /// becomes.
+    /// itself; with compression a seventh more, since what does not get smaller grows. It counts the
+    /// bytes on the wire. With the feature `deflate`, `max_inflated_bytes_per_second` limits what they
+    /// inflate to.
     pub fn max_bytes_per_second(self, bytes: impl Into<Option<u64>>) -> Self {
         let bytes = bytes.into();
         self.config(|config| config.max_byte_rate = bytes)
@@ -347,13 +347,14 @@ impl<E> WebSocketLayer<E> {
     /// phone may finish, a peer that sends or reads a byte a second may not. Ends with 1008, or with
     /// 1006 where the peer does not read. It cannot be off; zero counts as 1 s.
     ///
-    /// Of a message, payload counts and nothing else: pings, headers and empty fragments buy no time.
-    /// Of a write, the time begins when a peer that reads 16 kB a second would have read all that the
-    /// kernel took before (8 MiB at the most), since Linux buffers megabytes: whoever reads that fast
-    /// is never cut off. The time to answer a ping, or our Close frame, begins then too.
+    /// Only the payload of a message counts as progress: pings, headers and empty fragments earn no
+    /// time. Linux buffers megabytes of what is written, so the time of a write begins when a peer that
+    /// reads 16 kB a second would have read all that the kernel took before (8 MiB at the most). A peer
+    /// that reads that fast is never cut off. The time to answer a ping or our Close frame begins at
+    /// the same moment.
     ///
-    /// A server that leaves, or a connection at the end of its lifetime, waits so long for a message
-    /// that is arriving.
+    /// At a shutdown, and at the end of its lifetime, a connection waits this long for a message that
+    /// is arriving.
     pub fn progress_timeout(self, timeout: Duration) -> Self {
         self.config(|config| config.progress_timeout = not_zero(timeout))
     }
@@ -372,9 +373,9 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// Closes connections with 1001 when they are this old, less a random tenth of it, so that
-    /// those who came together do not come back together; what is under way is finished first.
-    /// Default none. For load balancers that should spread connections anew, and tokens that
-    /// expire. `None`, or zero, sets none.
+    /// clients that connected together do not reconnect together. The message that is arriving and
+    /// the messages in the queue are finished first. Default none. Use it where a load balancer should
+    /// spread connections anew, or where tokens expire. `None`, or zero, sets none.
     pub fn max_lifetime(self, age: impl Into<Option<Duration>>) -> Self {
         let age = unless_zero(age.into());
         self.config(|config| config.max_lifetime = age)
@@ -407,18 +408,19 @@ impl<E> WebSocketLayer<E> {
     }
 
     /// How long the peer has to answer our Close frame, the application to finish when the
-    /// connection has ended, and the socket to drain. Default 5 s each. What the application still
-    /// sends goes out for half of that where the server leaves or the peer ended only its output, and
-    /// for 50 ms, anew with each message that it takes, where the peer has closed: its Close frame is
-    /// to be answered soon. Zero waits for none of
-    /// them: our Close frame is written if the socket takes it at once, and callbacks that wait are
-    /// dropped where they stand.
+    /// connection has ended, and the socket to drain. Default 5 s each. Zero waits for none of them:
+    /// our Close frame is written if the socket takes it at once, and callbacks that wait are dropped
+    /// where they stand.
+    ///
+    /// The application can still send while a connection ends. At a shutdown, and when the peer ended
+    /// only its output, it has half of this time. After the peer's Close frame it has 50 ms, anew with
+    /// each message that it takes, because that frame should be answered soon.
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.config(|config| config.close_timeout = timeout)
     }
 
     /// Connections at a time, over all clones of this layer; further clients get 503 with
-    /// `Retry-After`. Default `None`, no limit: how many a machine bears, only its owner knows.
+    /// `Retry-After`. Default `None`, no limit: the right number depends on the machine.
     /// Zero refuses every client.
     pub fn max_connections(self, connections: impl Into<Option<usize>>) -> Self {
         let connections = connections.into();
@@ -521,8 +523,7 @@ impl<E> WebSocketLayer<E> {
 
     /// Decides about each handshake before the application does, in every style: of a handler
     /// ([`new`](WebSocketLayer::new)), of a function ([`from_fn`](WebSocketLayer::from_fn)), of a
-    /// stream ([`stream`](WebSocketLayer::stream)). Default: the layer accepts every handshake that
-    /// is in order.
+    /// stream ([`stream`](WebSocketLayer::stream)). Default: the layer accepts every valid handshake.
     ///
     /// The function gets the [`Handshake`](crate::Handshake): it can refuse, choose a subprotocol,
     /// add headers to the response, and insert values into the extensions of the request, where the
@@ -615,7 +616,8 @@ impl<E> WebSocketLayer<E> {
     ///
     /// Limits are on what messages are when they are inflated: see
     /// [`max_message_size`](Self::max_message_size) and [`Deflate::max_ratio`]. Do not compress
-    /// secrets together with what a stranger can choose: the length tells (as with HTTP, "BREACH").
+    /// secrets together with text that a stranger can choose: the compressed length reveals them (as
+    /// "BREACH" does over HTTP).
     ///
     /// An application of [`stream`](WebSocketLayer::stream) is not affected: tungstenite cannot
     /// compress, so nothing is agreed.
@@ -625,13 +627,13 @@ impl<E> WebSocketLayer<E> {
         self.options(|options| options.deflate = deflate)
     }
 
-    /// Bytes that a peer's compressed messages may become in one second: the work that inflating them
-    /// is. Default `None`: no limit beside [`max_message_size`](Self::max_message_size) for each. More
-    /// closes the connection with 1008. Zero counts as 1.
+    /// Bytes that a peer's compressed messages may inflate to in one second, which bounds the CPU time
+    /// of inflating them. Default `None`: only [`max_message_size`](Self::max_message_size) limits each
+    /// message. More closes the connection with 1008. Zero counts as 1.
     ///
     /// A token bucket, as [`max_messages_per_second`](Self::max_messages_per_second), which holds at
-    /// least one message of the largest size and 64 KiB. A final block counts with 2 KiB, the time that
-    /// it takes to begin anew behind it.
+    /// least one message of the largest size and 64 KiB. A final DEFLATE block counts as 2 KiB, because
+    /// the decompressor starts anew after it.
     #[cfg(feature = "deflate")]
     pub fn max_inflated_bytes_per_second(self, bytes: impl Into<Option<u64>>) -> Self {
         let bytes = bytes.into();
