@@ -175,7 +175,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     /// Whether no more messages will come, the latest requests considered.
+    ///
+    /// `Sender::close` in another thread closes the queue first and signals then. A callback that
+    /// finds the queue closed in between must not seem to have failed before.
     pub(crate) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.take_requests();
         self.take_signals(cx);
         self.session.is_over()
     }
@@ -322,20 +326,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn act_on(&mut self, signals: u32, cx: &mut Context<'_>) {
         let now = self.look();
         if signals & ASKED != 0 {
-            let asked = self.link.take_requests().unwrap_or_default();
-            if let Some(payload) = asked.ping {
-                self.session.ping(&payload);
-            }
-            if let Some(frame) = asked.close {
-                self.log(|f| {
-                    let reason = quote(frame.reason.as_str().as_bytes(), MAX_TEXT);
-                    write!(f, "close {} {reason}", frame.code)
-                });
-                self.close(frame, CloseCause::Application);
-            }
-            if let Some(frame) = asked.leave {
-                self.session.leave(frame, CloseCause::Shutdown, now);
-            }
+            self.take_requests();
         }
         if signals & ABORT != 0 {
             self.link.end_output(false);
@@ -347,6 +338,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 self.transport.try_write(&close, cx);
             }
             self.patience.force(FORCED / 2, now);
+        }
+    }
+
+    fn take_requests(&mut self) {
+        let Some(requests) = self.link.take_requests() else {
+            return;
+        };
+        if let Some(payload) = requests.ping {
+            self.session.ping(&payload);
+        }
+        if let Some(frame) = requests.close {
+            self.log(|f| {
+                let reason = quote(frame.reason.as_str().as_bytes(), MAX_TEXT);
+                write!(f, "close {} {reason}", frame.code)
+            });
+            self.close(frame, CloseCause::Application);
+        }
+        if let Some(frame) = requests.leave {
+            let now = self.look();
+            self.session.leave(frame, CloseCause::Shutdown, now);
         }
     }
 

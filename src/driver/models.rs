@@ -415,6 +415,7 @@ fn a11_a_drain_reaches_a_connection_that_is_about_to_open() {
                         yield_now().await;
                     };
                     assert!(link.unless_aborted(response).await.is_some());
+                    tracked.opened();
                     drive(witness, driver()).await;
                     drop(tracked);
                 }
@@ -466,6 +467,7 @@ fn a11_a13_a_drain_reaches_everybody_who_was_let_in_and_loses_nothing() {
                             return None;
                         };
                         let driving = spawn(async move {
+                            tracked.opened();
                             drive(Witness::default(), driver).await;
                             drop(tracked);
                         });
