@@ -137,7 +137,8 @@ pub(crate) const CONTROL_QUEUE: usize = 2 * 1024;
 ///
 /// Proxies end both directions at the FIN of either, so a FIN at once would reset a peer that is
 /// still sending, and some clients then never read our Close frame. 500 ms: a few round trips of a
-/// mobile network.
+/// mobile network. The peer's answer to our Close ends the wait, so a well-behaved client never
+/// notices it.
 pub(crate) const QUIET: Duration = Duration::from_millis(500);
 
 /// How long a shutdown waits, beyond its deadline, for the connections that it drops there.

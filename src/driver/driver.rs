@@ -510,11 +510,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 let_others_run(cx);
                 break;
             }
-            if self.transport.poll_discard(cx).is_pending() {
+            let Poll::Ready(bytes) = self.transport.poll_discard(cx) else {
                 break;
-            }
+            };
+            self.session.discarded(bytes, now);
             self.turn.read();
-            self.session.discarded(now);
         }
         if self.transport.is_eof() || self.session.may_end_output() {
             match self.transport.poll_shutdown(cx) {

@@ -122,13 +122,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
-    /// Reads and throws away. Ready: there was something, or the input [has ended](Self::is_eof).
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.read_buffer.poll_fill(&mut self.io, cx)) {
-            Ok(n @ 1..) => self.read_buffer.skip(n),
-            _ => self.eof = true,
-        }
-        Poll::Ready(())
+    /// Reads and throws away what it gives. Nothing: the input [has ended](Self::is_eof).
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<&[u8]> {
+        let n = match ready!(self.read_buffer.poll_fill(&mut self.io, cx)) {
+            Ok(n @ 1..) => n,
+            _ => {
+                self.eof = true;
+                0
+            }
+        };
+        self.read_buffer.skip(n);
+        Poll::Ready(&self.read_buffer.bytes[..n])
     }
 
     /// Shuts the output down.

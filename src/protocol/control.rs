@@ -87,6 +87,15 @@ pub(crate) fn write_close(out: &mut Vec<u8>, frame: Option<&CloseFrame>) {
     write_control(out, OpCode::Close, &payload);
 }
 
+/// Whether the last bytes look like the Close frame of a client. A guess, for input that has lost its
+/// frames to an error: a Close frame is the last that a peer sends.
+pub(crate) fn ends_with_close(bytes: &[u8]) -> bool {
+    (0..=125).any(|payload: u8| {
+        let rest = bytes.len().checked_sub(usize::from(payload) + 6);
+        rest.is_some_and(|at| bytes[at..].starts_with(&[0x88, 0x80 | payload]))
+    })
+}
+
 /// Reads the payload of a Close frame (§5.5.1).
 pub(crate) fn read_close(payload: &[u8]) -> Result<Option<CloseFrame>, Violation> {
     let (code, reason) = match payload {
@@ -120,6 +129,23 @@ pub(crate) fn read_close(payload: &[u8]) -> Result<Option<CloseFrame>, Violation
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_close_frame_at_the_end_is_seen_behind_anything() {
+        for (bytes, close) in [
+            (&b"\x88\x80kkkk"[..], true),
+            (b"junk\x88\x82kkkk12", true),
+            (b"junk\x88\x82kkkk123", false),
+            (b"\x88\x82kkkk1", false),
+            (b"\x88\x02kkkk12", false),
+            (b"\x81\x82kkkk12", false),
+            (b"", false),
+        ] {
+            assert_eq!(ends_with_close(bytes), close, "{bytes:?}");
+        }
+        let longest = [&b"\x88\xFDkkkk"[..], &[7; 125]].concat();
+        assert!(ends_with_close(&longest));
+    }
 
     #[test]
     fn f22_equal_pings_in_a_row_have_one_answer() {

@@ -13,7 +13,7 @@ use bytes::buf::Limit;
 
 use super::assembler::{Assembler, Limits, Received};
 use super::closing::{Closing, Ending, Phase, Reply};
-use super::control::{ControlQueue, write_close};
+use super::control::{ControlQueue, ends_with_close, write_close};
 use super::deadlines::{Deadlines, Due};
 use super::deflate::Agreed;
 use super::failure::Failure;
@@ -199,8 +199,14 @@ impl Session {
     }
 
     /// The peer still sends while the input is thrown away.
-    pub(crate) fn discarded(&mut self, now: Moment) {
-        if self.deadlines.awaits_quiet() {
+    pub(crate) fn discarded(&mut self, bytes: &[u8], now: Moment) {
+        if !self.deadlines.awaits_quiet() {
+            return;
+        }
+        if ends_with_close(bytes) {
+            // It has read ours, and sends no more.
+            self.deadlines.stop_receiving();
+        } else {
             self.deadlines.await_quiet(now + QUIET);
         }
     }

@@ -409,7 +409,7 @@ fn p8_f33_the_output_ends_when_a_peer_that_broke_the_rules_is_silent_or_has_clos
         assert!(!peer.session.may_end_output());
         peer.now = peer.now + QUIET / 2;
         peer.session.expire(peer.now);
-        peer.session.discarded(peer.now);
+        peer.session.discarded(b"and more", peer.now);
     }
     peer.now = peer.now + QUIET;
     peer.session.expire(peer.now);
@@ -420,6 +420,16 @@ fn p8_f33_the_output_ends_when_a_peer_that_broke_the_rules_is_silent_or_has_clos
     peer.session.finish(peer.now);
     peer.written();
     assert!(peer.session.may_end_output());
+    // At once when its answer to our Close frame is seen in what is thrown away.
+    let mut peer = Peer::new();
+    peer.feed(b"\x81\x01a");
+    peer.session.finish(peer.now);
+    peer.written();
+    let answer = frame(0x88, b"\x03\xE8");
+    peer.session
+        .discarded(&[b"rest", &answer[..]].concat(), peer.now);
+    assert!(peer.session.may_end_output());
+    assert_eq!(peer.session.phase(), Phase::Draining);
 }
 
 #[test]
