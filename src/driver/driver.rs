@@ -94,21 +94,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return self.give_way(cx);
         }
         self.full = false;
-        if self.delivered {
-            if let Some(item) = self.link.next_item() {
-                self.turn.message();
-                return Poll::Ready(Some(item));
-            }
-            self.delivered = false;
+        if let Some(item) = self.next_delivered() {
+            return Poll::Ready(Some(item));
         }
         loop {
             self.take_signals(cx);
-            if self.delivered {
-                if let Some(item) = self.link.next_item() {
-                    self.turn.message();
-                    return Poll::Ready(Some(item));
-                }
-                self.delivered = false;
+            if let Some(item) = self.next_delivered() {
+                return Poll::Ready(Some(item));
             }
             if let Some(message) = self.decode() {
                 return Poll::Ready(Some(Item::Message(message)));
@@ -224,6 +216,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     // ---- the application
 
+    /// What was put where the next callbacks find it.
+    #[inline]
+    fn next_delivered(&mut self) -> Option<Item> {
+        if !self.delivered {
+            return None;
+        }
+        let item = self.link.next_item();
+        if item.is_some() {
+            self.turn.message();
+        } else {
+            self.delivered = false;
+        }
+        item
+    }
+
     /// Puts what arrives while a callback runs where `recv` and the next callbacks find it.
     /// Whether the callback waits for it.
     fn read_ahead(&mut self, cx: &mut Context<'_>) -> bool {
@@ -239,7 +246,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             };
             self.delivered = true;
             if let Some(waker) = self.link.deliver(message) {
-                again |= self.tell(&waker, cx);
+                wake_other(&waker, cx);
+                again = true;
             }
             // It takes its time for these before more is decoded, and before the clock is looked at.
             if again && self.turn.wants_look() {
@@ -295,17 +303,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             .into_iter()
             .flatten()
         {
-            again |= self.tell(&waker, cx);
+            wake_other(&waker, cx);
+            again = true;
         }
         again
-    }
-
-    /// Whether the one to tell is the callback of this very task; others are woken.
-    fn tell(&self, waker: &Waker, cx: &Context<'_>) -> bool {
-        if !waker.will_wake(cx.waker()) {
-            waker.wake_by_ref();
-        }
-        true
     }
 
     /// Acts on what is asked of the connection. Whether the callback waits for what came of it.
@@ -622,5 +623,12 @@ struct Line<F>(F);
 impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Line<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (self.0)(f)
+    }
+}
+
+/// Wakes who waits, unless that is the callback of this very task, which is polled again anyway.
+fn wake_other(waker: &Waker, cx: &Context<'_>) {
+    if !waker.will_wake(cx.waker()) {
+        waker.wake_by_ref();
     }
 }
