@@ -127,8 +127,9 @@ pub const HOSTILE: [&str; 5] = [
     "compression bomb",
 ];
 
-/// The longest deadline of the server: 30 s, and a second for each KiB of the last 64 that its
-/// kernel took; before that, the kernel's buffers fill.
+/// The longest deadline of the server: 30 s, a second for each KiB of the last 64 that its kernel
+/// took, and the time in which a peer that reads 16 kB/s reads what the kernels hold, 256 KiB
+/// with the buffers that [`serve`](crate::server::serve) and a narrow client ask for.
 const DROPPED: Duration = Duration::from_secs(150);
 
 impl Fault {
