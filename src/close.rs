@@ -1,5 +1,5 @@
-//! How a connection ends: [`CloseCode`], the reason, the Close frame, [`CloseCause`], and
-//! [`CloseEvent`], which combines them.
+//! How a connection ends: [`CloseCode`], the reason, the Close frame, [`CloseCause`],
+//! [`CloseEvent`], which combines them, and [`Close`], the error that asks for an end.
 
 use std::fmt;
 
@@ -147,6 +147,100 @@ impl CloseEvent {
     }
 }
 
+/// An error that ends its connection with a code of the application's choice.
+///
+/// A callback, or a function of [`from_fn`](crate::WebSocketLayer::from_fn), returns it in place of
+/// calling [`close`](crate::Connection::close): `?` carries it out of every depth. It is not a failure:
+/// [`on_error`](crate::WebSocketHandler::on_error) is not called, the log has one line at DEBUG, the
+/// queued messages are sent, and [`on_close`](crate::WebSocketHandler::on_close) follows with
+/// [`CloseCause::Application`].
+///
+/// An error of the application's own may carry it as its
+/// [`source`](std::error::Error::source), at most 8 errors deep.
+///
+/// ```
+/// use tower_websocket::{Close, CloseCode, Connection, Message, Result, WebSocketHandler};
+///
+/// /// 4000 to 4999 are free for applications.
+/// const UNKNOWN_COMMAND: u16 = 4001;
+///
+/// #[derive(Clone)]
+/// struct Commands;
+///
+/// impl WebSocketHandler for Commands {
+///     async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+///         let text = message.as_text().ok_or(Close::new(CloseCode::UNSUPPORTED_DATA, "text only"))?;
+///         match text {
+///             "ping" => conn.send("pong").await?,
+///             "bye" => return Err(Close::new(CloseCode::NORMAL_CLOSURE, "").into()),
+///             _ => return Err(Close::new(UNKNOWN_COMMAND, "unknown command").into()),
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    code: CloseCode,
+    reason: CloseReason,
+}
+
+impl Close {
+    /// How deep a `Close` may lie in an error: more layers than applications wrap theirs in.
+    const DEPTH: usize = 8;
+
+    /// Ends the connection with `code` and `reason`, of which the first 123 bytes are sent
+    /// (RFC 6455 §5.5).
+    ///
+    /// A code that must not stand in a Close frame (see [`CloseCode::is_sendable`]) is a mistake of the
+    /// application and makes this an error like any other: `on_error` is called, and the code is 1011.
+    pub fn new(code: impl Into<CloseCode>, reason: impl AsRef<str>) -> Self {
+        let reason = reason.as_ref();
+        let mut end = reason.len().min(CloseReason::MAX_LEN);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self {
+            code: code.into(),
+            reason: CloseReason(reason[..end].into()),
+        }
+    }
+
+    /// The code.
+    pub fn code(&self) -> CloseCode {
+        self.code
+    }
+
+    /// The reason, as it will be sent.
+    pub fn reason(&self) -> &str {
+        self.reason.as_str()
+    }
+
+    /// The frame that an error of a callback asks for.
+    pub(crate) fn asked_by(error: &(dyn std::error::Error + 'static)) -> Option<CloseFrame> {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        let close = chain
+            .take(Self::DEPTH)
+            .find_map(|error| error.downcast_ref::<Self>())?;
+        CloseFrame::new(close.code, close.reason.0.clone())
+    }
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "close with {}", self.code)?;
+        if !self.code.is_sendable() {
+            f.write_str(", which must not stand in a Close frame (RFC 6455 §7.4)")?;
+        }
+        if !self.reason().is_empty() {
+            write!(f, ": {}", self.reason)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Close {}
+
 /// The reason in a Close frame: UTF-8 of at most 123 bytes (RFC 6455 §5.5).
 #[derive(Clone, Default, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CloseReason(Utf8Bytes);
@@ -229,5 +323,57 @@ mod tests {
         assert!(CloseReason::new("x".repeat(124)).is_none());
         assert!(CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, "").is_none());
         assert!(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "bye").is_some());
+    }
+
+    #[test]
+    fn a_reason_is_cut_at_123_bytes_between_two_characters() {
+        assert_eq!(Close::new(4000, "é".repeat(100)).reason(), "é".repeat(61));
+        assert_eq!(Close::new(4000, "x".repeat(200)).reason().len(), 123);
+        assert_eq!(Close::new(4000, "bye").reason(), "bye");
+    }
+
+    /// Wraps another error, as those of an application do.
+    #[derive(Debug)]
+    struct Wrapped(Box<dyn std::error::Error>);
+
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+
+    impl std::error::Error for Wrapped {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    #[test]
+    fn a_close_is_found_up_to_eight_errors_deep_and_only_with_a_code_that_can_be_sent() {
+        let wrapped = |depth: usize, code: u16| {
+            let mut error: Box<dyn std::error::Error> = Box::new(Close::new(code, "bye"));
+            for _ in 1..depth {
+                error = Box::new(Wrapped(error));
+            }
+            Close::asked_by(&*error)
+        };
+        let frame = CloseFrame::new(4000.into(), "bye");
+        assert!(frame.is_some());
+        for depth in [1, 2, 8] {
+            assert_eq!(wrapped(depth, 4000), frame, "{depth}");
+        }
+        assert_eq!(wrapped(9, 4000), None);
+        for code in [1005, 1006, 1015, 999, 5000] {
+            assert_eq!(wrapped(1, code), None, "{code}");
+        }
+        assert_eq!(Close::asked_by(&fmt::Error), None);
+    }
+
+    #[test]
+    fn a_close_says_what_it_does_and_what_is_wrong_with_it() {
+        let text = |code: u16, reason| Close::new(code, reason).to_string();
+        assert_eq!(text(4000, ""), "close with 4000");
+        assert_eq!(text(4000, "bye"), "close with 4000: bye");
+        assert!(text(1006, "").contains("must not stand in a Close frame"));
     }
 }

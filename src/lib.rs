@@ -19,6 +19,8 @@ pub mod guide;
 mod handler;
 mod handshake;
 mod jitter;
+#[cfg(feature = "json")]
+mod json;
 mod logging;
 mod message;
 #[cfg(any(tower_websocket_fuzzing, test))]
@@ -30,8 +32,10 @@ mod service;
 mod shutdown;
 mod sync;
 
-pub use close::{CloseCause, CloseCode, CloseEvent};
-pub use connection::{Connection, ConnectionId, Event, NotifyError, Queued, Sender};
+pub use close::{Close, CloseCause, CloseCode, CloseEvent};
+pub use connection::{
+    Connection, ConnectionId, Event, Messages, NotifyError, Pong, Queued, Sender,
+};
 pub use driver::Application;
 #[cfg(feature = "tungstenite")]
 pub use driver::{StreamFn, TungsteniteStream};
@@ -43,7 +47,7 @@ pub use message::{Message, Utf8Bytes};
 pub use protocol::Deflate;
 pub use service::{
     NotFound, ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardFuture, UpgradeGuardLayer,
-    WebSocketLayer, WebSocketService,
+    WebSocketLayer, WebSocketOptions, WebSocketService,
 };
 pub use shutdown::{Drain, Drained, Shutdown};
 /// The crate that [`WebSocketLayer::stream`] hands out a stream of.

@@ -153,19 +153,31 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// Stands as a `static` beside the line that it belongs to.
 pub(crate) struct Throttle {
+    /// Lines in [`EVERY`].
+    burst: u32,
     state: Mutex<State>,
 }
 
 struct State {
+    /// When the lines are counted anew.
     next: Option<Instant>,
+    written: u32,
     missed: u64,
 }
 
 impl Throttle {
+    /// One line in 10 s.
     pub(crate) const fn new() -> Self {
+        Self::with_burst(1)
+    }
+
+    /// That many lines in 10 s, however close together.
+    pub(crate) const fn with_burst(burst: u32) -> Self {
         Self {
+            burst,
             state: Mutex::new(State {
                 next: None,
+                written: 0,
                 missed: 0,
             }),
         }
@@ -178,11 +190,15 @@ impl Throttle {
 
     fn pass_at(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.next.is_some_and(|next| now < next) {
+        if state.next.is_none_or(|next| now >= next) {
+            state.next = Some(now + EVERY);
+            state.written = 0;
+        }
+        if state.written >= self.burst {
             state.missed += 1;
             return None;
         }
-        state.next = Some(now + EVERY);
+        state.written += 1;
         Some(std::mem::take(&mut state.missed))
     }
 }

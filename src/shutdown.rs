@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::{Future, IntoFuture, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -41,9 +42,18 @@ pub struct Shutdown {
     state: Arc<State>,
 }
 
-/// A drain that begins when it is awaited; made by [`Shutdown::drain`].
+/// A drain that begins when it is awaited or spawned; made by [`Shutdown::drain`] and
+/// [`Shutdown::drain_on`].
 #[must_use = "nothing is drained until it is awaited"]
 pub struct Drain {
+    how: Option<How>,
+    /// What it waits for before it begins.
+    signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    running: Option<Pin<Box<dyn Future<Output = Drained> + Send>>>,
+}
+
+/// What a drain is to do.
+struct How {
     state: Arc<State>,
     deadline: Duration,
     spread: Option<Duration>,
@@ -77,6 +87,8 @@ pub(crate) struct Tracked {
 struct State {
     members: Mutex<Members>,
     left: Notify,
+    /// A drain has begun.
+    begun: Notify,
 }
 
 #[derive(Default)]
@@ -126,10 +138,63 @@ impl Shutdown {
     /// kills 30 s after its SIGTERM.
     pub fn drain(&self, deadline: Duration) -> Drain {
         Drain {
-            state: self.state.clone(),
-            deadline,
-            spread: None,
-            frame: CloseFrame::known(CloseCode::GOING_AWAY, "the server goes down"),
+            how: Some(How {
+                state: self.state.clone(),
+                deadline,
+                spread: None,
+                frame: CloseFrame::known(CloseCode::GOING_AWAY, "the server goes down"),
+            }),
+            signal: None,
+            running: None,
+        }
+    }
+
+    /// [`drain`](Self::drain)s when `signal` is ready, whatever it returns. With
+    /// [`started`](Self::started) this is a graceful shutdown in two lines:
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use tower_websocket::{Shutdown, WebSocketHandler, WebSocketLayer};
+    /// # #[derive(Clone)] struct Chat;
+    /// # impl WebSocketHandler for Chat {}
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// let shutdown = Shutdown::new();
+    /// let app = axum::Router::<()>::new()
+    ///     .layer(WebSocketLayer::new("/chat", Chat).shutdown(&shutdown));
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    ///
+    /// let drain = tokio::spawn(shutdown.drain_on(tokio::signal::ctrl_c(), Duration::from_secs(20)));
+    /// axum::serve(listener, app).with_graceful_shutdown(shutdown.started()).await?;
+    /// let drained = drain.await?; // closes that are still under way, and their `on_close`
+    /// # drop(drained);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Beside hyper-util's `GracefulShutdown`, select on `started` in the loop that accepts, and leave
+    /// it.
+    pub fn drain_on<F>(&self, signal: F, deadline: Duration) -> Drain
+    where
+        F: Future + Send + 'static,
+    {
+        let mut drain = self.drain(deadline);
+        drain.signal = Some(Box::pin(async {
+            signal.await;
+        }));
+        drain
+    }
+
+    /// Waits until a drain begins, for servers that are to stop accepting then:
+    /// `axum::serve(..).with_graceful_shutdown(shutdown.started())`.
+    pub fn started(&self) -> impl Future<Output = ()> + Send + use<> {
+        let state = self.state.clone();
+        async move {
+            let mut begun = pin!(state.begun.notified());
+            // Registered before the look, so that a beginning in between is not missed.
+            begun.as_mut().enable();
+            if !state.lock().draining {
+                begun.await;
+            }
         }
     }
 
@@ -171,25 +236,32 @@ impl Drain {
     /// Default: 1 ms for each connection, but no more than a quarter of the deadline, so that
     /// the last ones have three quarters of it to finish.
     pub fn spread(mut self, window: Duration) -> Self {
-        self.spread = Some(window);
+        if let Some(how) = &mut self.how {
+            how.spread = Some(window);
+        }
         self
     }
 
     /// Closes with 1012, "service restart", in place of 1001: clients that know the code reconnect,
     /// because a server will soon be available at the same address.
     pub fn restarting(mut self) -> Self {
-        self.frame = CloseFrame::known(CloseCode::SERVICE_RESTART, "the server restarts");
+        if let Some(how) = &mut self.how {
+            how.frame = CloseFrame::known(CloseCode::SERVICE_RESTART, "the server restarts");
+        }
         self
     }
+}
 
+impl How {
     async fn run(self) -> Drained {
-        let (all, before) = {
+        let (all, opening, before) = {
             let mut members = self.state.lock();
             members.draining = true;
-            (members.collect(), members.ended)
+            (members.collect(), members.opening(), members.ended)
         };
-        let count = all.len();
-        tracing::info!(connections = count, deadline = ?self.deadline, "draining");
+        self.state.begun.notify_waiters();
+        let connections = all.len() - opening;
+        tracing::info!(connections, opening, deadline = ?self.deadline, "draining");
         let done = timeout(self.deadline, async {
             let (mut telling, mut told) = (pin!(self.tell(all)), false);
             let mut empty = pin!(self.state.empty());
@@ -247,22 +319,41 @@ impl Drain {
     }
 }
 
-impl IntoFuture for Drain {
+impl Future for Drain {
     type Output = Drained;
-    type IntoFuture = Pin<Box<dyn Future<Output = Drained> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Drained> {
+        if let Some(how) = self.how.take() {
+            let signal = self.signal.take();
+            self.running = Some(Box::pin(async {
+                if let Some(signal) = signal {
+                    signal.await;
+                }
+                how.run().await
+            }));
+        }
+        match &mut self.running {
+            Some(running) => {
+                let drained = ready!(running.as_mut().poll(cx));
+                self.running = None;
+                Poll::Ready(drained)
+            }
+            // Polled after it was ready.
+            None => Poll::Pending,
+        }
     }
 }
 
 impl fmt::Debug for Drain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain")
-            .field("deadline", &self.deadline)
-            .field("spread", &self.spread)
-            .field("code", &self.frame.code)
-            .finish_non_exhaustive()
+        let mut drain = f.debug_struct("Drain");
+        if let Some(how) = &self.how {
+            drain
+                .field("deadline", &how.deadline)
+                .field("spread", &how.spread)
+                .field("code", &how.frame.code);
+        }
+        drain.finish_non_exhaustive()
     }
 }
 
@@ -338,6 +429,11 @@ impl Members {
             .values()
             .map(|entry| entry.member.clone())
             .collect()
+    }
+
+    /// How many have not become a connection yet.
+    fn opening(&self) -> usize {
+        self.all.values().filter(|entry| !entry.opened).count()
     }
 
     /// The deadline came for all that are left.
@@ -440,8 +536,7 @@ mod tests {
         let shutdown = Shutdown::new();
         let (quick, slow) = (Arc::<Peer>::default(), Arc::<Peer>::default());
         let tracked = [track(&shutdown, &quick), track(&shutdown, &slow)];
-        let drain =
-            |seconds| tokio::spawn(shutdown.drain(Duration::from_secs(seconds)).into_future());
+        let drain = |seconds| tokio::spawn(shutdown.drain(Duration::from_secs(seconds)));
         let (short, long) = (drain(10), drain(60));
         let [quick_tracked, slow_tracked] = tracked;
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -473,7 +568,7 @@ mod tests {
         };
         let (_stays, leaves) = (pending(), pending());
         let opens = pending().unwrap();
-        let drain = tokio::spawn(shutdown.drain(Duration::from_secs(1)).into_future());
+        let drain = tokio::spawn(shutdown.drain(Duration::from_secs(1)));
         tokio::task::yield_now().await;
         drop(leaves);
         opens.opened();
@@ -558,7 +653,7 @@ mod tests {
         let peer = Arc::<Peer>::default();
         let tracked: Vec<_> = (0..3).map(|_| track(&shutdown, &peer)).collect();
         let drain = shutdown.drain(Duration::MAX).spread(Duration::MAX);
-        let draining = tokio::spawn(drain.into_future());
+        let draining = tokio::spawn(drain);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert!(!draining.is_finished());
         drop(tracked);

@@ -3,14 +3,20 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::request::Parts;
+use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use super::event::Event;
 use super::info::ConnectionId;
 use super::link::Link;
+use super::messages::Messages;
 use super::outbox::Queued;
+use super::pong::Pong;
 use super::sender::{self, Sender};
 use crate::close::CloseCode;
 use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
@@ -57,12 +63,13 @@ impl Connection {
 
     /// Sends a ping of the application's own. Heartbeats are sent without it.
     ///
-    /// A ping that still waits to be written is replaced.
+    /// The [`Pong`] that it returns is a future of the round trip, and may be dropped. A ping that still
+    /// waits to be written is replaced.
     ///
     /// # Errors
     ///
     /// The payload is longer than 125 bytes (RFC 6455 §5.5), or the connection is closed.
-    pub fn ping(&self, payload: &[u8]) -> Result<(), PingError> {
+    pub fn ping(&self, payload: &[u8]) -> Result<Pong, PingError> {
         sender::ping(&self.link, payload)
     }
 
@@ -136,6 +143,72 @@ impl Connection {
         Sender::new(self.link.clone())
     }
 
+    /// Runs `future` in a task of its own that ends with the connection: when nothing can be sent any
+    /// more, as for [`closed`](Self::closed), it is dropped at the `.await` where it stands.
+    ///
+    /// The result has what the future returned, or `None` if the connection ended first. The task is in
+    /// the [span](https://docs.rs/tracing) of the connection. How many tasks a connection has is up to
+    /// the application. Only for use inside a callback, since it needs the tokio runtime.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_websocket::{Connection, Result, WebSocketHandler};
+    ///
+    /// #[derive(Clone)]
+    /// struct Clock;
+    ///
+    /// impl WebSocketHandler for Clock {
+    ///     async fn on_open(&mut self, conn: &mut Connection) -> Result {
+    ///         let sender = conn.sender();
+    ///         conn.spawn(async move {
+    ///             while sender.send("tick").await.is_ok() {
+    ///                 tokio::time::sleep(Duration::from_secs(1)).await;
+    ///             }
+    ///         });
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let link = self.link.clone();
+        let task = async move {
+            let (mut future, mut closed) = (pin!(future), pin!(link.closed()));
+            poll_fn(|cx| {
+                if closed.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                future.as_mut().poll(cx).map(Some)
+            })
+            .await
+        };
+        tokio::spawn(task.in_current_span())
+    }
+
+    /// Splits it into a handle to send with and a [`Stream`](futures_core::Stream) of what arrives, for
+    /// libraries that want a stream. For functions of
+    /// [`from_fn`](crate::WebSocketLayer::from_fn), which own their connection; it is closed when the
+    /// function returns.
+    ///
+    /// ```
+    /// use futures_util::StreamExt;
+    /// use tower_websocket::{Connection, WebSocketLayer};
+    ///
+    /// let layer = WebSocketLayer::from_fn("/shout", |conn: Connection| async move {
+    ///     let (sender, messages) = conn.split();
+    ///     let texts = messages.filter_map(async |message| Some(message.ok()?.as_text()?.to_uppercase()));
+    ///     texts.map(Ok).try_for_each(async |text| sender.send(text).await).await?;
+    ///     Ok(())
+    /// });
+    /// # use futures_util::TryStreamExt;
+    /// # drop(layer);
+    /// ```
+    pub fn split(self) -> (Sender, Messages) {
+        (self.sender(), Messages::new(self.link))
+    }
+
     /// The request that opened the connection, websocket-rack's `env`: method, URI, headers,
     /// and the extensions that layers in front have put there.
     ///
@@ -169,7 +242,7 @@ impl Connection {
     /// [trusted proxies](crate::WebSocketLayer::trusted_proxies), what the proxy says.
     pub fn client_ip(&self) -> Option<IpAddr> {
         let info = &self.link.info;
-        let behind = info.client.as_deref().copied();
+        let behind = info.seldom.as_ref().and_then(|seldom| seldom.client);
         behind.or_else(|| Some(info.peer?.ip().to_canonical()))
     }
 

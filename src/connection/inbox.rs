@@ -6,7 +6,10 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+
 use super::event::{Event, NotifyError};
+use super::pong::{Pong, Pongs};
 use crate::config::{EVENTS, MESSAGE_OVERHEAD, READ_AHEAD};
 use crate::error::Error;
 use crate::message::Message;
@@ -34,7 +37,7 @@ struct State {
     events: usize,
     ended: bool,
     failure: Option<Error>,
-    /// Of a `recv` that waits, and of a `recv_event`. Boxed: most applications have neither.
+    /// Of a `recv` that waits, of a `recv_event`, and of pings. Boxed: most applications have none.
     receivers: Option<Box<Receivers>>,
 }
 
@@ -42,6 +45,7 @@ struct State {
 struct Receivers {
     message: Option<Waker>,
     event: Option<Waker>,
+    pongs: Pongs,
 }
 
 impl Inbox {
@@ -97,6 +101,23 @@ impl Inbox {
         }
         state.wait(cx, |receivers| &mut receivers.event);
         Poll::Pending
+    }
+
+    /// The answer to a ping that is about to be sent.
+    pub(crate) fn expect_pong(&self, payload: Bytes) -> Pong {
+        let mut state = self.lock();
+        if state.ended {
+            return Pong::never();
+        }
+        let receivers = state.receivers.get_or_insert_default();
+        receivers.pongs.expect(payload)
+    }
+
+    /// A pong has arrived.
+    pub(crate) fn ponged(&self, payload: &[u8]) {
+        if let Some(receivers) = &mut self.lock().receivers {
+            receivers.pongs.arrived(payload);
+        }
     }
 
     /// Whether reading ahead has to stop.

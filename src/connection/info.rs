@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::request::StoredRequest;
 
@@ -21,8 +22,25 @@ pub(crate) struct Info {
     pub(crate) path: Box<str>,
     pub(crate) protocol: Option<Box<str>>,
     pub(crate) peer: Option<SocketAddr>,
+    /// Boxed: most connections have none of it.
+    pub(crate) seldom: Option<Box<Seldom>>,
+}
+
+/// What few connections have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seldom {
     /// Who is behind the peer, if that is a trusted proxy.
-    pub(crate) client: Option<Box<IpAddr>>,
+    pub(crate) client: Option<IpAddr>,
+    /// How long the application lets it live.
+    pub(crate) lifetime: Option<Duration>,
+}
+
+impl Seldom {
+    /// `None` if there is nothing to keep.
+    pub(crate) fn new(client: Option<IpAddr>, lifetime: Option<Duration>) -> Option<Box<Self>> {
+        let is_needed = client.is_some() || lifetime.is_some();
+        is_needed.then(|| Box::new(Self { client, lifetime }))
+    }
 }
 
 impl Info {
@@ -36,8 +54,15 @@ impl Info {
             path: "".into(),
             protocol: None,
             peer: None,
-            client: None,
+            seldom: None,
         }
+    }
+}
+
+impl Info {
+    /// How long the application lets it live.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        self.seldom.as_ref()?.lifetime
     }
 }
 

@@ -15,6 +15,7 @@ use super::event::{Event, NotifyError};
 use super::inbox::{Inbox, Item};
 use super::info::Info;
 use super::outbox::{Filled, Outbox, Queued, Requests};
+use super::pong::Pong;
 use super::signals::{ABORT, ASKED, EVENT, OUTPUT, ROOM, Signals};
 use crate::close::CloseFrame;
 use crate::config::Config;
@@ -93,13 +94,21 @@ impl Link {
         closed
     }
 
-    /// Has a ping sent. `false`: the connection is closed.
-    pub(crate) fn ping(&self, payload: Bytes) -> bool {
+    /// Has a ping sent. `None`: the connection is closed.
+    pub(crate) fn ping(&self, payload: Bytes) -> Option<Pong> {
+        // Before it is sent, so that the answer finds it.
+        let pong = self.inbox.expect_pong(payload.clone());
         let accepted = self.outbox.ping(payload);
-        if accepted {
+        accepted.then(|| {
             self.signals.give(ASKED);
-        }
-        accepted
+            pong
+        })
+    }
+
+    /// Ends the connection in the name of the application, without a word to the peer.
+    pub(crate) fn give_up(&self) {
+        self.outbox.give_up();
+        self.signals.give(ASKED);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -175,6 +184,11 @@ impl Link {
     /// Puts a message where the application finds it. Gives the waker of a `recv` that waits.
     pub(crate) fn deliver(&self, message: Message) -> Option<Waker> {
         self.inbox.deliver(message)
+    }
+
+    /// A pong has arrived.
+    pub(crate) fn ponged(&self, payload: &[u8]) {
+        self.inbox.ponged(payload);
     }
 
     /// Whether reading ahead has to stop.

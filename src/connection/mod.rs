@@ -3,7 +3,7 @@
 //! ```text
 //! Connection ─┐          ┌─ outbox   messages to send ─────────▶ driver
 //! Sender ─────┴─▶ link ──┼─ signals  wake it, and say why ─────▶
-//!                        ├◀ inbox    messages and events ───────
+//!                        ├◀ inbox    messages, events, pongs ───
 //!                        └─ info     the request, addresses, names
 //! ```
 
@@ -12,7 +12,9 @@ mod event;
 mod inbox;
 mod info;
 mod link;
+mod messages;
 mod outbox;
+mod pong;
 mod request;
 mod sender;
 mod signals;
@@ -21,9 +23,11 @@ pub use connection::Connection;
 pub use event::{Event, NotifyError};
 pub(crate) use inbox::Item;
 pub use info::ConnectionId;
-pub(crate) use info::Info;
+pub(crate) use info::{Info, Seldom};
 pub(crate) use link::Link;
+pub use messages::Messages;
 pub use outbox::Queued;
+pub use pong::Pong;
 pub(crate) use request::StoredRequest;
 pub use sender::Sender;
 #[cfg(all(test, shuttle))]

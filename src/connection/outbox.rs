@@ -44,6 +44,8 @@ pub(crate) struct Requests {
     pub(crate) close: Option<CloseFrame>,
     /// The server goes down.
     pub(crate) leave: Option<CloseFrame>,
+    /// The application gives the peer up.
+    pub(crate) give_up: bool,
     pub(crate) ping: Option<Bytes>,
 }
 
@@ -163,6 +165,13 @@ impl Outbox {
         queue.requests().close = Some(frame);
         self.close_with(queue);
         true
+    }
+
+    /// Accepts nothing more, and has the driver end the connection.
+    pub(super) fn give_up(&self) {
+        let mut queue = self.lock();
+        queue.requests().give_up = true;
+        self.close_with(queue);
     }
 
     /// Has a ping sent; one that still waits is replaced. `false`: it is closed.

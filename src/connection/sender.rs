@@ -11,6 +11,7 @@ use super::event::NotifyError;
 use super::info::ConnectionId;
 use super::link::Link;
 use super::outbox::Queued;
+use super::pong::Pong;
 use crate::close::{CloseCode, CloseFrame};
 use crate::error::{CloseError, PingError, SendError, TrySendError};
 use crate::message::Message;
@@ -86,12 +87,21 @@ impl Sender {
         close(&self.link, code, reason)
     }
 
+    /// Ends the connection at once, without a closing handshake: what is queued is dropped, and the
+    /// transport is closed. For a peer that does not deserve better; [`close`](Self::close) is what
+    /// clients understand. `on_close` follows with 1006 and
+    /// [`CloseCause::Application`](crate::CloseCause::Application); a callback that is running is
+    /// dropped within half a second. Does nothing after the end.
+    pub fn abort(&self) {
+        self.link.give_up();
+    }
+
     /// Sends a ping of the application's own, as [`Connection::ping`](super::Connection::ping).
     ///
     /// # Errors
     ///
     /// The payload is longer than 125 bytes (RFC 6455 §5.5), or the connection is closed.
-    pub fn ping(&self, payload: &[u8]) -> Result<(), PingError> {
+    pub fn ping(&self, payload: &[u8]) -> Result<Pong, PingError> {
         ping(&self.link, payload)
     }
 
@@ -165,15 +175,12 @@ impl fmt::Debug for Sender {
     }
 }
 
-pub(super) fn ping(link: &Link, payload: &[u8]) -> Result<(), PingError> {
+pub(super) fn ping(link: &Link, payload: &[u8]) -> Result<Pong, PingError> {
     if payload.len() > 125 {
         return Err(PingError::TooLong(payload.len()));
     }
-    if link.ping(Bytes::copy_from_slice(payload)) {
-        Ok(())
-    } else {
-        Err(PingError::Closed)
-    }
+    link.ping(Bytes::copy_from_slice(payload))
+        .ok_or(PingError::Closed)
 }
 
 pub(super) fn close(link: &Link, code: CloseCode, reason: &str) -> Result<(), CloseError> {

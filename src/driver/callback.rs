@@ -13,7 +13,7 @@ use super::driver::Driver;
 use super::patience::Verdict;
 use crate::error::{CallbackFailure, Error};
 use crate::handler::Result;
-use crate::logging::escaped;
+use crate::logging::{Throttle, escaped};
 
 pin_project! {
     /// Runs a callback, and the connection beside it. All that can go wrong with a callback
@@ -118,8 +118,12 @@ pub(super) fn log(what: &str, error: &Error) {
         // The application's errors, and a transport's, may quote the peer.
         let source = std::error::Error::source(error);
         let source = source.map(|source| tracing::field::display(escaped(source)));
-        if error.is_application() || error.is_panic() {
-            tracing::error!(source, "{what}: {error}");
+        // Of the application's own failures ten in 10 s stand out: a stranger who finds out how to
+        // cause one does not fill the disk. `on_error` has all of them.
+        static LINES: Throttle = Throttle::with_burst(10);
+        let own = error.is_application() || error.is_panic();
+        if let Some(missed) = own.then(|| LINES.pass()).flatten() {
+            tracing::error!(source, missed, "{what}: {error}");
         } else {
             tracing::debug!(source, "{what}: {error}");
         }

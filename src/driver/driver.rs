@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::jitter;
 use crate::logging::{self, MAX_TEXT, quote};
 use crate::message::Message;
-use crate::protocol::{Event, Failure, Moment, Phase, Session};
+use crate::protocol::{Event, Failure, Moment, OpCode, Phase, Session};
 
 /// See the module docs.
 pub(crate) struct Driver<IO> {
@@ -49,9 +50,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if let Some(agreed) = link.agreed() {
             session.set_deflate(agreed);
         }
-        if let Some(most) = config.max_lifetime {
-            // Connections that opened together do not all come back together.
-            let age = most.saturating_sub(jitter::up_to(most / 10));
+        // Connections that opened together do not all come back together.
+        let by_layer = |most: Duration| most.saturating_sub(jitter::up_to(most / 10));
+        let ages = [config.max_lifetime.map(by_layer), link.info.lifetime()];
+        if let Some(age) = ages.into_iter().flatten().min() {
             session.live_until(Moment::new(age));
         }
         Self {
@@ -356,6 +358,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             });
             self.close(frame, CloseCause::Application);
         }
+        if requests.give_up {
+            let now = self.look();
+            self.session.give_up(now);
+            self.patience.force(FORCED / 2, now);
+        }
         if let Some(frame) = requests.leave {
             let now = self.look();
             self.session.leave(frame, CloseCause::Shutdown, now);
@@ -389,6 +396,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     return Some(message);
                 }
                 Event::Control(opcode, payload) => {
+                    if opcode == OpCode::Pong {
+                        self.link.ponged(&payload);
+                    }
                     self.log(|f| write!(f, "received {opcode:?} {}", quote(&payload, MAX_TEXT)));
                 }
             }

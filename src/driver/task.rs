@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::callback::{call, contained, log};
 use super::driver::Driver;
-use crate::close::{CloseCause, CloseCode, CloseFrame};
+use crate::close::{Close, CloseCause, CloseCode, CloseFrame};
 use crate::connection::{Connection, Item};
 use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
@@ -63,7 +63,10 @@ where
         if let Err(error) = called {
             let code = CloseCode::INTERNAL_ERROR;
             // After the end, that nothing can be sent any more is no news.
-            if ended && is_closed(&error) {
+            if let Some(frame) = asked_close(&error) {
+                contained(|| drop(error));
+                driver.close(frame, CloseCause::Application);
+            } else if ended && is_closed(&error) {
                 contained(|| drop(error));
             } else {
                 // What ended before sends the code of its own end.
@@ -123,6 +126,22 @@ where
         log("on_error failed", &error);
         contained(|| drop(error));
     }
+}
+
+/// The Close frame, if the error of a callback is not a failure but a [`Close`].
+fn asked_close(error: &Error) -> Option<CloseFrame> {
+    let source = std::error::Error::source(error).filter(|_| error.is_application())?;
+    let mut frame = None;
+    // The errors on the way to it are the application's, and may do anything.
+    contained(|| frame = Close::asked_by(source));
+    let CloseFrame { code, reason } = frame.as_ref()?;
+    let (code, reason) = (code.as_u16(), field(reason.as_str()));
+    tracing::debug!(
+        code,
+        reason = &*reason,
+        "{error}, which closes the connection"
+    );
+    frame
 }
 
 /// Whether a callback failed only because its connection is closed.

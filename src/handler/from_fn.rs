@@ -1,9 +1,9 @@
-//! [`FnHandler`]: a function of a [`Connection`] as a handler.
+//! [`FnHandler`], [`FnOnceHandler`]: a function of a [`Connection`] as a handler.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Result, WebSocketHandler};
 use crate::close::CloseCode;
@@ -33,11 +33,51 @@ impl FnHandler {
 
 impl WebSocketHandler for FnHandler {
     async fn on_open(&mut self, conn: &mut Connection) -> Result {
-        (self.function)(conn.duplicate()).await?;
-        // Closed by the function or by the peer is just as good.
-        let _ = conn.close(CloseCode::NORMAL_CLOSURE, "");
-        Ok(())
+        run((self.function)(conn.duplicate()), conn).await
     }
+}
+
+/// The same for a function that serves one connection, and can be called once.
+#[derive(Clone)]
+pub(crate) struct FnOnceHandler {
+    function: Arc<Mutex<Option<Box<FunctionOnce>>>>,
+}
+
+type FunctionOnce = dyn FnOnce(Connection) -> Running + Send;
+
+impl FnOnceHandler {
+    pub(crate) fn new<F, Fut>(function: F) -> Self
+    where
+        F: FnOnce(Connection) -> Fut + Send + 'static,
+        Fut: Future<Output = Result> + Send + 'static,
+    {
+        let function: Box<FunctionOnce> = Box::new(move |conn| Box::pin(function(conn)));
+        Self {
+            function: Arc::new(Mutex::new(Some(function))),
+        }
+    }
+
+    fn take(&self) -> Option<Box<FunctionOnce>> {
+        let mut function = self.function.lock().unwrap_or_else(PoisonError::into_inner);
+        function.take()
+    }
+}
+
+impl WebSocketHandler for FnOnceHandler {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        let function = self.take();
+        match function {
+            Some(function) => run(function(conn.duplicate()), conn).await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn run(running: Running, conn: &Connection) -> Result {
+    running.await?;
+    // Closed by the function or by the peer is just as good.
+    let _ = conn.close(CloseCode::NORMAL_CLOSURE, "");
+    Ok(())
 }
 
 impl fmt::Debug for FnHandler {

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
 
 use crate::handshake::Offer;
+#[cfg(feature = "axum")]
+use crate::handshake::Rejection;
 
 /// A WebSocket handshake that is about to be accepted: the argument of `on_upgrade`, of a
 /// [handler](crate::WebSocketHandler::on_upgrade) or of the
@@ -39,6 +42,8 @@ pub struct Handshake {
     pub(crate) peer: Option<SocketAddr>,
     /// The client behind the peer, if that is a trusted proxy.
     pub(crate) client: Option<IpAddr>,
+    /// How long the connection may live.
+    pub(crate) lifetime: Option<Duration>,
 }
 
 impl Handshake {
@@ -104,6 +109,77 @@ impl Handshake {
     /// the client did not offer it: naming it would make the client fail (RFC 6455 §4.1).
     pub fn select_protocol(&mut self, protocol: &str) -> bool {
         self.offer.select(protocol)
+    }
+
+    /// How long the connection may live, such as until the token expires that opened it: it is then
+    /// closed gracefully with 1001, and [`CloseCause::Lifetime`](crate::CloseCause::Lifetime) in
+    /// `on_close`. Of this and the layer's [`max_lifetime`](crate::WebSocketLayer::max_lifetime) the
+    /// shorter one counts. Counted from the moment when the connection opens, and exact: nothing is taken
+    /// off at random. Has no effect on [`stream`](crate::WebSocketLayer::stream).
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use http::StatusCode;
+    /// use tower_websocket::{Handshake, Rejection};
+    ///
+    /// /// Left in the extensions by the login in front.
+    /// #[derive(Clone, Copy)]
+    /// struct Expires(SystemTime);
+    ///
+    /// async fn check(handshake: &mut Handshake) -> Result<(), Rejection> {
+    ///     let expires = handshake.request().extensions.get::<Expires>();
+    ///     let left = expires.and_then(|expires| expires.0.duration_since(SystemTime::now()).ok());
+    ///     handshake.set_max_lifetime(left.ok_or(StatusCode::UNAUTHORIZED)?);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn set_max_lifetime(&mut self, age: Duration) {
+        self.lifetime = Some(age);
+    }
+
+    /// Runs an extractor of axum on the request, with the feature `axum`: what an argument of a route
+    /// does, in `on_upgrade`. A rejection of the extractor becomes the answer to the handshake.
+    ///
+    /// ```
+    /// use axum::extract::{Path, Query};
+    /// use serde::Deserialize;
+    /// use tower_websocket::{Handshake, Rejection, WebSocketHandler};
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Login {
+    ///     name: String,
+    /// }
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Room {
+    ///     id: u32,
+    ///     name: String,
+    /// }
+    ///
+    /// impl WebSocketHandler for Room {
+    ///     async fn on_upgrade(&mut self, handshake: &mut Handshake) -> Result<(), Rejection> {
+    ///         Path(self.id) = handshake.extract(&()).await?;
+    ///         let Query(Login { name }) = handshake.extract(&()).await?;
+    ///         self.name = name;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The extractor's rejection, as the response that axum would send.
+    #[cfg(feature = "axum")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+    pub async fn extract<T, S>(&mut self, state: &S) -> Result<T, Rejection>
+    where
+        T: axum::extract::FromRequestParts<S>,
+        S: Send + Sync,
+    {
+        use axum::response::IntoResponse;
+
+        let extracted = T::from_request_parts(&mut self.request, state).await;
+        extracted.map_err(|rejection| Rejection::from(rejection.into_response()))
     }
 
     /// The headers to add to the 101 (200 over HTTP/2), such as cookies; empty at first. The layer

@@ -14,6 +14,7 @@ mod upgrade_fn;
 use std::future::Future;
 
 pub use self::from_fn::FnHandler;
+pub(crate) use self::from_fn::FnOnceHandler;
 pub use self::handshake::Handshake;
 pub(crate) use self::upgrade_fn::{UpgradeCheck, upgrade_check};
 pub use self::upgrade_fn::{UpgradeFn, upgrade_fn};
@@ -47,7 +48,8 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 /// `tokio::task::spawn_blocking`.
 ///
 /// If a callback returns an error or panics, [`on_error`](Self::on_error) is called and the peer gets
-/// a Close frame with 1011. `on_close` is called exactly once for every call of
+/// a Close frame with 1011; a [`Close`](crate::Close) as the error closes with a code of its own, and
+/// is no failure. `on_close` is called exactly once for every call of
 /// `on_open`, whatever happens, unless the runtime itself is dropped.
 ///
 /// ```
@@ -83,6 +85,11 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     /// A valid handshake has arrived: accept it, or refuse it with any response.
     ///
+    /// `self` is the clone that the connection keeps: what is stored in it here is there in `on_open`
+    /// and in every later callback. No other callback follows if the handshake is refused, here or by a
+    /// layer further out, or if the client leaves before the connection opens; so count visitors in
+    /// `on_open`.
+    ///
     /// Runs before the 101 and after the layer's own
     /// [`on_upgrade`](crate::WebSocketLayer::on_upgrade), if it has one. Both together have the
     /// layer's [`upgrade_timeout`](crate::WebSocketLayer::upgrade_timeout) to decide, 10 s by
@@ -104,7 +111,8 @@ pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Closes the connection with 1011, as in every callback.
+    /// [`on_error`](Self::on_error) is called, and the connection is closed with 1011. A
+    /// [`Close`](crate::Close) closes it with a code of its own, without `on_error`.
     fn on_open(&mut self, conn: &mut Connection) -> impl Future<Output = Result> + Send {
         let _ = conn;
         async { Ok(()) }
@@ -114,7 +122,7 @@ pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Closes the connection with 1011.
+    /// As in [`on_open`](Self::on_open).
     fn on_message(
         &mut self,
         conn: &mut Connection,
@@ -133,7 +141,7 @@ pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Closes the connection with 1011.
+    /// As in [`on_open`](Self::on_open).
     fn on_event(
         &mut self,
         conn: &mut Connection,

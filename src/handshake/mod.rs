@@ -17,6 +17,7 @@ mod hosts;
 mod offer;
 mod origin;
 mod proxies;
+mod refusal_body;
 mod refusals;
 mod rejection;
 
@@ -29,5 +30,6 @@ pub(crate) use hosts::Hosts;
 pub(crate) use offer::{Offer, Transport};
 pub(crate) use origin::OriginPolicy;
 pub use proxies::TrustedProxies;
-pub(crate) use refusals::{ambiguous_path, plain_refusal};
+pub(crate) use refusal_body::RefusalBody;
+pub(crate) use refusals::{PROXY, ambiguous_path, plain_refusal};
 pub use rejection::Rejection;

@@ -9,7 +9,7 @@ use super::origin::OriginPolicy;
 use super::rejection::Rejection;
 use crate::logging::escape;
 
-pub(super) const PROXY: &str = "Behind nginx: proxy_http_version 1.1; proxy_set_header Upgrade \
+pub(crate) const PROXY: &str = "Behind nginx: proxy_http_version 1.1; proxy_set_header Upgrade \
     $http_upgrade; proxy_set_header Connection upgrade;";
 
 /// The answer to a request that is [plain](Decision::Plain), where there is no inner service

@@ -6,7 +6,9 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body;
 
+use super::refusal_body::RefusalBody;
 use crate::logging::{MAX_TEXT, escape};
 
 /// A response in place of the one that opens a WebSocket; what
@@ -32,12 +34,15 @@ use crate::logging::{MAX_TEXT, escape};
 /// let refused = Rejection::from(StatusCode::NOT_FOUND);
 /// assert_eq!(refused.to_string(), "404 Not Found");
 ///
-/// // or any response.
-/// let refused = Rejection::from(Response::new(r#"{"error":"not you"}"#));
+/// // or any response, such as one that axum's `IntoResponse` makes.
+/// let refused = Rejection::from(Response::new(r#"{"error":"not you"}"#.to_owned()));
 /// assert_eq!(refused.status(), StatusCode::FORBIDDEN); // 200 would look like an acceptance
 /// ```
+///
+/// The response may have any body. One that fails half-way ends there, without an error for the
+/// client: it was refused, and misses the end of an explanation.
 // Boxed: a `Result` of every `on_upgrade` carries it.
-pub struct Rejection(Box<Response<Bytes>>);
+pub struct Rejection(Box<Response<RefusalBody>>);
 
 impl Rejection {
     /// A response with a short text, which gets its newline here.
@@ -46,7 +51,7 @@ impl Rejection {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        let mut response = Response::new(Bytes::from(text));
+        let mut response = Response::new(RefusalBody::text(Bytes::from(text)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(
@@ -55,7 +60,12 @@ impl Rejection {
         );
         // A cache may know nothing of upgrades and keep a 404 for the next ordinary GET.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Self::from(response)
+        Self::of(response)
+    }
+
+    fn of(mut response: Response<RefusalBody>) -> Self {
+        *response.status_mut() = refusing(response.status());
+        Self(Box::new(response))
     }
 
     /// Adds a header. A `content-type` or `cache-control` takes the place of the one that
@@ -76,12 +86,14 @@ impl Rejection {
         self.0.status()
     }
 
-    pub(crate) fn into_response(self) -> Response<Bytes> {
+    pub(crate) fn into_response(self) -> Response<RefusalBody> {
         let mut response = *self.0;
         let length = response.body().len();
         let headers = response.headers_mut();
         headers.remove(TRANSFER_ENCODING);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         response
     }
 }
@@ -94,11 +106,13 @@ impl From<StatusCode> for Rejection {
     }
 }
 
-impl<B: Into<Bytes>> From<Response<B>> for Rejection {
+impl<B> From<Response<B>> for Rejection
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     fn from(response: Response<B>) -> Self {
-        let mut response = response.map(Into::into);
-        *response.status_mut() = refusing(response.status());
-        Self(Box::new(response))
+        Self::of(response.map(RefusalBody::new))
     }
 }
 
@@ -115,7 +129,7 @@ fn refusing(status: StatusCode) -> StatusCode {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status())?;
-        let text = self.0.body().trim_ascii();
+        let text = self.0.body().known().trim_ascii();
         let name = self.status().canonical_reason().unwrap_or_default();
         if !text.is_empty() && text != name.as_bytes() {
             write!(f, ": {}", escape(text, MAX_TEXT))?;
@@ -129,7 +143,10 @@ impl fmt::Debug for Rejection {
         f.debug_struct("Rejection")
             .field("status", &self.status())
             .field("headers", self.0.headers())
-            .field("text", &format_args!("{}", escape(self.0.body(), MAX_TEXT)))
+            .field(
+                "text",
+                &format_args!("{}", escape(self.0.body().known(), MAX_TEXT)),
+            )
             .finish()
     }
 }
@@ -139,6 +156,7 @@ impl Error for Rejection {}
 #[cfg(test)]
 mod tests {
     use http::header::{RETRY_AFTER, SET_COOKIE};
+    use http_body_util::Full;
 
     use super::*;
 
@@ -155,7 +173,7 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_LENGTH], "13");
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(response.headers()[RETRY_AFTER], "5");
-        assert_eq!(response.body(), "no such room\n");
+        assert_eq!(response.body().known(), b"no such room\n");
     }
 
     #[test]
@@ -164,7 +182,10 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(Rejection::new(status, "").status(), StatusCode::FORBIDDEN);
             assert_eq!(Rejection::from(status).status(), StatusCode::FORBIDDEN);
-            let response = Response::builder().status(status).body("").unwrap();
+            let response = Response::builder()
+                .status(status)
+                .body(String::new())
+                .unwrap();
             assert_eq!(Rejection::from(response).status(), StatusCode::FORBIDDEN);
         }
         for status in [302, 400, 404, 503, 599, 999] {
@@ -180,13 +201,13 @@ mod tests {
             .header("location", "/login")
             .header(CONTENT_LENGTH, "7")
             .header(TRANSFER_ENCODING, "chunked")
-            .body(b"\x00\xff".to_vec())
+            .body(Full::from(&b"\x00\xff"[..]))
             .unwrap();
         let response = Rejection::from(response).into_response();
         assert_eq!(response.headers().len(), 2, "{response:?}");
         assert_eq!(response.headers()["location"], "/login");
         assert_eq!(response.headers()[CONTENT_LENGTH], "2");
-        assert_eq!(response.body(), &b"\x00\xff"[..]);
+        assert_eq!(response.body().known(), b"\x00\xff");
     }
 
     #[test]

@@ -36,7 +36,6 @@ pub(crate) use deflate::Deflate;
 pub(crate) use deflate::Inbound;
 pub(crate) use deflate::{Agreed, Outbound, negotiate};
 pub(crate) use failure::Failure;
-#[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use frame::OpCode;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use rates::Rates;

@@ -251,6 +251,12 @@ impl Session {
         last_words
     }
 
+    /// The application gives the peer up: nothing more is said or heard.
+    pub(crate) fn give_up(&mut self, now: Moment) {
+        let ending = Ending::abnormal("", CloseCause::Application);
+        self.change(now, |closing| closing.fail(ending));
+    }
+
     /// The output is shut down, and the input at its end.
     pub(crate) fn drained(&mut self, now: Moment) {
         self.change(now, Closing::die);

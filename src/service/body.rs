@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use pin_project_lite::pin_project;
 
 use crate::driver::Confirmation;
+use crate::handshake::RefusalBody;
 
 pin_project! {
     /// The body of a response of [`WebSocketService`](super::WebSocketService): the inner
@@ -24,7 +24,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        Refusal { body: Full<Bytes> },
+        Refusal { body: RefusalBody },
         Switched { body: Switched },
     }
 }
@@ -44,11 +44,9 @@ impl<B> ResponseBody<B> {
         }
     }
 
-    pub(crate) fn refusal(text: Bytes) -> Self {
+    pub(crate) fn refusal(body: RefusalBody) -> Self {
         Self {
-            kind: Kind::Refusal {
-                body: Full::new(text),
-            },
+            kind: Kind::Refusal { body },
         }
     }
 

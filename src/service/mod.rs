@@ -1,14 +1,18 @@
 //! The tower face: [`WebSocketLayer`] and what it is made of.
 //!
 //! ```text
-//! request ─▶ service ─▶ mount ─▶ handshake ─▶ admission (limit) ─▶ upgrade ─▶ the driver's task
+//! request ─▶ service ─▶ mount ─▶ answer ─▶ admission (limit) ─▶ upgrade ─▶ the driver's task
 //!               └─ all others ─▶ inner service
+//!            options, in a route ─▶ answer ─▶ …
 //! ```
+//!
+//! `setters` has the options of both, once.
 //!
 //! `body` and `future` are the response's; `guard` is the layer around everything that sees what
 //! became of it.
 
 mod admission;
+mod answer;
 mod body;
 mod future;
 mod guard;
@@ -20,7 +24,9 @@ mod not_found;
 mod options;
 mod peer;
 mod service;
+mod setters;
 mod upgrade;
+mod websocket_options;
 
 pub use body::ResponseBody;
 pub use future::ResponseFuture;
@@ -30,3 +36,4 @@ pub use layer::WebSocketLayer;
 pub(crate) use mount::{Mount, Place};
 pub use not_found::NotFound;
 pub use service::WebSocketService;
+pub use websocket_options::WebSocketOptions;

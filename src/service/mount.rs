@@ -14,7 +14,11 @@ use std::sync::Arc;
 /// plain or as `%2e`, and encoded or backward slashes. What a user has to know of it stands in
 /// the docs of [`WebSocketLayer`](crate::WebSocketLayer).
 #[derive(Clone, Debug)]
-pub(crate) struct Mount(Arc<str>);
+pub(crate) struct Mount {
+    path: Arc<str>,
+    /// Where a router's pattern begins in it, which is a mistake.
+    pattern: Option<usize>,
+}
 
 /// Where a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(crate) enum Place<'a> {
     Under(&'a str),
     /// Under the mount as it stands, and elsewhere to someone who normalises.
     Ambiguous,
+    /// Where the mount, which is a pattern by mistake, may have been meant to match.
+    Pattern,
     Elsewhere,
 }
 
@@ -31,16 +37,23 @@ impl Mount {
     /// everything.
     pub(crate) fn new(path: &str) -> Self {
         let path = path.trim_end_matches('/');
-        if path.is_empty() || path.starts_with('/') {
-            Self(path.into())
+        let path: Arc<str> = if path.is_empty() || path.starts_with('/') {
+            path.into()
         } else {
-            Self(format!("/{path}").into())
-        }
+            format!("/{path}").into()
+        };
+        let pattern = pattern(&path);
+        Self { path, pattern }
+    }
+
+    /// Whether it has a segment that a router would take for a parameter.
+    pub(crate) fn is_pattern(&self) -> bool {
+        self.pattern.is_some()
     }
 
     /// Rack's `SCRIPT_NAME`: empty for `/`. Shared, since every connection keeps it.
     pub(crate) fn as_str(&self) -> &Arc<str> {
-        &self.0
+        &self.path
     }
 
     /// Where a path is, as it stands in a request.
@@ -49,7 +62,14 @@ impl Mount {
     /// `/`; `*` is under nothing.
     #[inline]
     pub(crate) fn place<'a>(&self, path: &'a str) -> Place<'a> {
-        match path.strip_prefix(&*self.0) {
+        if let Some(pattern) = self.pattern {
+            return if path.starts_with(&self.path[..pattern]) {
+                Place::Pattern
+            } else {
+                Place::Elsewhere
+            };
+        }
+        match path.strip_prefix(&*self.path) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 if is_ambiguous(rest) {
                     Place::Ambiguous
@@ -60,6 +80,19 @@ impl Mount {
             _ => Place::Elsewhere,
         }
     }
+}
+
+/// Where the first segment begins that a router would take for a parameter: `{id}`, `{*rest}`, or, as
+/// axum once wrote them, `:id` and `*rest`. No client sends `{` in a path.
+fn pattern(path: &str) -> Option<usize> {
+    let mut at = 0;
+    for segment in path.split_inclusive('/') {
+        if segment.starts_with([':', '*']) || segment.contains('{') {
+            return Some(at);
+        }
+        at += segment.len();
+    }
+    None
 }
 
 /// Whether someone who normalises could take this for another place than it says.
@@ -171,6 +204,28 @@ mod tests {
             let path = format!("/chat{rest}");
             let place = Mount::new("/chat").place(&path);
             assert_eq!(place, Place::Under(rest), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_mount_that_is_a_pattern_is_known_by_its_first_parameter() {
+        for (mount, path, place) in [
+            ("/rooms/{id}", "/rooms/7", Place::Pattern),
+            ("/rooms/{id}", "/rooms/", Place::Pattern),
+            ("/rooms/{id}", "/rooms/{id}", Place::Pattern),
+            ("/rooms/{id}", "/rooms", Place::Elsewhere),
+            ("/rooms/{id}", "/roomsy/7", Place::Elsewhere),
+            ("/rooms/:id/x", "/rooms/7/x", Place::Pattern),
+            ("/*rest", "/a", Place::Pattern),
+            ("a/{*rest}", "/a/b", Place::Pattern),
+            ("/v{n}/ws", "/v1/ws", Place::Pattern),
+        ] {
+            let mount = Mount::new(mount);
+            assert!(mount.is_pattern(), "{mount:?}");
+            assert_eq!(mount.place(path), place, "{mount:?} {path}");
+        }
+        for literal in ["/", "/a:b", "/a*", "/urn;a=b", "/%7Bid%7D", "/a/b"] {
+            assert!(!Mount::new(literal).is_pattern(), "{literal}");
         }
     }
 

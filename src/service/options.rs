@@ -1,4 +1,4 @@
-//! [`Options`]: what the builder methods of a layer have set.
+//! [`Options`]: what the setters have set, and where a layer is mounted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use crate::handshake::{Policy, TrustedProxies};
 use crate::protocol::Deflate;
 use crate::shutdown::Shutdown;
 
-/// What the options of a layer amount to.
+/// See the module docs.
 #[derive(Clone)]
 pub(super) struct Options {
     pub(super) mount: Mount,
+    /// There is no inner service: who asks for another path has been routed here by mistake.
+    pub(super) is_leaf: bool,
     pub(super) policy: Policy,
     pub(super) config: Arc<Config>,
     pub(super) shutdown: Shutdown,
@@ -26,6 +28,24 @@ pub(super) struct Options {
     pub(super) proxies: Option<TrustedProxies>,
     /// Decides about handshakes before the application does.
     pub(super) on_upgrade: Option<UpgradeCheck>,
+}
+
+impl Options {
+    /// The defaults.
+    pub(super) fn new(mount: Mount) -> Self {
+        Self {
+            mount,
+            is_leaf: false,
+            policy: Policy::default(),
+            config: Arc::default(),
+            shutdown: Shutdown::new(),
+            limit: ConnectionLimit::default(),
+            deflate: None,
+            peer: PeerFinder::default(),
+            proxies: None,
+            on_upgrade: None,
+        }
+    }
 }
 
 impl fmt::Debug for Options {

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use hyper::ext::Protocol;
 use tower::Service;
 
-use super::admission::Admission;
+use super::answer::{Answer, answer};
 use super::future::ResponseFuture;
 use super::hints;
 use super::mount::Place;
 use super::options::Options;
-use super::upgrade::upgrade;
 use crate::driver::{Application, later_request};
-use crate::handshake::{self, Decision};
+use crate::handshake;
 
 /// Middleware made by [`WebSocketLayer`](crate::WebSocketLayer).
 pub struct WebSocketService<S, E> {
@@ -69,7 +67,16 @@ where
         let options = &self.options;
         let rest = match options.mount.place(request.uri().path()) {
             Place::Under(rest) => rest,
-            Place::Elsewhere => return ResponseFuture::inner(self.inner.call(request)),
+            Place::Elsewhere if !options.is_leaf => {
+                return ResponseFuture::inner(self.inner.call(request));
+            }
+            Place::Elsewhere | Place::Pattern => {
+                let (parts, body) = request.into_parts();
+                if let Some(misplaced) = hints::misplaced(&parts, &options.mount) {
+                    return ResponseFuture::refused(misplaced);
+                }
+                return ResponseFuture::inner(self.inner.call(Request::from_parts(parts, body)));
+            }
             Place::Ambiguous if options.config.require_upgrade => {
                 return ResponseFuture::refused(handshake::ambiguous_path());
             }
@@ -81,26 +88,15 @@ where
         };
         let path = Box::from(rest);
         let (parts, body) = request.into_parts();
-        let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
-        match handshake::examine(&parts, protocol, &options.policy) {
-            Decision::Plain if options.config.require_upgrade => {
+        match answer(options, || self.application.clone(), path, parts) {
+            Answer::Plain(parts) if options.config.require_upgrade => {
                 ResponseFuture::refused(handshake::plain_refusal(&parts))
             }
-            Decision::Plain => {
-                hints::extended_connect(&parts);
+            Answer::Plain(parts) => {
                 ResponseFuture::inner(self.inner.call(Request::from_parts(parts, body)))
             }
-            Decision::Refused(rejection) => ResponseFuture::refused(rejection),
-            Decision::Offer(offer) => match Admission::new(options, parts) {
-                Ok(admission) => ResponseFuture::upgrading(Box::pin(upgrade(
-                    self.application.clone(),
-                    options.clone(),
-                    offer,
-                    path,
-                    admission,
-                ))),
-                Err(rejection) => ResponseFuture::refused(rejection),
-            },
+            Answer::Refused(rejection) => ResponseFuture::refused(rejection),
+            Answer::Upgrading(upgrading) => ResponseFuture::upgrading(upgrading),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::future::Accepted;
 use super::limit::Permit;
 use super::options::Options;
 use crate::config::Config;
-use crate::connection::{ConnectionId, Info, Link, StoredRequest};
+use crate::connection::{ConnectionId, Info, Link, Seldom, StoredRequest};
 use crate::driver::{Application, Opened, Ours, Pending, Seat, caught};
 use crate::handler::Handshake;
 use crate::handshake::{self, Offer, Rejection, Transport};
@@ -48,6 +48,7 @@ pub(super) async fn upgrade<E: Application>(
         response_headers: HeaderMap::new(),
         peer,
         client,
+        lifetime: None,
     };
     let deadline = options.config.upgrade_timeout;
     let asked = caught(async {
@@ -83,6 +84,7 @@ pub(super) async fn upgrade<E: Application>(
         path,
         offer,
         response_headers,
+        lifetime,
         ..
     } = handshake;
     let is_http1 = offer.is_http1();
@@ -142,7 +144,7 @@ pub(super) async fn upgrade<E: Application>(
         mount,
         protocol: offer.selected.map(String::into_boxed_str),
         peer,
-        client: client.map(Box::new),
+        seldom: Seldom::new(client, lifetime),
     };
     let config = options.config.clone();
     let link = Arc::new(Link::new(config.clone(), info, agreed));

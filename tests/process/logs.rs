@@ -154,6 +154,110 @@ async fn a_refusal_is_logged_with_its_reason() {
     assert!(lines[0].contains("403"), "{lines:?}");
 }
 
+/// What goes wrong in deployments is said at WARN, once in 10 s, with what to write.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_origin_and_an_upgrade_that_a_proxy_dropped_name_the_remedy_in_one_line() {
+    let (log, _guard) = Log::begin(LevelFilter::INFO);
+    let (stack, _) = Stack::recorded();
+    let foreign = "Upgrade: websocket\r\nOrigin: http://localhost:5173";
+    let foreign = HANDSHAKE.replace("Upgrade: websocket", foreign);
+    // nginx with its defaults: HTTP/1.0, and no field that belongs to a connection.
+    let dropped = HANDSHAKE.replace(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n",
+        "Connection: close\r\n",
+    );
+    for (request, status) in [(foreign, 403), (dropped, 200)] {
+        for _ in 0..100 {
+            let mut client = stack.connect();
+            client.send(request.as_bytes()).await;
+            assert_eq!(client.response().await.0.status, status);
+        }
+    }
+    let lines = log.lines_with("WARN");
+    assert_eq!(lines.len(), 2, "{}", log.text());
+    for part in [
+        "403",
+        "\"http://localhost:5173\"",
+        "\"localhost\"",
+        "$http_host",
+        ".origins([",
+    ] {
+        assert!(lines[0].contains(part), "no {part} in {}", lines[0]);
+    }
+    for part in ["Sec-WebSocket-Key", "proxy_http_version 1.1", "/ws"] {
+        assert!(lines[1].contains(part), "no {part} in {}", lines[1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_not_served_names_the_remedy_in_one_line() {
+    let (log, _guard) = Log::begin(LevelFilter::INFO);
+    let (stack, _) = Stack::recorded();
+    let stack = stack.with(|layer| layer.allowed_hosts(["example.com"]));
+    for _ in 0..10 {
+        let mut client = stack.connect();
+        client.send(HANDSHAKE.as_bytes()).await;
+        assert_eq!(client.response().await.0.status, 421);
+    }
+    let lines = log.lines_with("WARN");
+    assert_eq!(lines.len(), 1, "{}", log.text());
+    assert!(lines[0].contains("\"localhost\"") && lines[0].contains("allowed_hosts"));
+}
+
+#[tokio::test]
+async fn a_mount_that_is_a_pattern_is_an_error_when_it_is_made_and_when_it_is_asked_for() {
+    let (log, _guard) = Log::begin(LevelFilter::INFO);
+    let layer = WebSocketLayer::new("/ws/{id}", Recorder::default());
+    let lines = log.lines_with("ERROR");
+    assert_eq!(lines.len(), 1);
+    for part in ["\"/ws/{id}\"", "into_service()", "WebSocketOptions"] {
+        assert!(lines[0].contains(part), "no {part} in {}", lines[0]);
+    }
+    for _ in 0..10 {
+        let mut client = http1(layer.layer(plain()));
+        let handshake = HANDSHAKE.replace("/ws", "/ws/7");
+        client.send(handshake.as_bytes()).await;
+        assert_eq!(client.response().await.0.status, 500);
+    }
+    assert_eq!(log.lines_with("WARN").len(), 1, "{}", log.text());
+}
+
+/// Closes because of what the peer sends, or fails because of it.
+#[derive(Clone)]
+struct Strict;
+
+impl WebSocketHandler for Strict {
+    async fn on_message(&mut self, _: &mut Connection, message: Message) -> Result {
+        if message.as_text() == Some("fail") {
+            return Err("as told".into());
+        }
+        message.parse_json::<u8>()?;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_a_hundred_bad_messages_are_not_a_hundred_errors_in_the_log() {
+    let (log, _guard) = Log::begin(LevelFilter::DEBUG);
+    let stack = Stack::new(Strict);
+    for (message, code) in [("\"secret\"", 1007), ("fail", 1011)] {
+        for _ in 0..100 {
+            let mut client = stack.open().await;
+            client.send(&text(message)).await;
+            let frame = client.frame().await.unwrap();
+            assert_eq!(frame.close_code(), Some(code));
+            client.send(&close(code, "")).await;
+            client.end().await;
+        }
+        left(&stack.shutdown, 0).await;
+    }
+    // What the peer did wrong is none; of the application's failures ten stand out.
+    assert_eq!(log.lines_with("ERROR").len(), 10);
+    assert_eq!(log.lines_with("on_message returned an error").len(), 200);
+    assert_eq!(log.lines_with("which closes the connection").len(), 100);
+    assert!(log.lines_with("secret").is_empty());
+}
+
 /// And only one, however many clients come to a server that is not right.
 #[tokio::test(start_paused = true)]
 async fn r12_a_server_without_with_upgrades_is_told_so_in_one_line() {

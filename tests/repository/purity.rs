@@ -90,7 +90,7 @@ fn each_floor_uses_only_what_is_below_it() {
         &["connection"],
         &["error"],
         &["handshake", "protocol"],
-        &["shutdown"],
+        &["shutdown", "json"],
         &["close", "config"],
         &["message"],
         &["logging", "jitter", "sync"],

@@ -198,12 +198,12 @@ async fn e2_close_and_ping_say_what_is_wrong_with_their_arguments() {
             }
             let (code, long) = (CloseCode::NORMAL_CLOSURE, "x".repeat(124));
             assert_eq!(conn.close(code, &long), Err(CloseError::ReasonTooLong(124)));
-            assert_eq!(conn.ping(&[0; 126]), Err(PingError::TooLong(126)));
-            assert_eq!(conn.ping(&[0; 125]), Ok(()));
+            assert_eq!(conn.ping(&[0; 126]).err(), Some(PingError::TooLong(126)));
+            assert!(conn.ping(&[0; 125]).is_ok());
             assert_eq!(conn.close(code, &long[1..]), Ok(()));
             assert_eq!(conn.close(code, ""), Err(CloseError::Closed));
             assert_eq!(sender.close(code, ""), Err(CloseError::Closed));
-            assert_eq!(conn.ping(b""), Err(PingError::Closed));
+            assert_eq!(conn.ping(b"").err(), Some(PingError::Closed));
             Ok(())
         }
     }

@@ -20,4 +20,5 @@ mod limits;
 mod options;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 mod tls;

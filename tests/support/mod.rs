@@ -359,6 +359,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
         assert_eq!(self.frame().await, None, "something behind the Close frame");
     }
 
+    /// Bytes that are no frames.
+    pub async fn expect_bytes(&mut self, bytes: &[u8]) {
+        while self.input.len() < bytes.len() {
+            assert!(self.more().await, "not {bytes:?}: {:?}", self.input);
+        }
+        let got: Vec<u8> = self.input.drain(..bytes.len()).collect();
+        assert_eq!(
+            String::from_utf8_lossy(&got),
+            String::from_utf8_lossy(bytes)
+        );
+    }
+
     /// Waits for the end of the stream, whatever comes before it.
     pub async fn end(&mut self) {
         while self.more().await {

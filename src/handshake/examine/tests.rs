@@ -76,7 +76,7 @@ fn response(rejection: Rejection) -> Response<String> {
     let response = rejection.into_response();
     assert!(response.headers().contains_key(CONTENT_TYPE));
     assert!(response.headers().contains_key(CONTENT_LENGTH));
-    let response = response.map(|text| String::from_utf8(text.to_vec()).unwrap());
+    let response = response.map(|text| String::from_utf8(text.known().to_vec()).unwrap());
     assert!(response.body().len() > 20 && response.body().ends_with('\n'));
     assert!(response.body().lines().count() <= 2, "{}", response.body());
     response

@@ -158,7 +158,7 @@ async fn s9_a_drain_counts_as_many_connections_as_there_are_calls_of_on_close() 
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let drain = stack.shutdown.drain(Duration::from_secs(2));
-    let drain = tokio::spawn(drain.into_future());
+    let drain = tokio::spawn(drain);
     assert_eq!(client.frame().await.unwrap().first, 0x88);
     client.send(&close(1001, "")).await;
     drop(client);
@@ -203,7 +203,7 @@ async fn a8_a13_what_a_sender_was_told_ok_for_arrives_even_while_the_server_goes
         received += 1;
         if received == 1000 {
             let drain = shutdown.drain(Duration::from_secs(10));
-            draining = Some(tokio::spawn(drain.into_future()));
+            draining = Some(tokio::spawn(drain));
         }
     }
     client.send(&close(1001, "")).await;
@@ -272,8 +272,8 @@ async fn a15_two_drains_at_once_both_end_and_each_peer_gets_one_close_frame() {
         .map(|client| tokio::spawn(read_all(client, 5)))
         .collect();
     let (first, second) = tokio::join!(
-        server.shutdown.drain(Duration::from_secs(20)).into_future(),
-        server.shutdown.drain(Duration::from_secs(10)).into_future(),
+        server.shutdown.drain(Duration::from_secs(20)),
+        server.shutdown.drain(Duration::from_secs(10)),
     );
     assert_eq!((first.forced(), second.forced()), (0, 0));
     for read in reading {
@@ -353,4 +353,31 @@ async fn a11_a_connection_whose_101_is_still_being_written_is_told_too() {
         recorder.closed().await.last().unwrap(),
         "close 1001 Shutdown clean"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_begins_at_its_signal_and_tells_the_server_that_it_has() {
+    let server = server(0);
+    let mut client = open(&server.layer).await;
+    let (ring, bell) = tokio::sync::oneshot::channel::<u8>();
+    let drain = server.shutdown.drain_on(bell, Duration::from_secs(10));
+    let drain = tokio::spawn(drain.restarting().spread(Duration::ZERO));
+    let started = [
+        tokio::spawn(server.shutdown.started()),
+        tokio::spawn(server.shutdown.started()),
+    ];
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!server.shutdown.is_draining());
+    assert!(!started[0].is_finished() && !drain.is_finished());
+    ring.send(1).unwrap();
+    for started in started {
+        started.await.unwrap();
+    }
+    assert!(server.shutdown.is_draining());
+    // Whoever asks later need not wait.
+    server.shutdown.started().await;
+    while client.frame().await.unwrap().first != 0x88 {}
+    client.send(&close(1012, "")).await;
+    assert_eq!(drain.await.unwrap().closed(), 1);
+    assert_eq!(server.recorder.log(), ["close 1012 Shutdown clean"]);
 }

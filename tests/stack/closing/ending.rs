@@ -149,7 +149,7 @@ async fn p4_a_drain_ends_applications_that_go_on_sending_with_a_close_frame() {
             let mut client = stack.open().await;
             let shutdown = stack.shutdown.clone();
             let drain = shutdown.drain(Duration::from_secs(deadline));
-            let drain = tokio::spawn(drain.into_future());
+            let drain = tokio::spawn(drain);
             let (_, code) = until_close(&mut client).await;
             assert_eq!(code, Some(1001), "{deadline} {way:?}");
             client.try_send(&close(1001, "")).await;
@@ -284,7 +284,7 @@ async fn p3_a_message_that_was_arriving_when_the_server_leaves_is_followed_by_a_
         let mut client = stack.open().await;
         client.send(&whole[..11]).await;
         let drain = stack.shutdown.drain(Duration::from_secs(60));
-        let drain = (!lifetime).then(|| tokio::spawn(drain.into_future()));
+        let drain = (!lifetime).then(|| tokio::spawn(drain));
         sleep(Duration::from_secs(if lifetime { 11 } else { 1 })).await;
         client.send(&whole[11..]).await;
         let began = Instant::now();
@@ -374,7 +374,7 @@ async fn s7_a_recv_outside_of_the_callback_is_woken_by_every_end() {
             "drain" | "abort" => {
                 let seconds = if who == "drain" { 60 } else { 0 };
                 let drain = stack.shutdown.drain(Duration::from_secs(seconds));
-                drop(tokio::spawn(drain.into_future()));
+                drop(tokio::spawn(drain));
             }
             _ => {}
         }

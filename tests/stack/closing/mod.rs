@@ -1,7 +1,8 @@
-//! How a connection ends: by its peer or its own application (`ending`), with its surroundings
+//! How a connection ends: by its peer or its own application (`ending`, `asked`), with its surroundings
 //! (`lifecycle`, `aborted`), or with the server (`drain`).
 
 mod aborted;
+mod asked;
 mod drain;
 mod ending;
 mod lifecycle;

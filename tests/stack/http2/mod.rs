@@ -92,7 +92,7 @@ pub struct Socket {
 
 /// How the server ended the stream.
 #[derive(Debug, PartialEq)]
-enum End {
+pub enum End {
     EndStream,
     Reset(h2::Reason),
 }
@@ -149,7 +149,7 @@ impl Socket {
         }
     }
 
-    async fn frame(&mut self) -> std::result::Result<Frame, End> {
+    pub async fn frame(&mut self) -> std::result::Result<Frame, End> {
         loop {
             if let Some((frame, size)) = parse(&self.input, self.deflate).unwrap() {
                 self.input.drain(..size);

@@ -1,10 +1,9 @@
 //! The layer in axum's routers and among tower-http's layers (rows A16, R1, X1).
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -17,48 +16,8 @@ use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_websocket::{Connection, Result, Shutdown, WebSocketHandler, WebSocketLayer};
 
+use super::{Where, ask, expect_where, serve};
 use crate::support::*;
-
-/// Tells where it is, and echoes nothing.
-#[derive(Clone)]
-struct Where;
-
-impl WebSocketHandler for Where {
-    async fn on_open(&mut self, conn: &mut Connection) -> Result {
-        let original = conn.request().extensions.get::<OriginalUri>();
-        let original = original.map_or_else(String::new, |uri| uri.0.to_string());
-        let line = format!("{}|{}|{original}", conn.mount(), conn.path());
-        conn.send(line).await?;
-        Ok(())
-    }
-}
-
-async fn serve(app: Router) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(axum::serve(listener, app).into_future());
-    addr
-}
-
-fn handshake(path: &str) -> String {
-    HANDSHAKE.replace("/ws", path)
-}
-
-/// The status of a handshake at `path`, and the client that made it.
-async fn ask(addr: SocketAddr, path: &str) -> (u16, Client<tokio::net::TcpStream>) {
-    let mut client = Client::tcp(addr).await;
-    client.send(handshake(path).as_bytes()).await;
-    let head = client.head().await;
-    assert!(head.status != 101 || head.header("content-length").is_none());
-    (head.status, client)
-}
-
-async fn expect_where(addr: SocketAddr, path: &str, line: &str) {
-    let (status, mut client) = ask(addr, path).await;
-    assert_eq!(status, 101, "{path}");
-    client.expect(0x81, line.as_bytes()).await;
-}
 
 #[tokio::test]
 async fn it_works_around_routes_and_whole_routers() {
