@@ -5,6 +5,8 @@
 //! `/echo` by a handler, `/stream` by a tungstenite stream, `/` an ordinary HTTP route,
 //! `/guarded` the same echo under a middleware that turns every response into 403.
 
+mod first_request;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -141,6 +143,7 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
             if socket.set_nodelay(true).is_err() {
                 return;
             }
+            let (service, first) = first_request::noticed(service);
             let service = TowerToHyperService::new(service);
             let mut server = auto::Builder::new(TokioExecutor::new());
             // What a server on the open internet should set.
@@ -159,13 +162,17 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
                     return;
                 };
                 let io = TokioIo::new(socket);
-                server.serve_connection_with_upgrades(io, service).await
+                let serving = server.serve_connection_with_upgrades(io, service);
+                first.or_drop(serving).await
             } else {
                 let io = TokioIo::new(socket);
-                server.serve_connection_with_upgrades(io, service).await
+                let serving = server.serve_connection_with_upgrades(io, service);
+                first.or_drop(serving).await
             };
-            if let Err(e) = served {
-                tracing::debug!("{e}");
+            match served {
+                Some(Ok(())) => {}
+                Some(Err(e)) => tracing::debug!("{e}"),
+                None => tracing::debug!("no request came in time"),
             }
         });
     }

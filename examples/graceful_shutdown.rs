@@ -12,6 +12,8 @@
 //!     readinessProbe: { httpGet: { path: /ready, port: 3003 }, periodSeconds: 2 }
 //!     terminationGracePeriodSeconds: 30      # more than NOTICE + DEADLINE + 2 s
 
+mod first_request;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +28,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tower_websocket::{Connection, Message, Result, Shutdown, WebSocketHandler, WebSocketLayer};
 
 /// How long load balancers may take to read from `/ready` that they should send nobody.
@@ -108,22 +110,16 @@ async fn serve_axum(
     shutdown: &Shutdown,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    // axum finishes the requests, and does not know of WebSockets once they are open: so both
-    // are told at the same moment, and waited for together.
-    let (stopped, told) = tokio::sync::oneshot::channel();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        stop.await;
-        let _ = stopped.send(());
-    });
+    // axum finishes the requests, and does not know of WebSockets once they are open: so the drain
+    // begins at the signal, and the server stops accepting when the drain has begun.
+    let drain = tokio::spawn(shutdown.drain_on(stop, DEADLINE));
+    let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.started());
     let server = tokio::spawn(server.into_future());
-    let _ = told.await; // an error: the server has failed
-    let deadline = Instant::now() + DEADLINE;
-    println!("{:?}", shutdown.drain(DEADLINE).await);
-    match timeout_at(deadline, server).await {
-        Ok(Ok(served)) => served,
-        // A request that does not end, or a panic.
-        _ => Ok(()),
-    }
+    shutdown.started().await;
+    // A request that does not end in time is not waited for.
+    let (drained, _) = tokio::join!(drain, timeout(DEADLINE, server));
+    println!("{:?}", drained.map_err(std::io::Error::other)?);
+    Ok(())
 }
 
 async fn serve_hyper(
@@ -132,7 +128,6 @@ async fn serve_hyper(
     shutdown: &Shutdown,
     stop: impl Future<Output = ()>,
 ) {
-    let service = TowerToHyperService::new(app);
     let requests = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -147,13 +142,14 @@ async fn serve_hyper(
         };
         let mut server = auto::Builder::new(TokioExecutor::new());
         server.http2().enable_connect_protocol();
+        let (service, first) = first_request::noticed(app.clone());
         let connection = server
-            .serve_connection_with_upgrades(TokioIo::new(socket), service.clone())
+            .serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service))
             .into_owned();
-        tokio::spawn(requests.watch(connection));
+        tokio::spawn(first.or_drop(requests.watch(connection)));
     }
     drop(listener);
     let finish = timeout(DEADLINE, requests.shutdown());
-    let (drained, _) = tokio::join!(shutdown.drain(DEADLINE).into_future(), finish);
+    let (drained, _) = tokio::join!(shutdown.drain(DEADLINE), finish);
     println!("{drained:?}");
 }

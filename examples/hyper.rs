@@ -1,9 +1,10 @@
 //! cargo run --example hyper -- [--addr 127.0.0.1:3002]
 //!
-//! No framework: hyper's HTTP/1.1 server and a tower stack. `/clock` sends the time and obeys
-//! its client, everything else is answered by a function.
+//! No framework: hyper's HTTP/1.1 server and a tower stack with two mounts. `/clock` sends the time and
+//! obeys its client, `/echo` repeats what it hears, everything else is answered by a function.
 //!
 //!     python3 -m websockets ws://127.0.0.1:3002/clock
+//!     python3 -m websockets ws://127.0.0.1:3002/echo
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -19,7 +20,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::time::interval;
 use tower::ServiceBuilder;
-use tower_websocket::{CloseCode, Connection, Result, Shutdown, WebSocketLayer};
+use tower_websocket::{
+    CloseCode, Connection, Message, Result, Shutdown, WebSocketHandler, WebSocketLayer,
+    WebSocketOptions,
+};
 
 /// The pull style: one loop over whatever can happen.
 async fn clock(mut conn: Connection) -> Result {
@@ -46,6 +50,17 @@ async fn clock(mut conn: Connection) -> Result {
     }
 }
 
+/// The callback style.
+#[derive(Clone)]
+struct Echo;
+
+impl WebSocketHandler for Echo {
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        conn.send(message).await?;
+        Ok(())
+    }
+}
+
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::from("a clock ticks at /clock\n"));
     if request.uri().path() != "/" {
@@ -66,8 +81,13 @@ async fn main() -> Result<(), String> {
     };
 
     let shutdown = Shutdown::new();
+    // What both mounts have in common: a limit on connections, and who ends them.
+    let options = WebSocketOptions::new()
+        .max_connections(10_000)
+        .shutdown(&shutdown);
     let service = ServiceBuilder::new()
-        .layer(WebSocketLayer::from_fn("/clock", clock).shutdown(&shutdown))
+        .layer(WebSocketLayer::from_fn("/clock", clock).options(&options))
+        .layer(WebSocketLayer::new("/echo", Echo).options(&options))
         .service(tower::service_fn(answer));
     let service = TowerToHyperService::new(service);
 

@@ -24,6 +24,7 @@ use tower_websocket::{Connection, Message, Result, Shutdown, WebSocketHandler, W
 #[path = "chat.rs"]
 #[expect(dead_code, reason = "only its app is used here")]
 mod chat;
+mod first_request;
 
 #[derive(Clone)]
 struct Echo;
@@ -95,10 +96,10 @@ async fn serve(
         .http2()
         .timer(TokioTimer::new())
         .enable_connect_protocol();
+    let (app, first) = first_request::noticed(app);
     let service = TowerToHyperService::new(app);
-    server
-        .serve_connection_with_upgrades(TokioIo::new(socket), service)
-        .await
+    let serving = server.serve_connection_with_upgrades(TokioIo::new(socket), service);
+    first.or_drop(serving).await.unwrap_or(Ok(()))
 }
 
 /// A TLS server for `localhost` that prefers HTTP/2.
