@@ -11,7 +11,7 @@ use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{SendError, TrySendError};
 use crate::message::Message;
-use crate::protocol::{Agreed, Batch, Outbound, Session, Writer};
+use crate::protocol::{Batch, Outbound, OutboundTerms, Session, Writer};
 use crate::sync::{Mutex, MutexGuard};
 
 /// See the module docs. It says what happened; the [`Link`](super::Link) wakes the driver.
@@ -70,12 +70,12 @@ enum Refused {
 }
 
 impl Outbox {
-    pub(super) fn new(config: Arc<Config>, agreed: Option<Agreed>) -> Self {
+    pub(super) fn new(config: Arc<Config>, deflate: Option<OutboundTerms>) -> Self {
         Self {
             config,
             queue: Mutex::default(),
             space: Notify::new(),
-            deflate: agreed.map(|agreed| Box::new(Outbound::new(agreed))),
+            deflate: deflate.map(|terms| Box::new(Outbound::new(terms))),
         }
     }
 
@@ -250,11 +250,6 @@ impl Outbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.lock().writer.is_empty()
-    }
-
-    /// What messages are compressed with.
-    pub(super) fn agreed(&self) -> Option<Agreed> {
-        self.deflate.as_ref().map(|deflate| deflate.agreed())
     }
 
     // ---- inside

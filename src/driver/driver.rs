@@ -46,8 +46,8 @@ pub(crate) struct Driver<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(crate) fn new(io: IO, link: Arc<Link>, config: Arc<Config>) -> Self {
         let mut session = Session::new(config.clone());
-        if let Some(agreed) = link.agreed() {
-            session.set_deflate(agreed);
+        if let Some(terms) = link.inbound() {
+            session.set_deflate(terms);
         }
         if let Some(most) = config.max_lifetime {
             // Connections that opened together do not all come back together.

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes};
 
 use super::buffer::reserve;
 use super::control::read_close;
-use super::deflate::{Agreed, Inbound};
+use super::deflate::{Inbound, InboundTerms};
 use super::frame::{Header, MAX_HEADER, OpCode, RSV1};
 use super::mask::unmask;
 use super::partial::{Data, Partial};
@@ -101,8 +101,8 @@ impl Assembler {
     }
 
     /// Messages may be compressed from here on.
-    pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
-        self.deflate = Some(Inbound::new(agreed, self.limits.max_message));
+    pub(crate) fn set_deflate(&mut self, terms: InboundTerms) {
+        self.deflate = Some(Inbound::new(terms, self.limits.max_message));
     }
 
     /// The most payload that one message may have on the wire.

@@ -15,7 +15,7 @@ use super::assembler::{Assembler, Limits, Received};
 use super::closing::{Closing, Ending, Phase, Reply};
 use super::control::{ControlQueue, ends_with_close, write_close};
 use super::deadlines::{Deadlines, Due};
-use super::deflate::Agreed;
+use super::deflate::InboundTerms;
 use super::failure::Failure;
 use super::frame::OpCode;
 use super::rates::Rates;
@@ -64,8 +64,8 @@ impl Session {
     }
 
     /// Messages may be compressed.
-    pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
-        self.assembler.set_deflate(agreed);
+    pub(crate) fn set_deflate(&mut self, terms: InboundTerms) {
+        self.assembler.set_deflate(terms);
         self.rates.set_largest(self.assembler.largest());
     }
 
