@@ -16,15 +16,15 @@ pub(crate) struct ExtensionOffer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Parameters read from one request, over all extensions; a browser sends two.
+/// The most extensions and parameters that are read from one request; a browser sends two.
 const MAX_PARAMS: usize = 64;
 
-/// Whether one of the list's elements is `token`, in any case, over all lines of the field.
+/// Whether the list, over all lines of the field, has the element `token`, ignoring case.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     elements(headers.get_all(name)).any(|e| e.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// The field's only value; `None` if it is absent, an error if it is there twice.
+/// The field's only value; `None` if it is absent, an error if it appears twice.
 pub(crate) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -36,8 +36,8 @@ pub(crate) fn single<'a>(
     }
 }
 
-/// The tokens of a list, over all lines of the field. Empty elements are allowed and mean
-/// nothing (RFC 9110 §5.6.1.2).
+/// The tokens of a list, over all lines of the field. Empty elements are ignored (RFC 9110
+/// §5.6.1.2).
 pub(crate) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -107,11 +107,11 @@ pub(crate) fn extensions(
     Ok(offers)
 }
 
-/// Makes the lines of Cookie one, joined with `; `, where the request did not come over HTTP/1.1.
+/// Joins the lines of Cookie with `; ` if the request did not come over HTTP/1.1.
 ///
 /// Over HTTP/2 and HTTP/3 a client may send every cookie in a line of its own, so that each is
-/// compressed by itself; an application must get them as HTTP/1.1 has them (RFC 9113 §8.2.3,
-/// RFC 9114 §4.2.1). hyper leaves that to whoever passes the request on.
+/// compressed by itself; an application must receive them in one line, as over HTTP/1.1 (RFC 9113
+/// §8.2.3, RFC 9114 §4.2.1). hyper leaves that to the code that passes the request on.
 pub(crate) fn join_cookies(request: &mut Parts) {
     if request.version <= Version::HTTP_11 {
         return;
@@ -122,14 +122,14 @@ pub(crate) fn join_cookies(request: &mut Parts) {
     }
     let sensitive = lines.iter().any(HeaderValue::is_sensitive);
     let cookies: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    // Valid lines make a valid one.
+    // Valid lines are still valid when joined.
     if let Ok(mut joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
         joined.set_sensitive(sensitive);
         request.headers.insert(COOKIE, joined);
     }
 }
 
-/// Whether this is a `token` of RFC 9110 §5.6.2: not empty, and nothing that separates.
+/// Whether this is a `token` of RFC 9110 §5.6.2: not empty, and without separators.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_tchar)
 }
@@ -142,7 +142,7 @@ fn elements<'a>(values: GetAll<'a, HeaderValue>) -> impl Iterator<Item = &'a [u8
         .filter(|element| !element.is_empty())
 }
 
-/// Without the optional white space around it: SP and HTAB (RFC 9110 §5.6.3).
+/// Strips optional white space: SP and HTAB (RFC 9110 §5.6.3).
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;

@@ -1,6 +1,5 @@
 //! [`OriginPolicy`]: the pages that may connect. Browsers let any page open a WebSocket to any
-//! server, with the user's cookies; nothing but this check keeps a foreign page from it
-//! (RFC 6455 §10.2).
+//! server, with the user's cookies; only this check stops a foreign page (RFC 6455 §10.2).
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -11,11 +10,11 @@ use http::{HeaderValue, Version};
 
 use super::headers::{Malformed, single};
 
-/// Which values of Origin are good. A request without Origin does not come from a page in a
-/// browser and is always good.
+/// Which values of Origin are allowed. A request without Origin does not come from a page in a
+/// browser and is always allowed.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum OriginPolicy {
-    /// The origin is that of the request's own host.
+    /// Only the origin of the request's own host.
     #[default]
     SameHost,
     Any,
@@ -57,7 +56,7 @@ impl OriginPolicy {
         match self {
             Self::List(list) => normal(value)
                 .is_some_and(|origin| list.iter().any(|listed| is_listed(listed, &origin))),
-            // `null` is the origin of no host: sandboxed frames and files say so, of any page.
+            // `null` does not name a host: sandboxed frames and files send it, whatever the page.
             _ => Origin::parse(value)
                 .zip(Authority::of(parts).ok().flatten())
                 .is_some_and(|(origin, host)| origin.is_of(&host)),
@@ -65,8 +64,8 @@ impl OriginPolicy {
     }
 }
 
-/// Parses an entry of the list: `scheme://host[:port]`, `scheme://*.domain[:port]` for all
-/// hosts below the domain, or an origin without a host. The error says what to write in its place.
+/// Parses an entry of the list: `scheme://host[:port]`, `scheme://*.domain[:port]` for all hosts
+/// below the domain, or an origin without a host. The error says what to write instead.
 fn listed(text: &str) -> Result<String, String> {
     let advice = match normal(text) {
         _ if text == "*" => "to allow every origin call `any_origin`",
@@ -87,10 +86,11 @@ fn listed(text: &str) -> Result<String, String> {
     Err(format!("{text:?}: {advice}"))
 }
 
-/// An origin as it is compared: in lower case, with the port even if it is the scheme's own.
+/// The form in which origins are compared: lower case, with the port even if it is the scheme's
+/// default.
 ///
-/// Beside those that have a host there are `null` (RFC 6454 §6.1), and a scheme alone: web views
-/// and libraries of devices send `file://`.
+/// Some origins have no host: `null` (RFC 6454 §6.1), and a scheme alone, such as `file://`, which
+/// web views and device libraries send.
 fn normal(text: &str) -> Option<String> {
     if text == "null" {
         return Some(text.to_owned());
@@ -112,8 +112,8 @@ fn is_listed(listed: &str, origin: &str) -> bool {
     }
 }
 
-/// An origin as RFC 6454 §6.1 writes it. A path, user information or a second origin behind
-/// it make it something else.
+/// An origin as RFC 6454 §6.1 writes it. Text with a path, user information or a second origin is
+/// not an origin.
 struct Origin<'a> {
     scheme: &'a str,
     authority: Authority<'a>,
@@ -130,8 +130,8 @@ impl<'a> Origin<'a> {
 
     /// Whether a page of this origin talks to its own server.
     ///
-    /// The scheme of the request is not known behind a proxy that ends TLS. So a host without
-    /// a port stands for the default port of whatever scheme the origin has.
+    /// Behind a proxy that terminates TLS, the scheme of the request is unknown. So a host without
+    /// a port has the default port of the origin's scheme.
     fn is_of(&self, host: &Authority<'_>) -> bool {
         let default = default_port(self.scheme);
         let same_port = match host.port {
@@ -159,7 +159,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// A `scheme` of RFC 3986 §3.1.
+/// Whether this is a `scheme` (RFC 3986 §3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
@@ -167,8 +167,8 @@ fn is_scheme(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
-/// Clients without a page, ws4py for one, send the URL that they connect to. No page has such an
-/// origin, so no browser sends it.
+/// The default port of a scheme. `ws` and `wss` have one because clients outside browsers, such as
+/// ws4py, send the URL that they connect to. No page has such an origin, so no browser sends it.
 fn default_port(scheme: &str) -> Option<u16> {
     let is = |name| scheme.eq_ignore_ascii_case(name);
     if is("https") || is("wss") {
@@ -188,9 +188,9 @@ pub(super) struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// Whom the request is for: `:authority` or the target's authority if it has one, else
-    /// Host, which HTTP/1.1 must have in any case. `None` where that is empty: the URL has no
-    /// authority then, as over a Unix socket (RFC 9112 §3.2).
+    /// The host that the request addresses: `:authority` or the target's authority if it has one,
+    /// otherwise Host, which HTTP/1.1 requires in any case. `None` if Host is empty: the URL has no
+    /// authority, as over a Unix socket (RFC 9112 §3.2).
     pub(super) fn of(parts: &'a Parts) -> Result<Option<Self>, Malformed> {
         let http1 = parts.version <= Version::HTTP_11;
         let field = single(&parts.headers, &HOST)?;
@@ -224,7 +224,7 @@ impl<'a> Authority<'a> {
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
             None => return None,
-            // `host:` is as good as `host` (RFC 3986 §6.2.3).
+            // `host:` is equivalent to `host` (RFC 3986 §6.2.3).
             Some("") => None,
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
                 Some(digits.parse().ok()?)
@@ -245,7 +245,7 @@ pub(super) enum Host<'a> {
 impl PartialEq for Host<'_> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            // Not without a trailing dot: to a browser these are two origins.
+            // A trailing dot makes a difference: to a browser these are two origins.
             (Self::Name(a), Self::Name(b)) => a.eq_ignore_ascii_case(b),
             (Self::V6(a), Self::V6(b)) => a == b,
             _ => false,
@@ -255,7 +255,7 @@ impl PartialEq for Host<'_> {
 
 impl Eq for Host<'_> {}
 
-/// A `reg-name` of RFC 3986 §3.2.2 that is not empty.
+/// Whether this is a `reg-name` (RFC 3986 §3.2.2) that is not empty.
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text

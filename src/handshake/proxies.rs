@@ -83,7 +83,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Where a request comes from that `peer` has sent.
+    /// The address of the client whose request `peer` has sent.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
@@ -102,7 +102,7 @@ impl TrustedProxies {
             for address in addresses.into_iter().rev() {
                 match address {
                     Some(address) => client = address.to_canonical(),
-                    // The proxy does not say: all that it speaks for are one.
+                    // The proxy does not name the client, so all of its clients count as one.
                     None => return client,
                 }
                 if !self.trusts(client) {
@@ -120,8 +120,8 @@ impl TrustedProxies {
     }
 }
 
-/// An address or a network. IPv4 that is written as IPv6, as a socket for both tells it, is IPv4:
-/// so is what it is compared with.
+/// An address or a network. An IPv4 address that is mapped to IPv6, as a dual-stack socket reports
+/// it, becomes IPv4, like the addresses that it is compared with.
 fn network(entry: &str) -> Option<IpNet> {
     if let Ok(address) = entry.parse::<IpAddr>() {
         return Some(address.to_canonical().into());
@@ -140,7 +140,7 @@ fn network(entry: &str) -> Option<IpNet> {
 /// The addresses behind `for` in the elements of a `Forwarded` line (RFC 7239 §4), in one pass.
 fn elements(line: &[u8]) -> Vec<Option<IpAddr>> {
     if !is_whole(line) {
-        // A client that begins a quoted string makes what the proxy appends a part of it.
+        // If a client leaves a quoted string open, what the proxy appends becomes a part of it.
         return vec![None];
     }
     line.split(separator(b','))
@@ -161,7 +161,7 @@ fn elements(line: &[u8]) -> Vec<Option<IpAddr>> {
         .collect()
 }
 
-/// Whether a byte is `wanted`, and not inside a quoted string.
+/// Matches the byte `wanted` outside of quoted strings.
 fn separator(wanted: u8) -> impl FnMut(&u8) -> bool {
     let mut quotes = Quotes::default();
     move |b| {
@@ -171,7 +171,7 @@ fn separator(wanted: u8) -> impl FnMut(&u8) -> bool {
     }
 }
 
-/// Whether every quoted string in `line` ends in it.
+/// Whether every quoted string in `line` is closed.
 fn is_whole(line: &[u8]) -> bool {
     let mut quotes = Quotes::default();
     line.iter().for_each(|b| quotes.pass(*b));
@@ -193,9 +193,9 @@ impl Quotes {
     }
 }
 
-/// An address, with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
-/// `[2001:db8::1]`, `[2001:db8::1]:80`, or with a port that hides the number, `192.0.2.1:_a`
-/// (RFC 7239 §6, and what is seen besides).
+/// An address, with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:80`, or with an obfuscated port, `192.0.2.1:_a` (RFC 7239 §6, and other forms
+/// seen in practice).
 fn node(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_ascii();
     if let Ok(address) = text.parse() {
