@@ -40,11 +40,11 @@ pub(crate) const RSV1: u8 = 0x40;
 pub(crate) const MAX_HEADER: usize = 14;
 
 impl Header {
-    /// Reads a client's header; `None` if it is not all there.
+    /// Reads a client's header; `None` if it is incomplete.
     ///
-    /// A header is refused at its first bad byte, whether the rest has arrived or not.
-    /// `fragmented` says whether a message is under way, `compression` whether RSV1 has a
-    /// meaning, `room` how much payload a data frame may have.
+    /// A header is refused at its first bad byte, whether the rest has arrived or not. `fragmented`
+    /// says whether a fragmented message is in progress, `compression` whether RSV1 has a meaning,
+    /// `room` how much payload a data frame may have.
     #[inline]
     pub(crate) fn parse(
         bytes: &[u8],

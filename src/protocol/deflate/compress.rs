@@ -11,11 +11,11 @@ use super::negotiate::OutboundTerms;
 use super::pool::{self, Settings};
 use crate::sync::Mutex;
 
-/// Messages up to this size may grow a little where there is a context; longer ones that grow are
-/// noise.
+/// With a context, messages up to this size may grow a little. Longer ones that grow cannot be
+/// compressed.
 pub(super) const PRIMING: usize = 512;
 
-/// How the messages of a connection are compressed.
+/// Compresses the messages of one connection.
 pub(crate) struct Outbound {
     terms: OutboundTerms,
     settings: Settings,
@@ -42,13 +42,14 @@ impl Outbound {
         *context = None;
     }
 
-    /// Whether a message of that many bytes is worth it.
+    /// Whether a message of `len` bytes is worth compressing.
     pub(crate) fn takes(&self, len: usize) -> bool {
         len >= self.terms.threshold.max(1) && len <= self.terms.max_compressed
     }
 
-    /// Compresses `message` and passes it on; `None`, where it does not get smaller. Asks `ready`
-    /// before it does the work. Messages are passed on in the order they are compressed in.
+    /// Compresses `message` and gives the result to `pass`: `None` if the message does not get
+    /// smaller. Calls `ready` before it does the work. Messages are passed on in the order in which
+    /// they are compressed.
     pub(crate) fn compress<T>(
         &self,
         message: &Bytes,
@@ -59,11 +60,12 @@ impl Outbound {
             ready()?;
             return pass(compressed_alone(self.settings, message));
         }
-        // Held until it is passed on: the peer inflates in the order of the queue.
+        // The lock is held until the message is passed on, because the peer inflates in the order
+        // of the queue.
         let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
         ready()?;
         let compressor = context.get_or_insert_with(|| Box::new(self.settings.compressor()));
-        // A short message that gets no smaller pays for those that will resemble it.
+        // A short message that does not get smaller still helps later ones that resemble it.
         let growth = if message.len() <= PRIMING {
             message.len() / 8 + 8
         } else {
@@ -92,10 +94,10 @@ fn compressed_alone(settings: Settings, message: &Bytes) -> Option<Bytes> {
     compressed
 }
 
-/// `None`: it does not get smaller than `most`.
+/// Returns `None` unless the result is smaller than `most`.
 fn deflate(compressor: &mut Compress, message: &[u8], most: usize) -> Option<Bytes> {
-    // Room for what gets larger, by an eighth where the codes are fixed: zlib-rs 0.6 panics where
-    // level 1 runs out of it.
+    // Room for output that is larger than the message, by an eighth if the codes are fixed: zlib-rs
+    // 0.6 panics if level 1 runs out of room.
     let mut out = vec![0; message.len() + message.len() / 8 + 64];
     let (read, made) = (compressor.total_in(), compressor.total_out());
     let status = compressor.compress(message, &mut out, DeflateFlush::SyncFlush);

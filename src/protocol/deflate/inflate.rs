@@ -10,24 +10,24 @@ use super::pool;
 use crate::close::CloseCode;
 use crate::protocol::violation::Violation;
 
-/// A stored block of nothing. Where the blocks of a message have ended it changes nothing; where
-/// a message was cut short, something comes of it.
+/// An empty stored block. After a complete message it produces nothing; after a truncated one it
+/// produces output or an error.
 const NOTHING: [u8; 5] = [0, 0, 0, 0xFF, 0xFF];
 
-/// What it costs to begin anew behind a final block, in bytes inflated.
+/// What it costs to start again after a final block, in bytes inflated.
 const RESET: usize = 2 * 1024;
 
-/// Below this many inflated bytes the ratio does not matter. The default limit on messages: what
-/// anybody may send in plain, a page of spaces too, may as well be sent compressed.
+/// Up to this many inflated bytes, the ratio does not matter. It is the default limit on messages:
+/// what a client may send uncompressed, even a page of spaces, it may send compressed.
 const RATIO_FREE: usize = 1024 * 1024;
 
-/// What a connection knows of the compressed messages of its peer.
+/// Inflates the compressed messages of one connection's peer.
 pub(crate) struct Inbound {
     terms: InboundTerms,
     max_message: usize,
     /// A compressed message has come, and the next must not refer to it.
     forgets: bool,
-    /// With takeover, what the messages so far have left.
+    /// With takeover, the state that the messages so far have left.
     pub(super) context: Option<Box<Inflater>>,
 }
 
@@ -41,7 +41,7 @@ impl Inbound {
         })
     }
 
-    /// How much payload a frame of a compressed message may have, where any other may have
+    /// How much payload a frame of a compressed message may have, if any other may have
     /// `max_frame`.
     pub(crate) fn room(&self, max_frame: usize) -> usize {
         if max_frame < self.max_message {
@@ -73,7 +73,7 @@ impl Inbound {
         })
     }
 
-    /// It is whole.
+    /// The message is complete.
     pub(crate) fn end(&mut self, mut inflater: Box<Inflater>) {
         if self.terms.takeover {
             (inflater.taken, inflater.made) = (0, 0);
@@ -89,7 +89,7 @@ impl Inbound {
 /// The state of a compressed message that is arriving.
 pub(crate) struct Inflater {
     inflate: Inflate,
-    /// Nothing has begun: no block yet, or the last was a final one.
+    /// No block is in progress: none has begun, or the last one was final.
     ended: bool,
     /// As in [`Inbound`].
     forgets: bool,
@@ -101,15 +101,15 @@ pub(crate) struct Inflater {
 }
 
 impl Inflater {
-    /// Gives what `input` is to `take`, piece by piece. Returns how much work it was, in bytes
-    /// inflated.
+    /// Inflates `input` and passes the result to `take`, piece by piece. Returns how many bytes
+    /// that was, and adds [`RESET`] for each final block.
     pub(crate) fn push(
         &mut self,
         input: &[u8],
         take: impl FnMut(&[u8]) -> Result<(), Violation>,
     ) -> Result<usize, Violation> {
         self.taken += input.len();
-        // Blocks of nothing would go on for ever and never be too large.
+        // Empty blocks could go on forever and never become too large.
         if self.taken > most_compressed(self.max_message) {
             return Err(Violation::too_big());
         }
@@ -118,12 +118,12 @@ impl Inflater {
 
     /// The message has ended.
     pub(crate) fn finish(&mut self) -> Result<(), Violation> {
-        // Senders have to put an empty block behind a final one (§7.2.3.4), and those that take
-        // what `deflateRawSync` gives them do not. What is whole needs no `TAIL`.
+        // A sender must put an empty block after a final one (§7.2.3.4), but one that uses
+        // `deflateRawSync` does not. A stream that is complete does not need `TAIL`.
         if self.ended {
             return Ok(());
         }
-        // All that was to come of the message has come: it ends within an empty block.
+        // A complete message ends within an empty block, so nothing more comes out of it.
         for end in [&TAIL[..], &NOTHING] {
             let before = self.made;
             let inflated = self.inflate(end, |_| Ok(()));
@@ -170,8 +170,8 @@ impl Inflater {
             }
             take(&block[..made])?;
             if status == Status::StreamEnd {
-                // A final block ends zlib's stream and not the message (§7.2.3.4). Here what
-                // follows must not refer to what was before.
+                // A final block ends zlib's stream but not the message (§7.2.3.4). What follows
+                // must not refer to what came before.
                 self.inflate.reset(false);
                 work += RESET;
             } else if made < block.len() && (input.is_empty() || read == 0) {
@@ -189,9 +189,10 @@ impl Inflater {
     }
 }
 
-/// The most that a message within the limit has on the wire: what does not get smaller grows by 5
-/// bytes in 16 KiB where it is stored, but with a small window or little memory it may not be, and
-/// zlib's bound is an eighth (`deflateBound`: codes of 9 bits); some clients flush now and then.
+/// The most bytes that a message within the limit takes on the wire. Data that cannot be compressed
+/// grows by 5 bytes in 16 KiB if zlib stores it. With a small window or little memory zlib may not
+/// store it, and its bound is an eighth (`deflateBound`: codes of 9 bits). Some clients also flush
+/// now and then.
 fn most_compressed(max_message: usize) -> usize {
     max_message
         .saturating_add(max_message / 8)
@@ -207,8 +208,8 @@ fn bomb() -> Violation {
     )
 }
 
-/// `forgets`: what came before is forgotten, as was agreed; a client that does not keep to it
-/// fails with its second message. At most 123 bytes fit a Close frame.
+/// `forgets`: earlier messages are forgotten, as agreed, so a client that ignores this fails with
+/// its second message. At most 123 bytes fit into a Close frame.
 #[cold]
 fn garbage(forgets: bool) -> Violation {
     let reason = if forgets {
@@ -220,7 +221,7 @@ fn garbage(forgets: bool) -> Violation {
     Violation::new(CloseCode::INVALID_FRAME_PAYLOAD_DATA, reason)
 }
 
-/// As [`garbage`], where the end is missing.
+/// As [`garbage`], if the end is missing.
 #[cold]
 fn incomplete(forgets: bool) -> Violation {
     let reason = if forgets {

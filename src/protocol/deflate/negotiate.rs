@@ -3,7 +3,7 @@
 
 use super::options::Deflate;
 
-/// The parameters of an offer, as they stand in it.
+/// The parameters of an offer, as the client wrote them.
 pub(crate) type Params = [(String, Option<String>)];
 
 /// What client and server have agreed on, for each direction.
@@ -13,7 +13,7 @@ pub(crate) struct Agreed {
     pub(crate) outbound: OutboundTerms,
 }
 
-/// How the messages of the client are compressed, and what of them is accepted.
+/// How the client's messages are compressed, and the highest ratio that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InboundTerms {
     /// A message may refer to those before it.
@@ -22,7 +22,7 @@ pub(crate) struct InboundTerms {
     pub(super) max_ratio: u32,
 }
 
-/// How our messages are compressed, and which of them.
+/// How our messages are compressed, and which of them are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutboundTerms {
     /// As in [`InboundTerms`].
@@ -40,8 +40,8 @@ const CLIENT_NO_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_BITS: &str = "server_max_window_bits";
 const CLIENT_BITS: &str = "client_max_window_bits";
 
-/// Takes the first offer that can be taken, and gives the answer's Sec-WebSocket-Extensions.
-/// One that is not understood is declined, as if it were not there (RFC 7692 §5, §7.1).
+/// Accepts the first offer that is acceptable, and returns the Sec-WebSocket-Extensions of the
+/// answer. An offer that is not understood is declined, as if it were absent (RFC 7692 §5, §7.1).
 pub(crate) fn negotiate<'a>(
     offers: impl Iterator<Item = (&'a str, &'a Params)>,
     deflate: &Deflate,
@@ -94,7 +94,7 @@ impl Offered {
         }
         let client_bits = match self.client_bits {
             Some(most) => deflate.client_bits.min(most.unwrap_or(15)),
-            // The answer must not have it then (§7.1.2.2).
+            // The answer must not have the parameter then (§7.1.2.2).
             None => 15,
         };
         let inbound = InboundTerms {

@@ -1,26 +1,27 @@
-//! [`Deflate`]: what a layer wants of compression.
+//! [`Deflate`]: the options of compression.
 
 /// How a layer compresses: permessage-deflate (RFC 7692), for
 /// [`WebSocketLayer::deflate`](crate::WebSocketLayer::deflate).
 ///
 /// The defaults hold no memory for a quiet connection: each message is compressed by itself (no
-/// "context takeover"), and the codecs belong to the threads. What a peer can make a connection
-/// cost is its message limit and 47 KiB for the state of a message that is arriving.
+/// "context takeover"), and the codecs belong to the threads. A peer can make a connection cost its
+/// message limit, and 47 KiB for the state of a message that is arriving.
 ///
-/// Time: a message is compressed in the call that sends it, some 10 ms for 1 MiB, and longer ones
-/// not at all unless [`max_compressed`](Self::max_compressed) says so; a broadcast is compressed
-/// once, if it has at most 1 MiB: a thread keeps a copy of the last message up to that size, and what
-/// it became. Incoming
-/// data is inflated at most 64 KiB (and a piece of 258 KiB) per poll, a fraction of a millisecond;
-/// larger messages spread over more polls.
+/// Time: a message is compressed in the call that sends it, which takes about 10 ms for 1 MiB.
+/// Longer messages are sent uncompressed unless [`max_compressed`](Self::max_compressed) is raised.
+/// A broadcast of up to 1 MiB is compressed once per thread: a thread keeps a copy of the last
+/// message of up to that size, and its compressed form. Incoming data is inflated at most 64 KiB
+/// (and a piece of 258 KiB) per poll, which takes a fraction of a millisecond; larger messages
+/// spread over more polls.
 ///
 /// With takeover, messages that resemble each other become several times smaller, and every
-/// connection keeps its own state for as long as it lives: see [`server_context_takeover`] and
+/// connection keeps its own state as long as it lives: see [`server_context_takeover`] and
 /// [`client_context_takeover`].
 ///
-/// Some clients agree to `client_no_context_takeover` and do not keep to it (Tornado's, Mojolicious'):
+/// Some clients (Tornado, Mojolicious) agree to `client_no_context_takeover` and then ignore it:
 /// their second compressed message refers to the first, which is forgotten, and the connection is
-/// closed with 1007 and a reason that names the parameter. [`client_context_takeover`] lets them in.
+/// closed with 1007 and a reason that names the parameter. [`client_context_takeover`] supports
+/// them.
 ///
 /// ```
 /// use tower_websocket::Deflate;
@@ -70,36 +71,37 @@ impl Deflate {
         Self::default()
     }
 
-    /// How hard to try, 1 (fast) to 9 (small); others are taken to the nearest. Default: 3, which
-    /// on JSON costs half of what 6 costs and gives a few percent more bytes.
+    /// The compression level, 1 (fast) to 9 (small); other values become the nearest of these.
+    /// Default: 3, which takes half the time of 6 on JSON, for a few percent more bytes.
     pub fn level(mut self, level: u8) -> Self {
         self.level = level.clamp(1, 9);
         self
     }
 
-    /// Memory of a compressor for what it has not yet coded, 1 (1 KiB) to 9 (240 KiB), about
-    /// doubling with each; others are taken to the nearest. Default: 8, zlib's own.
+    /// The memory of a compressor for what it has not coded yet, 1 (1 KiB) to 9 (240 KiB); each
+    /// level about doubles it, and other values become the nearest of these. Default: 8, as in
+    /// zlib.
     pub fn memory_level(mut self, level: u8) -> Self {
         self.memory_level = level.clamp(1, 9);
         self
     }
 
-    /// Messages with fewer bytes go as they are. Default: 256; shorter ones seldom get smaller
-    /// by more than a header, if they do not share a context.
+    /// Messages with fewer bytes are sent uncompressed. Default: 256. Without a shared context,
+    /// shorter ones seldom get smaller by more than a header.
     pub fn threshold(mut self, bytes: usize) -> Self {
         self.threshold = bytes;
         self
     }
 
-    /// Messages with more bytes go as they are. Default: 1 MiB; compressing happens in the call
-    /// of `send`, and a larger message would hold its thread for longer than some 20 ms.
+    /// Messages with more bytes are sent uncompressed. Default: 1 MiB. `send` itself compresses,
+    /// and a larger message would block its thread for more than about 20 ms.
     pub fn max_compressed(mut self, bytes: usize) -> Self {
         self.max_compressed = bytes;
         self
     }
 
-    /// How many times its size on the wire a message may have, once it has more than 1 MiB;
-    /// past that the connection is closed with 1009. Default: 500. Typical text compresses below
+    /// By what factor a message may exceed its size on the wire, once it has more than 1 MiB;
+    /// beyond that the connection is closed with 1009. Default: 500. Typical text compresses below
     /// 50:1, and DEFLATE cannot exceed 1,032:1. With the default message limit of 1 MiB this option
     /// has no effect.
     pub fn max_ratio(mut self, ratio: u32) -> Self {
@@ -107,37 +109,39 @@ impl Deflate {
         self
     }
 
-    /// Compress what we send with what was sent before, if the client allows it. Default: no.
+    /// Compresses each message with the help of those sent before, if the client allows it.
+    /// Default: `false`.
     ///
-    /// A connection then keeps its compressor from the first message that is compressed on:
-    /// 371 KiB with the defaults, 161 KiB with 12 window bits and a memory level of 5, 134 KiB at
-    /// the least. 128 KiB of that are a table that zlib-rs has at every size.
+    /// A connection then keeps its compressor, from its first compressed message on: 371 KiB with
+    /// the defaults, 161 KiB with 12 window bits and a memory level of 5, 134 KiB at least. Of
+    /// these, 128 KiB are a table that zlib-rs allocates at every size.
     pub fn server_context_takeover(mut self, takeover: bool) -> Self {
         self.server_takeover = takeover;
         self
     }
 
-    /// Let the client compress with what it sent before. Default: no.
+    /// Lets the client compress each message with the help of those it sent before. Default:
+    /// `false`.
     ///
-    /// A connection then keeps its decompressor from the first compressed message on: 47 KiB,
-    /// whatever the window. A client that does not offer `client_max_window_bits` is not allowed
-    /// to, where a smaller window than 32 KiB was [asked for](Self::client_max_window_bits).
+    /// A connection then keeps its decompressor, from the first compressed message on: 47 KiB,
+    /// whatever the window. This is not granted to clients that omit `client_max_window_bits` if
+    /// you [requested](Self::client_max_window_bits) a window below 32 KiB.
     pub fn client_context_takeover(mut self, takeover: bool) -> Self {
         self.client_takeover = takeover;
         self
     }
 
-    /// The window of what we send, as the base-2 logarithm of its bytes, 9 to 15; others are
-    /// taken to the nearest. Default: 15, 32 KiB. A client may ask for less.
+    /// The window for outgoing messages, as the base-2 logarithm of its bytes, 9 to 15; other
+    /// values become the nearest of these. Default: 15, which is 32 KiB. A client may ask for less.
     ///
-    /// One that asks for 8 gets no compression: zlib has no such window.
+    /// A client that asks for 8 gets no compression, because zlib has no such window.
     pub fn server_max_window_bits(mut self, bits: u8) -> Self {
         self.server_bits = bits.clamp(9, 15);
         self
     }
 
-    /// The window of what the client sends, where it lets us choose; as
-    /// [`server_max_window_bits`](Self::server_max_window_bits).
+    /// The window for incoming messages, if the client lets the server choose. Values and default
+    /// are those of [`server_max_window_bits`](Self::server_max_window_bits).
     pub fn client_max_window_bits(mut self, bits: u8) -> Self {
         self.client_bits = bits.clamp(9, 15);
         self

@@ -6,13 +6,15 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use zlib_rs::{Deflate as Compress, DeflateConfig, Inflate};
 
-/// Inflated at a time, and what a message may be too large by when it is found out.
+/// How many bytes are inflated at a time, and by how many a message may exceed its limit before
+/// that is noticed.
 pub(super) const BLOCK: usize = 16 * 1024;
 
-/// Codecs of each kind that a thread keeps; more only while as many messages arrive at a time.
+/// How many codecs of each kind a thread keeps. There are more only while more messages are
+/// arriving at the same time.
 const POOLED: usize = 4;
 
-/// What a compressor of memory level 6 takes before it must end a block.
+/// How many symbols a compressor of memory level 6 takes before it must end a block.
 const SYMBOLS: usize = 4096;
 
 thread_local! {
@@ -32,27 +34,26 @@ struct Pool {
     last: Option<Remembered>,
 }
 
-/// The message that was compressed last, and what came of it: a broadcast is compressed once.
+/// The message that was compressed last, and the result, so that a broadcast is compressed once.
 ///
-/// The message is a copy, and is compared byte by byte. A `Bytes` would be compared by its
-/// address, but it may be a small part of a large buffer, and hold that for as long as nothing
-/// else is compressed. Copying 1 MiB takes 0.1 ms, compressing it 10 ms or
-/// more.
+/// The message is a copy, and is compared byte by byte. A `Bytes` could be compared by its address,
+/// but it may be a small part of a large buffer, which would then live until another message is
+/// compressed. Copying 1 MiB takes 0.1 ms, compressing it 10 ms or more.
 struct Remembered {
     settings: Settings,
     message: Vec<u8>,
-    /// `None`: it does not get smaller.
+    /// `None`: the message does not get smaller.
     compressed: Option<Bytes>,
 }
 
-/// Larger messages are not remembered. The default of `Deflate::max_compressed`, so that all
-/// broadcasts are unless that is raised.
+/// Larger messages are not remembered. This is the default of `Deflate::max_compressed`, so all
+/// broadcasts are remembered unless that is raised.
 pub(super) const REMEMBERED: usize = 1024 * 1024;
 
 /// Room that is kept for the next message to remember.
 const REMEMBERED_ROOM: usize = 64 * 1024;
 
-/// Takes what a thread lends, also when it is about to end: then there is nothing.
+/// Uses the pool of this thread. `None` if the thread is about to end and has none any more.
 fn pool<T>(with: impl FnOnce(&mut Pool) -> T) -> Option<T> {
     POOL.try_with(|pool| pool.try_borrow_mut().ok().map(|mut pool| with(&mut pool)))
         .ok()
@@ -105,7 +106,7 @@ pub(super) fn keep_compressor(settings: Settings, mut compressor: Compress) {
     });
 }
 
-/// What [`remember`] was called with last, if this is the same message.
+/// The result that [`remember`] was given for this message, if that was its last call.
 pub(super) fn remembered(settings: Settings, message: &[u8]) -> Option<Option<Bytes>> {
     pool(|pool| {
         pool.last
@@ -116,7 +117,7 @@ pub(super) fn remembered(settings: Settings, message: &[u8]) -> Option<Option<By
     .flatten()
 }
 
-/// Keeps a copy of a message, and what came of it.
+/// Keeps a copy of a message, and what it was compressed to.
 pub(super) fn remember(settings: Settings, message: &[u8], compressed: &Option<Bytes>) {
     if message.len() > REMEMBERED {
         return;
@@ -136,7 +137,7 @@ pub(super) fn remember(settings: Settings, message: &[u8], compressed: &Option<B
     });
 }
 
-/// What makes two compressors the same.
+/// Two compressors with the same settings are interchangeable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) level: u8,
@@ -145,9 +146,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// What is enough for a message that shares no context. zlib-rs clears the room for symbols,
-    /// 48 KiB by default, twice a message; one has no more of them than bytes. That is a quarter
-    /// of the time for a message of 200 bytes, and the outcome is the same.
+    /// The settings that are enough for a message of `len` bytes without context. zlib-rs clears
+    /// its room for symbols, 48 KiB by default, twice per message, and a message has no more
+    /// symbols than bytes. For a message of 200 bytes that is a quarter of the time, and the result
+    /// is the same.
     pub(super) fn for_one(self, len: usize) -> Self {
         let enough = if len < SYMBOLS { 6 } else { 9 };
         Self {
