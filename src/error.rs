@@ -1,5 +1,6 @@
-//! [`Error`], what `on_error` gets (opaque, with predicates), and the errors of single calls:
-//! [`CloseError`], [`PingError`], and [`SendError`] and [`TrySendError`], which give the message back.
+//! [`Error`], which `on_error` receives (opaque, with predicates), and the errors of single calls:
+//! [`CloseError`], [`PingError`], and [`SendError`] and [`TrySendError`], which give the message
+//! back.
 
 use std::fmt;
 
@@ -53,12 +54,12 @@ pub(crate) enum CallbackFailure {
     Panicked(String),
     /// It took longer than `on_message_timeout`.
     Late,
-    /// It was still running when the time to finish after the end of its connection was over.
+    /// It was still running when the time that it had after the end of its connection was over.
     Abandoned,
 }
 
 impl Error {
-    /// Of the callback `name`. No Close frame is sent because of it, unless
+    /// An error of the callback `name`. No Close frame is sent because of it, unless
     /// [`closing_with`](Self::closing_with) says otherwise.
     pub(crate) fn of_callback(name: &'static str, failure: CallbackFailure) -> Self {
         Self {
@@ -85,7 +86,7 @@ impl Error {
         }
     }
 
-    /// The peer or the transport failed, not the application.
+    /// Whether the peer or the transport failed, not the application.
     pub(crate) fn is_of_connection(&self) -> bool {
         self.callback().is_none()
     }

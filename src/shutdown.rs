@@ -17,10 +17,11 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// Gracefully ends WebSocket connections when a server stops.
 ///
-/// Servers do not know connections that were upgraded: `axum::serve(..)
-/// .with_graceful_shutdown(..)` and hyper-util's `GracefulShutdown` wait for requests, not
-/// for WebSockets. Give a `Shutdown` to the layers and [`drain`](Self::drain) it beside them;
-/// `examples/graceful_shutdown.rs` is a whole server that does, on SIGTERM.
+/// Servers do not track connections that were upgraded:
+/// `axum::serve(..).with_graceful_shutdown(..)` and hyper-util's `GracefulShutdown` wait for
+/// requests, not for WebSockets. Give a `Shutdown` to the layers, and call [`drain`](Self::drain)
+/// while the server shuts down; `examples/graceful_shutdown.rs` is a complete server that does so
+/// on SIGTERM.
 ///
 /// ```
 /// # use tower_websocket::{Shutdown, WebSocketHandler, WebSocketLayer};
@@ -59,11 +60,11 @@ pub struct Drained {
     unopened: usize,
 }
 
-/// A connection, as far as its end is concerned.
+/// What a drain can ask of a connection.
 pub(crate) trait Member: Send + Sync {
-    /// Finish what is under way, then close with this.
+    /// Finishes what is in progress, then closes with `frame`.
     fn leave(&self, frame: CloseFrame);
-    /// End now.
+    /// Ends now.
     fn abort(&self);
 }
 
@@ -84,15 +85,15 @@ struct Members {
     draining: bool,
     next: u64,
     all: HashMap<u64, Entry>,
-    /// How those ended that are not in `all` any more, counted while a drain runs: from its first
-    /// moment on nobody enters, so every drain sees the same connections end.
+    /// How the connections ended that are no longer in `all`, counted from the first drain on. No
+    /// connection is added from then on, so all drains count the same ones.
     ended: Ended,
 }
 
 struct Entry {
     member: Weak<dyn Member>,
     opened: bool,
-    /// The deadline of a drain has come, of whichever if there are several.
+    /// The deadline of a drain has passed; if there are several, of any of them.
     forced: bool,
 }
 
@@ -103,8 +104,8 @@ struct Ended {
     unopened: usize,
 }
 
-/// The time that a drain takes to tell its connections, for each of them: 1 ms. A thousand
-/// clients a second that come back are a hundred times fewer than a core can greet.
+/// By default, a drain asks one connection per millisecond to leave. A thousand clients per second
+/// that reconnect are a hundredth of what one core can accept.
 const SPREAD_EACH: Duration = Duration::from_millis(1);
 
 impl Shutdown {
@@ -143,7 +144,7 @@ impl Shutdown {
         self.state.lock().all.len()
     }
 
-    /// Counts a connection; `None` if there shall be no new ones.
+    /// Registers a connection; `None` if a drain has begun.
     pub(crate) fn track(&self, member: Weak<dyn Member>) -> Option<Tracked> {
         let mut members = self.state.lock();
         if members.draining {
@@ -195,7 +196,7 @@ impl Drain {
             let mut empty = pin!(self.state.empty());
             poll_fn(|cx| {
                 told = told || telling.as_mut().poll(cx).is_ready();
-                // They may all leave before they are told to.
+                // All of them may end before they are asked to leave.
                 empty.as_mut().poll(cx)
             })
             .await;
@@ -232,11 +233,11 @@ impl Drain {
         let by_default = || (SPREAD_EACH * count).min(self.deadline / 4);
         let window = self.spread.unwrap_or_else(by_default).min(self.deadline);
         let share = window / count;
-        // A hash map's order is one of chance.
+        // The order of a hash map is random.
         for (i, member) in (0..count).zip(all) {
             let at = share.saturating_mul(i).saturating_add(jitter::up_to(share));
             let wait = at.saturating_sub(began.elapsed());
-            // Below that, tokio's clock rounds up.
+            // tokio rounds a shorter sleep up to this.
             if wait >= Duration::from_millis(1) {
                 sleep(wait).await;
             }
@@ -318,7 +319,7 @@ impl Drop for Tracked {
             members.ended.count(&entry);
         }
         if members.all.is_empty() {
-            // Memory of a busy day is not kept through the night.
+            // A map that was large once must not keep its memory.
             members.all = HashMap::new();
             drop(members);
             self.state.left.notify_waiters();
@@ -340,7 +341,7 @@ impl Members {
             .collect()
     }
 
-    /// The deadline came for all that are left.
+    /// The deadline has passed for all that are left.
     fn force(&mut self) -> Vec<Weak<dyn Member>> {
         for entry in self.all.values_mut() {
             entry.forced = true;
@@ -376,7 +377,7 @@ impl Ended {
 impl State {
     async fn empty(&self) {
         loop {
-            // Registered before the look, so that no change is missed.
+            // This is registered before the check, so that no change is missed.
             let left = self.left.notified();
             if self.lock().all.is_empty() {
                 return;
