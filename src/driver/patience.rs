@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::protocol::Moment;
 
-/// See the module docs. It decides by the moments that it is told, and knows no clock.
+/// See the module docs. It decides by the moments that it is given, and does not read a clock.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     callback: Callback,
@@ -76,8 +76,8 @@ impl Patience {
         }
     }
 
-    /// The callback has ended, in whatever way. Its deadline would be due some day, and acted upon
-    /// by nobody.
+    /// The callback has ended, in whatever way. Its deadline is cleared, because nothing would act
+    /// on it when it passes.
     #[inline]
     pub(super) fn returned(&mut self) {
         self.callback = Callback::Unlimited;
@@ -101,7 +101,7 @@ impl Patience {
         }
     }
 
-    /// Whether the end of the connection has been told.
+    /// Whether [`ended`](Self::ended) was called.
     pub(super) fn knows_end(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.grace.is_some())
     }
@@ -169,7 +169,7 @@ impl Patience {
             .min()
     }
 
-    /// What is due. The farewell is said once.
+    /// What is due. [`Verdict::Farewell`] is returned once.
     #[inline]
     pub(super) fn verdict(&mut self, now: Moment) -> Option<Verdict> {
         let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
