@@ -1,5 +1,5 @@
-//! [`Transport`]: the socket of a connection, what has been read from it, and what is being
-//! written to it. It knows bytes, and no protocol.
+//! [`Transport`]: the socket of a connection, what has been read from it, and what is being written
+//! to it. It handles bytes, and does not know the protocol.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
