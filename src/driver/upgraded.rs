@@ -2,10 +2,10 @@
 //! it may open a connection.
 //!
 //! hyper fulfils [`OnUpgrade`] when an HTTP/1.1 connection ends, whatever status was sent, so the
-//! socket alone is no proof that the client got a 101. A [guard](crate::UpgradeGuardLayer) around
-//! the whole stack sees the final status and decides. Without one, [`Confirmation`] observes what
-//! happens to the body of our response, and [`later_request`](super::later_request) whether HTTP
-//! goes on.
+//! socket alone does not prove that the client got a 101. A [guard](crate::UpgradeGuardLayer)
+//! around the whole stack sees the final status and decides. Without one, [`Confirmation`] observes
+//! what happens to the body of our response, and [`later_request`](super::later_request) whether
+//! HTTP goes on.
 
 use std::future::poll_fn;
 use std::io;
