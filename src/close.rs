@@ -20,7 +20,7 @@ pub struct CloseCode(u16);
 impl CloseCode {
     /// 1000: the purpose of the connection is fulfilled.
     pub const NORMAL_CLOSURE: Self = Self(1000);
-    /// 1001: the server goes down, or the browser leaves the page.
+    /// 1001: the server is going down, or the browser leaves the page.
     pub const GOING_AWAY: Self = Self(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
@@ -36,7 +36,7 @@ impl CloseCode {
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message too big to process.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// 1010: the client missed an extension.
+    /// 1010: the client expected an extension that the server did not agree to.
     pub const MANDATORY_EXTENSION: Self = Self(1010);
     /// 1011: the server met an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
@@ -44,7 +44,7 @@ impl CloseCode {
     pub const SERVICE_RESTART: Self = Self(1012);
     /// 1013: the server is overloaded; a client should come back later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
-    /// 1014: a gateway got a bad response from behind it.
+    /// 1014: a gateway received an invalid response from the server behind it.
     pub const BAD_GATEWAY: Self = Self(1014);
     /// 1015: the TLS handshake failed. Never on the wire.
     pub const TLS_HANDSHAKE: Self = Self(1015);
@@ -287,8 +287,8 @@ impl CloseFrame {
         code.is_sendable().then_some(Self { code, reason })
     }
 
-    /// For codes and reasons of our own, which are known to be good. A reason that is too
-    /// long after all is left out.
+    /// For codes and reasons of our own, which are known to be valid. A reason that is too long is
+    /// left out.
     pub(crate) fn known(code: CloseCode, reason: impl Into<Utf8Bytes>) -> Self {
         Self {
             code,

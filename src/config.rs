@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) max_control_rate: u32,
     /// Messages a peer may send in one second, as many at once; off by default.
     ///
-    /// Off: a chat and a game differ by a thousand.
+    /// It is off because a chat and a game differ by a factor of a thousand.
     pub(crate) max_message_rate: Option<u32>,
     /// Bytes a peer may send in one second, whatever they are; off by default.
     pub(crate) max_byte_rate: Option<u64>,
@@ -38,7 +38,7 @@ pub(crate) struct Config {
     ///
     /// 20 s: proxies and mobile networks drop silent connections after 30 to 60 s.
     pub(crate) heartbeat: Option<Duration>,
-    /// How long the peer has to answer our ping; `None` for ever.
+    /// How long the peer has to answer our ping; `None` waits forever.
     pub(crate) pong_timeout: Option<Duration>,
     /// Close a connection that sent no message for this long; off by default.
     pub(crate) idle_timeout: Option<Duration>,
@@ -46,7 +46,7 @@ pub(crate) struct Config {
     pub(crate) max_lifetime: Option<Duration>,
     /// How long `on_message` may take; off by default.
     pub(crate) on_message_timeout: Option<Duration>,
-    /// How long `on_upgrade` may take, and then the server to hand over the socket.
+    /// How long `on_upgrade` may take. The server then has as long again to hand over the socket.
     pub(crate) upgrade_timeout: Duration,
     /// A frame, a message or a write that has begun must be done in this time,
     /// plus one second for each KiB moved (as Apache's `mod_reqtimeout`).
@@ -55,7 +55,7 @@ pub(crate) struct Config {
     pub(crate) close_timeout: Duration,
     /// Driver events at DEBUG instead of TRACE.
     pub(crate) debug: bool,
-    /// Answer 426 to requests under the mount that are no WebSocket handshake.
+    /// Answer 426 to requests under the mount that are not a WebSocket handshake.
     pub(crate) require_upgrade: bool,
     /// Keep the request for `conn.request()`.
     pub(crate) keep_request: bool,
@@ -91,9 +91,9 @@ impl Default for Config {
 impl Config {
     /// Frames that one message may consist of.
     ///
-    /// By default the limit follows the size, so that whoever raises that need not think of this:
-    /// honest clients cut large messages into pieces of a fixed size, of 1 KiB (libwebsockets),
-    /// 4 KiB (Boost.Beast) or, in test suites, 64 bytes.
+    /// By default the limit follows `max_message`, so that raising that is enough. Honest clients
+    /// cut large messages into pieces of a fixed size, of 1 KiB (libwebsockets), 4 KiB
+    /// (Boost.Beast) or, in test suites, 64 bytes.
     pub(crate) fn fragments(&self) -> u32 {
         self.max_fragments.unwrap_or_else(|| {
             let fragments = (self.max_message / BYTES_PER_FRAGMENT).max(MIN_FRAGMENTS);
@@ -102,10 +102,10 @@ impl Config {
     }
 }
 
-/// A message of the largest size may come in pieces of so many bytes.
+/// A message of the largest size may come in pieces of this many bytes.
 const BYTES_PER_FRAGMENT: usize = 64;
 
-/// And any message in so many pieces: streams of a client may flush whatever they have.
+/// Any message may come in this many pieces, because a stream in the client may flush at any time.
 const MIN_FRAGMENTS: usize = 2048;
 
 /// Messages decoded ahead of the application while one of its callbacks runs,
@@ -114,15 +114,15 @@ const MIN_FRAGMENTS: usize = 2048;
 /// 64 KiB: as much as one read can bring.
 pub(crate) const READ_AHEAD: usize = 64 * 1024;
 
-/// What a queued message is counted with beside its payload.
+/// How many bytes a queued message counts in addition to its payload.
 pub(crate) const MESSAGE_OVERHEAD: usize = 64;
 
-/// Events of the application that wait for its handler: as many as messages without payload may be
-/// read ahead.
+/// The most events of the application that may wait for its handler: as many as empty messages may
+/// be read ahead.
 pub(crate) const EVENTS: usize = READ_AHEAD / MESSAGE_OVERHEAD;
 
-/// The read buffer of a thread, and the size of a batch of output. 64 KiB is where
-/// larger reads stopped to pay in measurements, and what fits a core's L2 cache.
+/// The read buffer of a thread, and the size of a batch of output. In measurements, reads of more
+/// than 64 KiB gained nothing, and 64 KiB fit into a core's L2 cache.
 pub(crate) const SCRATCH: usize = 64 * 1024;
 
 /// Payloads from this size on are written by reference, smaller ones are copied
@@ -150,7 +150,7 @@ pub(crate) const FORCED: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    /// Text that no machine reads rots.
+    /// A table that no test reads becomes wrong.
     #[test]
     fn the_readme_states_the_defaults() {
         let c = Config::default();

@@ -4,12 +4,12 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-/// A time from nothing up to `most`, every one as likely as the others.
+/// A random duration from zero to `most`, evenly distributed.
 ///
-/// No secret hangs on it: the keys that std draws for its hash maps are random enough.
+/// It need not be unpredictable, so the keys that std draws for its hash maps are random enough.
 pub(crate) fn up_to(most: Duration) -> Duration {
     let parts = (RandomState::new().build_hasher().finish() >> 32) as u32;
-    // In whole numbers: as a float, the longest duration is longer than it is.
+    // Whole numbers come first, because `Duration::MAX` as a float is rounded up and overflows.
     let whole = most / u32::MAX;
     let rest = most - whole * u32::MAX;
     whole * parts

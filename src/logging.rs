@@ -44,7 +44,7 @@ pub(crate) fn escaped(value: impl fmt::Display) -> impl fmt::Display {
 }
 
 /// A text for a field of an event or a span, escaped as by [`escape`], in at most [`MAX_TEXT`]
-/// bytes. Most texts are short and plain, and are lent as they are.
+/// bytes. Most texts are short and plain, and are borrowed as they are.
 pub(crate) fn field(text: &str) -> Cow<'_, str> {
     let is_plain = |b: u8| matches!(b, b' '..=b'~') && b != b'\\';
     if text.len() <= MAX_TEXT && text.bytes().all(is_plain) {
@@ -148,10 +148,10 @@ impl Write for Escaper<'_, '_> {
     }
 }
 
-/// One line in 10 s: whoever looks sees that it goes on, and a year of it fits on a disk.
+/// One line in 10 s shows that the problem goes on, and a year of such lines fits on a disk.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Stands as a `static` beside the line that it belongs to.
+/// Limits how often one line is written. It is a `static` beside the line that it limits.
 pub(crate) struct Throttle {
     /// Lines in [`EVERY`].
     burst: u32,
@@ -183,7 +183,8 @@ impl Throttle {
         }
     }
 
-    /// Whether to write the line now; how many have not been written since the last one.
+    /// `Some` if the line is to be written now, with the number of lines that were suppressed since
+    /// the last one.
     pub(crate) fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
     }
@@ -203,7 +204,7 @@ impl Throttle {
     }
 }
 
-/// Whether somebody reads the wire events: messages and control frames, on the target
+/// Whether a subscriber wants the wire events: messages and control frames, on the target
 /// `tower_websocket::wire`, at DEBUG for a layer with `debug` and at TRACE otherwise.
 #[inline]
 pub(crate) fn shows_wire(debug: bool) -> bool {
@@ -214,7 +215,7 @@ pub(crate) fn shows_wire(debug: bool) -> bool {
     }
 }
 
-/// Logs a wire event. Not to be called under a lock: whoever reads it may send.
+/// Logs a wire event. Do not call it under a lock: a subscriber may send messages.
 pub(crate) fn wire(debug: bool, connection: u64, what: &dyn fmt::Display) {
     if debug {
         tracing::debug!(target: "tower_websocket::wire", connection, "{what}");

@@ -18,10 +18,11 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// Gracefully ends WebSocket connections when a server stops.
 ///
-/// Servers do not know connections that were upgraded: `axum::serve(..)
-/// .with_graceful_shutdown(..)` and hyper-util's `GracefulShutdown` wait for requests, not
-/// for WebSockets. Give a `Shutdown` to the layers and [`drain`](Self::drain) it beside them;
-/// `examples/graceful_shutdown.rs` is a whole server that does, on SIGTERM.
+/// Servers do not track connections that were upgraded:
+/// `axum::serve(..).with_graceful_shutdown(..)` and hyper-util's `GracefulShutdown` wait for
+/// requests, not for WebSockets. Give a `Shutdown` to the layers, and call [`drain`](Self::drain)
+/// while the server shuts down; `examples/graceful_shutdown.rs` is a complete server that does so
+/// on SIGTERM.
 ///
 /// ```
 /// # use tower_websocket::{Shutdown, WebSocketHandler, WebSocketLayer};
@@ -69,11 +70,11 @@ pub struct Drained {
     unopened: usize,
 }
 
-/// A connection, as far as its end is concerned.
+/// What a drain can ask of a connection.
 pub(crate) trait Member: Send + Sync {
-    /// Finish what is under way, then close with this.
+    /// Finishes what is in progress, then closes with `frame`.
     fn leave(&self, frame: CloseFrame);
-    /// End now.
+    /// Ends now.
     fn abort(&self);
 }
 
@@ -96,15 +97,15 @@ struct Members {
     draining: bool,
     next: u64,
     all: HashMap<u64, Entry>,
-    /// How those ended that are not in `all` any more, counted while a drain runs: from its first
-    /// moment on nobody enters, so every drain sees the same connections end.
+    /// How the connections ended that are no longer in `all`, counted from the first drain on. No
+    /// connection is added from then on, so all drains count the same ones.
     ended: Ended,
 }
 
 struct Entry {
     member: Weak<dyn Member>,
     opened: bool,
-    /// The deadline of a drain has come, of whichever if there are several.
+    /// The deadline of a drain has passed; if there are several, of any of them.
     forced: bool,
 }
 
@@ -115,8 +116,8 @@ struct Ended {
     unopened: usize,
 }
 
-/// The time that a drain takes to tell its connections, for each of them: 1 ms. A thousand
-/// clients a second that come back are a hundred times fewer than a core can greet.
+/// By default, a drain asks one connection per millisecond to leave. A thousand clients per second
+/// that reconnect are a hundredth of what one core can accept.
 const SPREAD_EACH: Duration = Duration::from_millis(1);
 
 impl Shutdown {
@@ -208,7 +209,7 @@ impl Shutdown {
         self.state.lock().all.len()
     }
 
-    /// Counts a connection; `None` if there shall be no new ones.
+    /// Registers a connection; `None` if a drain has begun.
     pub(crate) fn track(&self, member: Weak<dyn Member>) -> Option<Tracked> {
         let mut members = self.state.lock();
         if members.draining {
@@ -267,7 +268,7 @@ impl How {
             let mut empty = pin!(self.state.empty());
             poll_fn(|cx| {
                 told = told || telling.as_mut().poll(cx).is_ready();
-                // They may all leave before they are told to.
+                // All of them may end before they are asked to leave.
                 empty.as_mut().poll(cx)
             })
             .await;
@@ -304,11 +305,11 @@ impl How {
         let by_default = || (SPREAD_EACH * count).min(self.deadline / 4);
         let window = self.spread.unwrap_or_else(by_default).min(self.deadline);
         let share = window / count;
-        // A hash map's order is one of chance.
+        // The order of a hash map is random.
         for (i, member) in (0..count).zip(all) {
             let at = share.saturating_mul(i).saturating_add(jitter::up_to(share));
             let wait = at.saturating_sub(began.elapsed());
-            // Below that, tokio's clock rounds up.
+            // tokio rounds a shorter sleep up to this.
             if wait >= Duration::from_millis(1) {
                 sleep(wait).await;
             }
@@ -409,7 +410,7 @@ impl Drop for Tracked {
             members.ended.count(&entry);
         }
         if members.all.is_empty() {
-            // Memory of a busy day is not kept through the night.
+            // A map that was large once must not keep its memory.
             members.all = HashMap::new();
             drop(members);
             self.state.left.notify_waiters();
@@ -436,7 +437,7 @@ impl Members {
         self.all.values().filter(|entry| !entry.opened).count()
     }
 
-    /// The deadline came for all that are left.
+    /// The deadline has passed for all that are left.
     fn force(&mut self) -> Vec<Weak<dyn Member>> {
         for entry in self.all.values_mut() {
             entry.forced = true;
@@ -472,7 +473,7 @@ impl Ended {
 impl State {
     async fn empty(&self) {
         loop {
-            // Registered before the look, so that no change is missed.
+            // This is registered before the check, so that no change is missed.
             let left = self.left.notified();
             if self.lock().all.is_empty() {
                 return;
@@ -487,187 +488,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Peer {
-        left: AtomicUsize,
-        aborted: AtomicUsize,
-        told: Mutex<Option<(Instant, CloseCode)>>,
-    }
-
-    impl Member for Peer {
-        fn leave(&self, frame: CloseFrame) {
-            self.left.fetch_add(1, Ordering::Relaxed);
-            *self.told.lock().unwrap() = Some((Instant::now(), frame.code));
-        }
-        fn abort(&self) {
-            self.aborted.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn track(shutdown: &Shutdown, peer: &Arc<Peer>) -> Option<Tracked> {
-        let peer: Arc<dyn Member> = peer.clone();
-        let tracked = shutdown.track(Arc::downgrade(&peer))?;
-        tracked.opened();
-        Some(tracked)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a14_who_is_there_at_the_deadline_is_aborted_and_counted() {
-        let shutdown = Shutdown::new();
-        let (quick, slow) = (Arc::<Peer>::default(), Arc::<Peer>::default());
-        let quick_tracked = track(&shutdown, &quick);
-        let _slow_tracked = track(&shutdown, &slow);
-        assert_eq!(shutdown.connections(), 2);
-        drop(quick_tracked);
-        let drained = shutdown.drain(Duration::from_secs(1)).await;
-        assert_eq!((drained.forced(), drained.remaining()), (1, 1));
-        assert_eq!(slow.left.load(Ordering::Relaxed), 1);
-        assert_eq!(slow.aborted.load(Ordering::Relaxed), 1);
-        assert_eq!(quick.aborted.load(Ordering::Relaxed), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn s9_of_two_drains_at_once_the_longer_reports_what_the_shorter_forced() {
-        let shutdown = Shutdown::new();
-        let (quick, slow) = (Arc::<Peer>::default(), Arc::<Peer>::default());
-        let tracked = [track(&shutdown, &quick), track(&shutdown, &slow)];
-        let drain = |seconds| tokio::spawn(shutdown.drain(Duration::from_secs(seconds)));
-        let (short, long) = (drain(10), drain(60));
-        let [quick_tracked, slow_tracked] = tracked;
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        drop(quick_tracked);
-        let later = drain(60);
-        tokio::time::sleep(Duration::from_millis(5500)).await;
-        assert_eq!(slow.aborted.load(Ordering::Relaxed), 1);
-        let latest = drain(60);
-        tokio::task::yield_now().await;
-        drop(slow_tracked);
-        for (which, drained, expected) in [
-            ("short", short, (1, 1, 0)),
-            ("long", long, (1, 1, 0)),
-            ("later", later, (0, 1, 0)),
-            ("latest", latest, (0, 1, 0)),
-        ] {
-            let drained = drained.await.unwrap();
-            let got = (drained.closed(), drained.forced(), drained.remaining());
-            assert_eq!(got, expected, "{which}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn s9_what_never_opened_is_neither_closed_nor_forced() {
-        let shutdown = Shutdown::new();
-        let pending = || {
-            let peer: Arc<dyn Member> = Arc::new(Peer::default());
-            shutdown.track(Arc::downgrade(&peer))
-        };
-        let (_stays, leaves) = (pending(), pending());
-        let opens = pending().unwrap();
-        let drain = tokio::spawn(shutdown.drain(Duration::from_secs(1)));
-        tokio::task::yield_now().await;
-        drop(leaves);
-        opens.opened();
-        drop(opens);
-        let drained = drain.await.unwrap();
-        let got = (drained.closed(), drained.forced(), drained.remaining());
-        assert_eq!((got, drained.unopened()), ((1, 0, 0), 2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a15_draining_twice_is_fine_and_nobody_enters_meanwhile() {
-        let shutdown = Shutdown::new();
-        assert_eq!(shutdown.drain(Duration::ZERO).await.closed(), 0);
-        assert_eq!(shutdown.drain(Duration::ZERO).await.forced(), 0);
-        assert!(shutdown.is_draining());
-        assert!(track(&shutdown, &Arc::default()).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn draining_ends_when_the_last_connection_ends() {
-        let shutdown = Shutdown::new();
-        let peer = Arc::<Peer>::default();
-        let tracked = track(&shutdown, &peer);
-        let waiting = tokio::spawn({
-            let shutdown = shutdown.clone();
-            async move { shutdown.drain(Duration::from_secs(3600)).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(tracked);
-        assert_eq!(waiting.await.unwrap().closed(), 1);
-    }
-
-    /// When each of 200 connections is told to leave, in seconds.
-    async fn told(drain: impl FnOnce(&Shutdown) -> Drain) -> Vec<(f64, CloseCode)> {
-        let shutdown = Shutdown::new();
-        let peers: Vec<_> = (0..200).map(|_| Arc::<Peer>::default()).collect();
-        let tracked: Vec<_> = peers.iter().map(|peer| track(&shutdown, peer)).collect();
-        let began = Instant::now();
-        assert_eq!(drain(&shutdown).await.forced(), 200);
-        drop(tracked);
-        let told = peers.iter().map(|peer| {
-            let (at, code) = peer.told.lock().unwrap().unwrap();
-            ((at - began).as_secs_f64(), code)
-        });
-        told.collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn r8_connections_are_told_to_leave_evenly_over_the_window_and_out_of_order() {
-        let drain = |shutdown: &Shutdown| {
-            let drain = shutdown.drain(Duration::from_secs(60)).restarting();
-            drain.spread(Duration::from_secs(20))
-        };
-        let told = told(drain).await;
-        assert!(
-            told.iter()
-                .all(|(_, code)| *code == CloseCode::SERVICE_RESTART)
-        );
-        for quarter in 0..4 {
-            let from = f64::from(quarter) * 5.0;
-            let here = told
-                .iter()
-                .filter(|(at, _)| (from..from + 5.0).contains(at));
-            assert!((45..=55).contains(&here.count()), "{told:?}");
-        }
-        assert!(!told.is_sorted_by(|a, b| a.0 <= b.0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn r8_by_default_a_connection_has_a_millisecond_and_all_a_quarter_of_the_deadline() {
-        let last = |told: Vec<(f64, CloseCode)>| told.iter().fold(0.0, |a: f64, b| a.max(b.0));
-        let many = last(told(|shutdown| shutdown.drain(Duration::from_secs(60))).await);
-        assert!((0.15..=0.21).contains(&many), "{many}");
-        let short = last(told(|shutdown| shutdown.drain(Duration::from_millis(400))).await);
-        assert!((0.05..=0.11).contains(&short), "{short}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a15_no_duration_is_too_long() {
-        let shutdown = Shutdown::new();
-        let peer = Arc::<Peer>::default();
-        let tracked: Vec<_> = (0..3).map(|_| track(&shutdown, &peer)).collect();
-        let drain = shutdown.drain(Duration::MAX).spread(Duration::MAX);
-        let draining = tokio::spawn(drain);
-        tokio::time::sleep(Duration::from_secs(3600)).await;
-        assert!(!draining.is_finished());
-        drop(tracked);
-        assert_eq!(draining.await.unwrap().closed(), 3);
-        let again = shutdown.drain(Duration::MAX).await;
-        assert_eq!(again.forced(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a15_a_spread_beyond_the_deadline_is_cut_off() {
-        let spread = Duration::from_secs(3600);
-        let began = Instant::now();
-        let drained = told(|shutdown| shutdown.drain(Duration::from_secs(1)).spread(spread));
-        assert_eq!(drained.await.len(), 200);
-        assert!(began.elapsed() <= Duration::from_secs(2));
-    }
-}
+mod tests;

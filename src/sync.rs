@@ -1,5 +1,5 @@
-//! What tasks and threads share. Under `--cfg shuttle` it comes from a scheduler that tries the
-//! ways in which they can interleave: see `driver/models.rs`.
+//! Locks and atomics. Under `--cfg shuttle` they come from a scheduler that tries the ways in which
+//! tasks can interleave: see `driver/models.rs`.
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU32};

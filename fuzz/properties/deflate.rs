@@ -33,7 +33,10 @@ pub fn deflate(data: &[u8]) {
 /// Arbitrary bytes as messages, one after the other.
 fn inflated(input: &mut Input<'_>, agreed: Agreed, bits: Option<u8>, pieces: &[u8]) {
     let max = input.one_of(&[1000, 70_000, 10, 0]);
-    let (mut whole, mut cut) = (Inbound::new(agreed, max), Inbound::new(agreed, max));
+    let (mut whole, mut cut) = (
+        Inbound::new(agreed.inbound, max),
+        Inbound::new(agreed.inbound, max),
+    );
     let mut alone = Inflate::new(false, bits.unwrap_or(15));
     while !input.is_empty() {
         let len = input.u16();
@@ -62,8 +65,8 @@ fn inflated(input: &mut Input<'_>, agreed: Agreed, bits: Option<u8>, pieces: &[u
 
 fn round_trip(input: &mut Input<'_>, agreed: Agreed, pieces: &[u8]) {
     const MAX: usize = 1024 * 1024;
-    let outbound = Outbound::new(agreed);
-    let mut inbound = Inbound::new(agreed, MAX);
+    let outbound = Outbound::new(agreed.outbound);
+    let mut inbound = Inbound::new(agreed.inbound, MAX);
     let mut pieces = Cycle::new(pieces);
     while !input.is_empty() {
         let message = Bytes::from(payload(input));

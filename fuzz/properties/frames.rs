@@ -60,7 +60,7 @@ pub(super) fn run(
     let now = Moment::START;
     let mut session = Session::new(config.clone());
     if let Some(agreed) = agreed {
-        session.set_deflate(agreed);
+        session.set_deflate(agreed.inbound);
     }
     let mut events = Vec::new();
     let mut rest = bytes;

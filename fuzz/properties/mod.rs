@@ -41,6 +41,7 @@ mod tests {
     use std::io::Write;
     use std::path::{Path, PathBuf};
 
+    use proptest::prelude::ProptestConfig;
     use tokio::runtime::Runtime;
 
     use super::*;
@@ -98,7 +99,17 @@ mod tests {
         }
     }
 
-    fn paused() -> Runtime {
+    /// For properties that are also tried with inputs of chance: so many of them.
+    pub(super) fn cases(cases: u32) -> ProptestConfig {
+        ProptestConfig {
+            cases,
+            // What fails is kept in fuzz/regressions.
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        }
+    }
+
+    pub(super) fn paused() -> Runtime {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().start_paused(true).build().unwrap()
     }

@@ -85,7 +85,7 @@ struct Inflate(Option<Box<crate::protocol::Inbound>>);
 impl Inflate {
     fn new(agreed: Option<Agreed>) -> Self {
         // What was agreed on is the same in both directions.
-        Self(agreed.map(|agreed| crate::protocol::Inbound::new(agreed, 1024 * 1024)))
+        Self(agreed.map(|agreed| crate::protocol::Inbound::new(agreed.inbound, 1024 * 1024)))
     }
 
     fn message(&mut self, compressed: &[u8]) -> Vec<u8> {

@@ -320,13 +320,10 @@ fn is_port(port: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::tests::cases;
+
     proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: 500,
-            // What fails is kept in fuzz/regressions.
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
+        #![proptest_config(cases(500))]
 
         #[test]
         fn s10_r1_no_header_names_an_address_that_only_an_untrusted_hop_said(

@@ -288,13 +288,10 @@ impl Pauses {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::tests::cases;
+
     proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: 500,
-            // What fails is kept in fuzz/regressions.
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
+        #![proptest_config(cases(500))]
 
         #[test]
         fn s10_f22_a_rate_refuses_nobody_who_keeps_to_it_and_passes_no_more_than_it_may(

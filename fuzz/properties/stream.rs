@@ -32,7 +32,7 @@ pub(super) fn limits(input: &mut Input<'_>) -> Config {
 /// The stream, and what messages in it are compressed with if they are.
 pub(super) fn stream(input: &mut Input<'_>, agreed: Option<Agreed>) -> Vec<u8> {
     let mut out = Vec::new();
-    let outbound = agreed.map(Outbound::new);
+    let outbound = agreed.map(|agreed| Outbound::new(agreed.outbound));
     while !input.is_empty() && out.len() < MAX_STREAM {
         let op = input.byte();
         let key = match op >> 4 {

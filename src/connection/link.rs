@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::error::{Error, SendError, TrySendError};
 use crate::logging;
 use crate::message::Message;
-use crate::protocol::{Agreed, Batch, Session};
+use crate::protocol::{Agreed, Batch, InboundTerms, Session};
 use crate::shutdown::Member;
 
 /// See the module docs.
@@ -31,6 +31,8 @@ pub(crate) struct Link {
     signals: Signals,
     outbox: Outbox,
     inbox: Inbox,
+    /// How the peer compresses messages, if it does.
+    inbound: Option<InboundTerms>,
     /// Messages are logged at DEBUG.
     debug: bool,
 }
@@ -52,7 +54,8 @@ impl Link {
             info,
             debug: config.debug,
             signals: Signals::new(),
-            outbox: Outbox::new(config, agreed),
+            outbox: Outbox::new(config, agreed.map(|agreed| agreed.outbound)),
+            inbound: agreed.map(|agreed| agreed.inbound),
             inbox: Inbox::default(),
         }
     }
@@ -234,9 +237,9 @@ impl Link {
         .await
     }
 
-    /// What messages are compressed with.
-    pub(crate) fn agreed(&self) -> Option<Agreed> {
-        self.outbox.agreed()
+    /// How the peer compresses messages, if it does.
+    pub(crate) fn inbound(&self) -> Option<InboundTerms> {
+        self.inbound
     }
 }
 

@@ -79,8 +79,8 @@ where
     }
 }
 
-/// Runs a part of the application that has no connection beside it. A panic is an error
-/// that says what it said.
+/// Runs a part of the application that has no connection beside it. A panic becomes an error with
+/// the panic's message.
 pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
     poll_fn(|cx| poll_caught(future.as_mut(), cx)).await

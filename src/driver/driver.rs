@@ -47,8 +47,8 @@ pub(crate) struct Driver<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(crate) fn new(io: IO, link: Arc<Link>, config: Arc<Config>) -> Self {
         let mut session = Session::new(config.clone());
-        if let Some(agreed) = link.agreed() {
-            session.set_deflate(agreed);
+        if let Some(terms) = link.inbound() {
+            session.set_deflate(terms);
         }
         // Connections that opened together do not all come back together.
         let by_layer = |most: Duration| most.saturating_sub(jitter::up_to(most / 10));
@@ -72,7 +72,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
     }
 
-    /// What was read of the socket before it was known to be a WebSocket's.
+    /// A byte that was read before the socket was known to carry a WebSocket.
     pub(crate) fn begin_with(&mut self, first: Option<u8>) {
         if let Some(first) = first {
             self.transport.read_buffer = ReadBuffer::with(vec![first]);
@@ -84,7 +84,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         Connection::new(self.link.clone())
     }
 
-    /// Tells whom to wake when something is asked of the connection.
+    /// Sets the waker that is woken when something is asked of the connection.
     pub(crate) fn set_driver(&mut self, waker: &Waker) {
         self.link.set_driver(waker);
     }
@@ -251,14 +251,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 wake_other(&waker, cx);
                 again = true;
             }
-            // It takes its time for these before more is decoded, and before the clock is looked at.
+            // The callback handles these before more is decoded, and before the clock is read.
             if again && self.turn.wants_look() {
                 return true;
             }
         }
     }
 
-    /// The end counts from when it is seen; what the application still takes is seen too.
+    /// Starts the farewell when the end is first seen, and notes which messages the application has
+    /// taken since.
     fn see_end(&mut self) {
         let (now, waiting) = (self.clock.now(), self.link.inbox_len());
         if self.patience.knows_end() {
@@ -550,7 +551,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     // ---- time
 
-    /// Acts on what is due, or sees to it that the task is woken when it is. Tells whether
+    /// Acts on what is due, or arranges that the task is woken when something is. Returns whether
     /// something was due.
     #[inline]
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
@@ -627,7 +628,7 @@ impl<IO> Drop for Driver<IO> {
     }
 }
 
-/// A line of the log, made only if somebody reads it.
+/// A line of the log, formatted only if a subscriber wants it.
 struct Line<F>(F);
 
 impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Line<F> {
@@ -636,7 +637,7 @@ impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Line<F> {
     }
 }
 
-/// Wakes who waits, unless that is the callback of this very task, which is polled again anyway.
+/// Wakes the task that waits, unless it is this one, whose callback is polled again anyway.
 fn wake_other(waker: &Waker, cx: &Context<'_>) {
     if !waker.will_wake(cx.waker()) {
         waker.wake_by_ref();

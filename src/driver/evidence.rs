@@ -82,7 +82,7 @@ impl Answer {
         }
     }
 
-    /// Nobody waits any more: whoever keeps the response must not keep the socket open.
+    /// Nothing waits any more, so code that keeps the response must not keep the socket open.
     pub(super) fn give_up(&self) {
         let (upgrade, arrived) = {
             let mut state = self.lock();

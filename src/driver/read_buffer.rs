@@ -38,8 +38,10 @@ impl ReadBuffer {
         self.at == self.end
     }
 
-    pub(super) fn skip(&mut self, n: usize) {
-        self.at = n;
+    /// Takes all that is left.
+    pub(super) fn take_rest(&mut self) -> &[u8] {
+        let at = std::mem::replace(&mut self.at, self.end);
+        &self.bytes[at..self.end]
     }
 
     /// Reads into the thread's buffer; everything before must have been taken.

@@ -62,14 +62,15 @@ where
         let ended = poll_fn(|cx| Poll::Ready(driver.is_over(cx))).await;
         if let Err(error) = called {
             let code = CloseCode::INTERNAL_ERROR;
-            // After the end, that nothing can be sent any more is no news.
             if let Some(frame) = asked_close(&error) {
                 contained(|| drop(error));
                 driver.close(frame, CloseCause::Application);
             } else if ended && is_closed(&error) {
+                // After the end, it is expected that nothing can be sent any more, so it is not
+                // reported.
                 contained(|| drop(error));
             } else {
-                // What ended before sends the code of its own end.
+                // A connection that had already ended sends the code of that end.
                 let error = if ended {
                     error
                 } else {
@@ -110,7 +111,7 @@ where
     }
 }
 
-/// Tells `on_error`, and the log.
+/// Reports an error to `on_error` and to the log.
 async fn tell<H, IO>(driver: &mut Driver<IO>, handler: &mut H, conn: &mut Connection, error: Error)
 where
     H: WebSocketHandler,

@@ -1,5 +1,5 @@
-//! [`Transport`]: the socket of a connection, what has been read from it, and what is being
-//! written to it. It knows bytes, and no protocol.
+//! [`Transport`]: the socket of a connection, what has been read from it, and what is being written
+//! to it. It handles bytes, and does not know the protocol.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -122,17 +122,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
-    /// Reads and throws away what it gives. Nothing: the input [has ended](Self::is_eof).
+    /// Throws away what was read and not taken, then what is read, and returns it. Nothing: the
+    /// input [has ended](Self::is_eof).
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<&[u8]> {
-        let n = match ready!(self.read_buffer.poll_fill(&mut self.io, cx)) {
-            Ok(n @ 1..) => n,
-            _ => {
-                self.eof = true;
-                0
-            }
-        };
-        self.read_buffer.skip(n);
-        Poll::Ready(&self.read_buffer.bytes[..n])
+        if self.read_buffer.is_empty() {
+            let read = ready!(self.read_buffer.poll_fill(&mut self.io, cx));
+            self.eof = !matches!(read, Ok(1..));
+        }
+        Poll::Ready(self.read_buffer.take_rest())
     }
 
     /// Shuts the output down.

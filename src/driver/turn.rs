@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::protocol::Moment;
 
-/// See the module docs. It counts, and knows no clock.
+/// See the module docs. It counts, and does not read a clock.
 #[derive(Debug)]
 pub(super) struct Turn {
     began: Moment,

@@ -1,4 +1,4 @@
-//! [`accept_response`]: the response that opens a WebSocket, and the key that it answers.
+//! [`accept_response`]: the response that opens a WebSocket.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
@@ -11,8 +11,8 @@ use super::offer::{Offer, Transport};
 
 /// The response that opens the WebSocket: 101, or 200 over HTTP/2.
 ///
-/// Of `extra`, what belongs to the handshake or frames a body is left out. `extensions` is the
-/// answer to those that were offered.
+/// Headers in `extra` that belong to the handshake or frame a body are dropped. `extensions` is the
+/// answer to the extensions that the client offered.
 pub(crate) fn accept_response(
     offer: &Offer,
     mut extra: HeaderMap,

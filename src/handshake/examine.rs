@@ -19,7 +19,7 @@ use crate::logging::escape;
 /// What the layer wants of a handshake.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
-    /// The hosts that the server answers for; `None`: any.
+    /// The hosts that the server answers for; `None` allows any.
     pub(crate) hosts: Option<Hosts>,
     pub(crate) origin: OriginPolicy,
     /// The subprotocols that are spoken here, the preferred first.
@@ -31,16 +31,16 @@ pub(crate) struct Policy {
 /// What a request is.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// No WebSocket handshake: the inner service's.
+    /// Not a WebSocket handshake; the inner service answers it.
     Plain,
     Refused(Rejection),
     Offer(Offer),
 }
 
-/// Subprotocols that a client may offer; browsers' applications offer one to three.
+/// The most subprotocols that a client may offer. Applications in browsers offer one to three.
 const MAX_PROTOCOLS: usize = 64;
 
-/// Decides about a request. `h2_protocol` is the `:protocol` of an extended CONNECT.
+/// Decides what to do with a request. `h2_protocol` is the `:protocol` of an extended CONNECT.
 pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy) -> Decision {
     if !is_handshake(parts, h2_protocol) {
         return Decision::Plain;
@@ -48,8 +48,7 @@ pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy)
     let http1 = parts.version <= Version::HTTP_11;
     match offer(parts, http1, policy) {
         Ok(offer) => Decision::Offer(offer),
-        // What is left of the request on the connection must not be taken for the next one
-        // (RFC 9112 §9.3).
+        // The rest of this request must not be read as the next one (RFC 9112 §9.3).
         Err(rejection) if http1 && announces_body(parts) => {
             Decision::Refused(rejection.with_header(CONNECTION, HeaderValue::from_static("close")))
         }
@@ -57,7 +56,7 @@ pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy)
     }
 }
 
-/// Whether a request asks for a WebSocket, in good order or not.
+/// Whether a request asks for a WebSocket; the handshake need not be valid.
 pub(crate) fn is_handshake(parts: &Parts, h2_protocol: Option<&str>) -> bool {
     if parts.version <= Version::HTTP_11 {
         has_token(&parts.headers, &UPGRADE, "websocket")
@@ -68,7 +67,7 @@ pub(crate) fn is_handshake(parts: &Parts, h2_protocol: Option<&str>) -> bool {
     }
 }
 
-/// RFC 6455 §4.2.1 and RFC 8441 §5, where there is no key.
+/// Checks the handshake against RFC 6455 §4.2.1, or RFC 8441 §5, which has no key.
 fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection> {
     let headers = &parts.headers;
     if parts.version < Version::HTTP_11 {
@@ -168,8 +167,8 @@ fn accept(headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
         })
 }
 
-/// 16 bytes in base64. Bits that the padding leaves over may be set, as most servers allow
-/// (RFC 4648 §3.5).
+/// Whether this is 16 bytes in base64. The unused bits before the padding may be set, as most
+/// servers allow (RFC 4648 §3.5).
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24
         && key.ends_with(b"==")
@@ -185,8 +184,8 @@ fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
              (RFC 6455 §4.1).",
         )
     };
-    // A field without names is as good as none: Python's `websockets` and libsoup send it where
-    // the application gave them an empty list.
+    // An empty field counts as absent: Python's `websockets` and libsoup send one if the
+    // application gave them an empty list.
     let names = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map_err(|_| malformed())?;
     if names.len() > MAX_PROTOCOLS {
         return Err(bad(format!(
@@ -204,7 +203,7 @@ fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
-/// Whether there is, or may be, something behind the head that is not a WebSocket's.
+/// Whether something that is not WebSocket data follows the head, or may follow it.
 fn announces_body(parts: &Parts) -> bool {
     let headers = &parts.headers;
     let empty = |length: &HeaderValue| {

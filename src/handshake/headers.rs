@@ -16,15 +16,15 @@ pub(crate) struct ExtensionOffer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Parameters read from one request, over all extensions; a browser sends two.
+/// The most extensions and parameters that are read from one request; a browser sends two.
 const MAX_PARAMS: usize = 64;
 
-/// Whether one of the list's elements is `token`, in any case, over all lines of the field.
+/// Whether the list, over all lines of the field, has the element `token`, ignoring case.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     elements(headers.get_all(name)).any(|e| e.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// The field's only value; `None` if it is absent, an error if it is there twice.
+/// The field's only value; `None` if it is absent, an error if it appears twice.
 pub(crate) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -36,8 +36,8 @@ pub(crate) fn single<'a>(
     }
 }
 
-/// The tokens of a list, over all lines of the field. Empty elements are allowed and mean
-/// nothing (RFC 9110 §5.6.1.2).
+/// The tokens of a list, over all lines of the field. Empty elements are ignored (RFC 9110
+/// §5.6.1.2).
 pub(crate) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -107,11 +107,11 @@ pub(crate) fn extensions(
     Ok(offers)
 }
 
-/// Makes the lines of Cookie one, joined with `; `, where the request did not come over HTTP/1.1.
+/// Joins the lines of Cookie with `; ` if the request did not come over HTTP/1.1.
 ///
 /// Over HTTP/2 and HTTP/3 a client may send every cookie in a line of its own, so that each is
-/// compressed by itself; an application must get them as HTTP/1.1 has them (RFC 9113 §8.2.3,
-/// RFC 9114 §4.2.1). hyper leaves that to whoever passes the request on.
+/// compressed by itself; an application must receive them in one line, as over HTTP/1.1 (RFC 9113
+/// §8.2.3, RFC 9114 §4.2.1). hyper leaves that to the code that passes the request on.
 pub(crate) fn join_cookies(request: &mut Parts) {
     if request.version <= Version::HTTP_11 {
         return;
@@ -122,14 +122,14 @@ pub(crate) fn join_cookies(request: &mut Parts) {
     }
     let sensitive = lines.iter().any(HeaderValue::is_sensitive);
     let cookies: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    // Valid lines make a valid one.
+    // Valid lines are still valid when joined.
     if let Ok(mut joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
         joined.set_sensitive(sensitive);
         request.headers.insert(COOKIE, joined);
     }
 }
 
-/// Whether this is a `token` of RFC 9110 §5.6.2: not empty, and nothing that separates.
+/// Whether this is a `token` of RFC 9110 §5.6.2: not empty, and without separators.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_tchar)
 }
@@ -142,7 +142,7 @@ fn elements<'a>(values: GetAll<'a, HeaderValue>) -> impl Iterator<Item = &'a [u8
         .filter(|element| !element.is_empty())
 }
 
-/// Without the optional white space around it: SP and HTAB (RFC 9110 §5.6.3).
+/// Strips optional white space: SP and HTAB (RFC 9110 §5.6.3).
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -218,128 +218,4 @@ impl Scanner<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
-
-    use super::*;
-
-    fn map(name: &HeaderName, lines: &[&[u8]]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append(name, HeaderValue::from_bytes(line).unwrap());
-        }
-        headers
-    }
-
-    #[test]
-    fn h5_h6_h7_tokens_are_whole_in_any_case_over_all_lines() {
-        let has = |lines: &[&[u8]]| has_token(&map(&CONNECTION, lines), &CONNECTION, "upgrade");
-        assert!(has(&[b"Upgrade"]));
-        assert!(has(&[b"keep-alive,\tUPGRADE "]));
-        assert!(has(&[b"keep-alive", b"upgrade"]));
-        assert!(has(&[b",, ,upgrade"]));
-        assert!(!has(&[b"noupgradehere"]));
-        assert!(!has(&[b"upgrade-insecure"]));
-        assert!(!has(&[b"up grade"]));
-        assert!(!has(&[b"upgrade\xff"]));
-        assert!(!has(&[]));
-    }
-
-    #[test]
-    fn p6_cookies_that_came_in_pieces_are_one_field() {
-        let joined = |version, lines: &[(&str, bool)]| {
-            let mut parts = http::Request::new(()).into_parts().0;
-            parts.version = version;
-            for (line, sensitive) in lines {
-                let mut value = HeaderValue::from_bytes(line.as_bytes()).unwrap();
-                value.set_sensitive(*sensitive);
-                parts.headers.append(COOKIE, value);
-            }
-            join_cookies(&mut parts);
-            let lines = parts.headers.get_all(COOKIE).iter();
-            let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
-            lines
-                .map(|value| (text(value), value.is_sensitive()))
-                .collect::<Vec<_>>()
-        };
-        let (one, none) = (("a=1", false), []);
-        for version in [Version::HTTP_2, Version::HTTP_3] {
-            let got = joined(version, &[one, ("b=2; c=é", true), ("d=4", false)]);
-            assert_eq!(got, [("a=1; b=2; c=é; d=4".to_owned(), true)]);
-            let got = joined(version, &[one, ("b=2", false)]);
-            assert_eq!(got, [("a=1; b=2".to_owned(), false)]);
-            assert_eq!(joined(version, &[one]), [("a=1".to_owned(), false)]);
-            assert_eq!(joined(version, &[]), none);
-        }
-        assert_eq!(joined(Version::HTTP_11, &[one, one]).len(), 2);
-    }
-
-    #[test]
-    fn h15_a_list_of_tokens_has_only_tokens() {
-        let read = |line: &[u8]| {
-            tokens(
-                &map(&SEC_WEBSOCKET_PROTOCOL, &[line]),
-                &SEC_WEBSOCKET_PROTOCOL,
-            )
-            .map(|list| list.join("|"))
-        };
-        assert_eq!(
-            read(b"chat, superchat,,v1.x "),
-            Ok("chat|superchat|v1.x".into())
-        );
-        assert_eq!(read(b""), Ok(String::new()));
-        for bad in [&b"a b"[..], b"a;b", b"\"a\"", b"a\xe4", b"a/b"] {
-            assert_eq!(read(bad), Err(Malformed), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn h16_extensions_follow_their_grammar() {
-        let read = |line: &[u8]| {
-            extensions(
-                &map(&SEC_WEBSOCKET_EXTENSIONS, &[line]),
-                &SEC_WEBSOCKET_EXTENSIONS,
-            )
-        };
-        let offers =
-            read(b"permessage-deflate; client_max_window_bits; a=\"1\\5\" , x;y = z").unwrap();
-        assert_eq!(offers.len(), 2);
-        assert_eq!(offers[0].name, "permessage-deflate");
-        assert_eq!(
-            offers[0].params,
-            [
-                ("client_max_window_bits".into(), None),
-                ("a".into(), Some("15".into()))
-            ]
-        );
-        assert_eq!(offers[1].params, [("y".into(), Some("z".into()))]);
-        assert_eq!(read(b""), Ok(vec![]));
-        assert_eq!(read(b" , ,"), Ok(vec![]));
-        for bad in [
-            &b"a;"[..],
-            b";a",
-            b"a;=1",
-            b"a;b=",
-            b"a;b=\"",
-            b"a;b=\"x",
-            b"a;b=\"\"",
-            b"a;b=\"x y\"",
-            b"a;b=\"x\\",
-            b"a b",
-            b"a\xff",
-            b"a;b=1=2",
-        ] {
-            assert_eq!(read(bad), Err(Malformed), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn h16_a_hundred_thousand_parameters_are_refused() {
-        let line = "a".to_owned() + &";b".repeat(100_000);
-        let headers = map(&SEC_WEBSOCKET_EXTENSIONS, &[line.as_bytes()]);
-        assert_eq!(
-            extensions(&headers, &SEC_WEBSOCKET_EXTENSIONS),
-            Err(Malformed)
-        );
-    }
-}
+mod tests;

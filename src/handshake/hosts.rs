@@ -1,8 +1,8 @@
 //! [`Hosts`]: the host names that `allowed_hosts` accepts. Only such a list detects DNS rebinding.
 //!
-//! A page at `evil.example` whose name is made to lead to this machine (DNS rebinding) talks to
-//! its own host, as the browser sees it: Host and Origin agree. Only the list tells that the name
-//! is not ours.
+//! In DNS rebinding, the name of a page, such as `evil.example`, is made to resolve to this
+//! machine. To the browser, the page talks to its own host: Host and Origin agree. Only a list
+//! shows that the name is not ours.
 
 use std::sync::Arc;
 
@@ -34,13 +34,13 @@ impl Hosts {
         Self(list.into())
     }
 
-    /// Whether the request is for one of them; `None` is an empty Host.
+    /// Whether the list has the host of the request; `None` is an empty Host.
     pub(super) fn has(&self, host: Option<Authority<'_>>) -> bool {
         host.is_some_and(|host| self.0.iter().any(|listed| is_listed(listed, &host)))
     }
 }
 
-/// The error says what to write in its place.
+/// Checks an entry of the list. The error says what to write instead.
 fn listed(entry: &str) -> Result<(), &'static str> {
     let (_, rest) = domain(entry);
     if entry.contains("://") {
@@ -54,7 +54,7 @@ fn listed(entry: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether an entry stands for the hosts below a domain, and the rest of it.
+/// Whether an entry stands for the hosts below a domain, and the entry without its `*.`.
 fn domain(entry: &str) -> (bool, &str) {
     match entry.strip_prefix("*.") {
         Some(rest) => (true, rest),
@@ -85,8 +85,8 @@ fn is_below(name: &str, domain: &str) -> bool {
     rest.eq_ignore_ascii_case(domain) && first.len() > 1 && first.ends_with('.')
 }
 
-/// As with origins: no port is the default port of the scheme, which is not known behind a proxy
-/// that ends TLS.
+/// As with origins, a missing port is the scheme's default port. The scheme is unknown behind a
+/// proxy that terminates TLS, so either default matches.
 fn same_port(a: Option<u16>, b: Option<u16>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => a == b,

@@ -1,5 +1,5 @@
 //! The handshake of a server, without I/O: a request in, a decision out. RFC 6455 §4.2 over
-//! HTTP/1.1, RFC 8441 over HTTP/2. Knows no socket, no task, no clock.
+//! HTTP/1.1, RFC 8441 over HTTP/2. It does not use sockets, tasks or clocks.
 //!
 //! ```text
 //! request ─▶ examine ─▶ Plain             the inner service's
@@ -7,8 +7,8 @@
 //!              └──────▶ Offer ─▶ on_upgrade ─▶ accept_response: 101, or 200 over HTTP/2
 //! ```
 //!
-//! `headers`, `hosts` and `origin` read single fields; `proxies` finds out whom a trusted proxy
-//! speaks for.
+//! `headers`, `hosts` and `origin` each read one field; `proxies` finds the client's address behind
+//! trusted proxies.
 
 mod accept;
 mod examine;

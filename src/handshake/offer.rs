@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use super::headers::ExtensionOffer;
 
-/// A handshake that is in order.
+/// A valid handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) transport: Transport,
@@ -14,15 +14,16 @@ pub(crate) struct Offer {
     pub(crate) extensions: Vec<ExtensionOffer>,
 }
 
-/// How the WebSocket is opened. Decided once, before the application sees the request, whatever it
-/// does to that.
+/// How the WebSocket is opened. This is decided once, before the application sees the request and
+/// may change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Http1 {
         /// Sec-WebSocket-Accept of the 101.
         accept: HeaderValue,
         /// The client asks to end the connection after the final response. A 101 is not one (RFC
-        /// 9112 §9.6), so it is upgraded all the same; after any other response the server ends it.
+        /// 9112 §9.6), so the connection is upgraded anyway; after any other response the server
+        /// ends it.
         close: bool,
     },
     /// A 200 on a stream of its own (RFC 8441).
@@ -30,13 +31,13 @@ pub(crate) enum Transport {
 }
 
 impl Offer {
-    /// Whether it came over HTTP/1.1.
+    /// Whether the handshake came over HTTP/1.1.
     pub(crate) fn is_http1(&self) -> bool {
         matches!(self.transport, Transport::Http1 { .. })
     }
 
-    /// Selects a subprotocol. `false`, and no change, if it was not offered: the client would
-    /// have to fail the connection (RFC 6455 §4.1).
+    /// Selects a subprotocol. Returns `false` and changes nothing if the client did not offer it,
+    /// because the client would have to fail the connection (RFC 6455 §4.1).
     pub(crate) fn select(&mut self, protocol: &str) -> bool {
         let offered = self.offered.iter().any(|offered| offered == protocol);
         if offered {

@@ -12,8 +12,8 @@ use crate::logging::escape;
 pub(crate) const PROXY: &str = "Behind nginx: proxy_http_version 1.1; proxy_set_header Upgrade \
     $http_upgrade; proxy_set_header Connection upgrade;";
 
-/// The answer to a request that is [plain](Decision::Plain), where there is no inner service
-/// to give one.
+/// The answer to a request that is [plain](Decision::Plain), if there is no inner service to answer
+/// it.
 pub(crate) fn plain_refusal(parts: &Parts) -> Rejection {
     let http1 = parts.version <= Version::HTTP_11;
     if parts.method == Method::CONNECT {
@@ -38,8 +38,8 @@ pub(crate) fn plain_refusal(parts: &Parts) -> Rejection {
     upgrade_required(text, http1)
 }
 
-/// The answer to a path below the mount that a proxy or another server may read as another one,
-/// where there is no inner service to give one.
+/// The answer to a path under the mount that a proxy or another server may read as a different
+/// path, if there is no inner service to answer it.
 pub(crate) fn ambiguous_path() -> Rejection {
     bad(
         "The path has %2F, %5C, a backslash, or a segment that is . or .., which servers read in \
@@ -48,7 +48,7 @@ pub(crate) fn ambiguous_path() -> Rejection {
     )
 }
 
-/// 426, with what to upgrade to (RFC 9110 §15.5.22); those fields do not exist over HTTP/2.
+/// 426, with what to upgrade to (RFC 9110 §15.5.22). HTTP/2 does not have those fields.
 pub(super) fn upgrade_required(text: String, http1: bool) -> Rejection {
     let rejection = Rejection::new(StatusCode::UPGRADE_REQUIRED, text)
         .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -14,11 +14,11 @@ use crate::logging::{MAX_TEXT, escape};
 /// A response in place of the one that opens a WebSocket; what
 /// [`on_upgrade`](crate::WebSocketHandler::on_upgrade) returns to refuse a handshake.
 ///
-/// Browsers show neither status nor text to the page, only that the connection failed; both
-/// are for developers, logs and other clients. To tell a page why it may not stay, accept and
-/// close with a code.
+/// Browsers show neither status nor text to the page, only that the connection failed; both are for
+/// developers, logs and other clients. To give a page a reason, accept the handshake and close with
+/// a code.
 ///
-/// A status of 1xx or 2xx would look as if the handshake were accepted: it becomes 403.
+/// A status of 1xx or 2xx would look as if the handshake were accepted, so it becomes 403.
 ///
 /// ```
 /// use http::{HeaderValue, Response, StatusCode, header};
@@ -45,7 +45,7 @@ use crate::logging::{MAX_TEXT, escape};
 pub struct Rejection(Box<Response<RefusalBody>>);
 
 impl Rejection {
-    /// A response with a short text, which gets its newline here.
+    /// A response with a short text. A newline is added if the text does not end in one.
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
         let mut text = text.into();
         if !text.is_empty() && !text.ends_with('\n') {
@@ -68,8 +68,8 @@ impl Rejection {
         Self(Box::new(response))
     }
 
-    /// Adds a header. A `content-type` or `cache-control` takes the place of the one that
-    /// [`new`](Self::new) has set; the length of the body is written by the layer.
+    /// Adds a header. A `content-type` or `cache-control` replaces the one that [`new`](Self::new)
+    /// set. The layer writes the length of the body.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         let headers = self.0.headers_mut();
@@ -98,7 +98,7 @@ impl Rejection {
     }
 }
 
-/// With the status' own name for a text.
+/// The text is the standard name of the status.
 impl From<StatusCode> for Rejection {
     fn from(status: StatusCode) -> Self {
         let status = refusing(status);
@@ -116,7 +116,8 @@ where
     }
 }
 
-/// A 2xx over HTTP/2 opens the connection, and hyper cannot send a 1xx.
+/// Replaces a status that would not refuse: a 2xx over HTTP/2 opens the connection, and hyper
+/// cannot send a 1xx.
 fn refusing(status: StatusCode) -> StatusCode {
     if status.is_informational() || status.is_success() {
         StatusCode::FORBIDDEN

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes};
 
 use super::buffer::reserve;
 use super::control::read_close;
-use super::deflate::{Agreed, Inbound};
+use super::deflate::{Inbound, InboundTerms};
 use super::frame::{Header, MAX_HEADER, OpCode, RSV1};
 use super::mask::unmask;
 use super::partial::{Data, Partial};
@@ -15,7 +15,7 @@ use super::violation::Violation;
 use crate::close::{CloseCode, CloseFrame};
 use crate::message::{Message, Utf8Bytes};
 
-/// What a client sent, whole.
+/// A complete message or control frame from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Message(Message),
@@ -33,18 +33,18 @@ pub(crate) struct Limits {
     pub(crate) max_fragments: u32,
 }
 
-/// Compressed payload is inflated in pieces of so many bytes. 256 bytes of DEFLATE are 258 KiB at the
-/// most, a quarter of a millisecond, and the calls cost little beside the work.
+/// Compressed payload is inflated in pieces of this many bytes. 256 bytes of DEFLATE become at most
+/// 258 KiB, in a quarter of a millisecond; the calls cost little in comparison.
 const PIECE: usize = 256;
 
-/// Enough inflated for now, in bytes: others are to run.
+/// After this many inflated bytes, other connections get their turn.
 const INFLATED: usize = 64 * 1024;
 
-/// Collects one message at a time. While it is empty it owns no memory beside itself.
+/// Collects one message at a time. While it is empty, it owns no heap memory.
 #[derive(Debug)]
 pub(crate) struct Assembler {
     limits: Limits,
-    /// A header of which not all has arrived.
+    /// A header that has partly arrived.
     head: [u8; MAX_HEADER],
     head_len: u8,
     /// The frame whose payload is arriving.
@@ -53,7 +53,7 @@ pub(crate) struct Assembler {
     message: Option<Partial>,
     /// The payload of a control frame. Boxed: they are short and rare, connections many.
     control: Option<Box<Control>>,
-    /// If messages may be compressed.
+    /// Present if messages may be compressed.
     deflate: Option<Box<Inbound>>,
     /// Payload of the message that is arriving, in bytes on the wire, which
     /// [`take_progress`](Self::take_progress) has not reported yet.
@@ -64,7 +64,7 @@ pub(crate) struct Assembler {
 
 #[derive(Debug)]
 struct Control {
-    /// As much as there may be (§5.5).
+    /// The most that a control frame may carry (§5.5).
     bytes: [u8; 125],
     len: usize,
 }
@@ -78,8 +78,8 @@ struct Frame {
 }
 
 impl Frame {
-    /// How many bytes of its message may still come where the limit leaves `room`: behind a
-    /// frame that is not the last, as many as there is room for.
+    /// How many bytes of its message may still come if the limit leaves `room`: after a frame that
+    /// is not the last one, as many as there is room for.
     fn expected(&self, room: usize) -> usize {
         if self.fin { self.remaining } else { room }
     }
@@ -101,8 +101,8 @@ impl Assembler {
     }
 
     /// Messages may be compressed from here on.
-    pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
-        self.deflate = Some(Inbound::new(agreed, self.limits.max_message));
+    pub(crate) fn set_deflate(&mut self, terms: InboundTerms) {
+        self.deflate = Some(Inbound::new(terms, self.limits.max_message));
     }
 
     /// The most payload that one message may have on the wire.
@@ -113,11 +113,11 @@ impl Assembler {
             .map_or(most, |deflate| deflate.room(most))
     }
 
-    /// Takes bytes from `input` at `at`, moves `at` behind them, and returns the first thing
-    /// that is whole, or `None` when all of `input` is taken, or when enough is inflated for now: 64
-    /// KiB and a piece. Payloads are unmasked in place.
+    /// Takes bytes from `input` at `at`, moves `at` past them, and returns the first complete
+    /// message or control frame. `None`: all of `input` is taken, or enough is inflated for now,
+    /// which is 64 KiB and a piece. Payloads are unmasked in place.
     ///
-    /// After a violation nothing that follows has a meaning: do not call again.
+    /// After a violation, the rest of the input has no meaning: do not call this again.
     #[inline]
     pub(crate) fn take(
         &mut self,
@@ -174,8 +174,8 @@ impl Assembler {
         }
     }
 
-    /// The rest of a large binary payload, to read it from the socket straight to where it
-    /// stays. `None` unless more than `threshold` bytes of it are to come.
+    /// The buffer for the rest of a large binary payload, so that it can be read from the socket
+    /// without a copy. `None` unless more than `threshold` bytes of it are still to come.
     ///
     /// Call [`filled`](Self::filled) with what was read.
     pub(crate) fn direct(&mut self, threshold: usize) -> Option<Limit<&mut Vec<u8>>> {
@@ -216,7 +216,7 @@ impl Assembler {
         Ok(None)
     }
 
-    /// Whether nothing is under way: no part of a frame, no fragmented message.
+    /// Whether nothing is in progress: neither a frame nor a fragmented message has partly arrived.
     pub(crate) fn is_idle(&self) -> bool {
         self.head_len == 0 && self.frame.is_none() && self.message.is_none()
     }
@@ -226,7 +226,7 @@ impl Assembler {
         self.head_len > 0 || self.frame.is_some()
     }
 
-    /// How many bytes of payload have come nearer to the end of a message since the last call.
+    /// How many bytes of a message's payload have arrived since the last call.
     pub(crate) fn take_progress(&mut self) -> usize {
         std::mem::take(&mut self.progress)
     }
@@ -237,7 +237,7 @@ impl Assembler {
         std::mem::take(&mut self.work)
     }
 
-    /// Bytes of memory that are held for what is under way.
+    /// Bytes of memory that are held for what is in progress.
     #[cfg(any(tower_websocket_fuzzing, test))]
     pub(crate) fn held(&self) -> usize {
         let message = self
@@ -254,7 +254,7 @@ impl Assembler {
                 .map_or(0, |control| control.bytes.len())
     }
 
-    /// Lets go of everything that has arrived of an unfinished message.
+    /// Drops everything that has arrived of an unfinished message.
     pub(crate) fn clear(&mut self) {
         *self = Self {
             deflate: self.deflate.take(),
@@ -262,8 +262,8 @@ impl Assembler {
         };
     }
 
-    /// Reads a header from `rest`, together with what was kept of it, and tells how many
-    /// bytes of `rest` it took. `None`: all of `rest` was kept.
+    /// Reads a header from what was kept of it and `rest`, and returns how many bytes of `rest` it
+    /// took. `None`: the header is incomplete, and all of `rest` was kept.
     #[inline]
     fn header(&mut self, rest: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let fragmented = self.message.is_some();
@@ -295,7 +295,7 @@ impl Assembler {
         }
     }
 
-    /// How much payload a data frame may have that begins with `first`.
+    /// How much payload a data frame may have whose first byte is `first`.
     #[inline]
     fn room(&self, first: u8) -> usize {
         let Limits {
@@ -304,8 +304,9 @@ impl Assembler {
             ..
         } = self.limits;
         match (&self.deflate, &self.message) {
-            // The length does not tell how large the message will be; the inflater finds out. What
-            // does not get smaller may grow a little, unless frames have a limit of their own.
+            // The length of a compressed frame does not say how large the message will be; the
+            // inflater finds out. Data that cannot be compressed may grow a little, unless frames
+            // have a limit of their own.
             (Some(deflate), None) if first & RSV1 != 0 => deflate.room(max_frame),
             (Some(deflate), Some(message)) if message.inflater.is_some() => deflate.room(max_frame),
             (_, Some(message)) => max_frame.min(max_message - message.data.len()),
@@ -356,7 +357,7 @@ impl Assembler {
                     len: 0,
                 })
             });
-            // The header was refused if it said more.
+            // A header with a greater length was refused.
             if let Some(rest) = control.bytes.get_mut(control.len..control.len + n) {
                 rest.copy_from_slice(piece);
                 control.len += n;
@@ -375,7 +376,7 @@ impl Assembler {
         }
     }
 
-    /// The current frame is whole.
+    /// The current frame is complete.
     fn end(&mut self) -> Result<Option<Received>, Violation> {
         let Some(frame) = self.frame.take() else {
             return Ok(None);

@@ -1,6 +1,6 @@
-//! Close, ping and pong (RFC 6455 §5.5): read, written, and [`ControlQueue`], the pings and pongs
-//! that wait to be written, apart from the messages, so that a full
-//! queue delays none of them.
+//! Close, ping and pong (RFC 6455 §5.5): reading and writing them, and [`ControlQueue`], the pings
+//! and pongs that wait to be written. They wait apart from the messages, so that a full message
+//! queue does not delay them.
 
 use super::frame::{OpCode, write_header};
 use super::violation::Violation;
@@ -10,7 +10,7 @@ use crate::config::CONTROL_QUEUE;
 /// The largest control frame of a server: a header of 2 bytes, 125 of payload (RFC 6455 §5.5).
 const LARGEST: usize = 127;
 
-/// Empty, it owns no memory beside itself.
+/// While it is empty, it owns no heap memory.
 #[derive(Debug)]
 pub(crate) struct ControlQueue {
     frames: Vec<u8>,
@@ -55,7 +55,7 @@ impl ControlQueue {
         self.frames.len() > CONTROL_QUEUE - LARGEST
     }
 
-    /// Room for a pong. Grows as a `Vec` does, by doubling, but not beyond the limit.
+    /// Makes room for a pong. The buffer doubles, as a `Vec` does, but stays within the limit.
     fn reserve(&mut self) {
         let (len, room) = (self.frames.len(), self.frames.capacity());
         if room < CONTROL_QUEUE && room - len < LARGEST && len + LARGEST <= CONTROL_QUEUE {
@@ -87,8 +87,8 @@ pub(crate) fn write_close(out: &mut Vec<u8>, frame: Option<&CloseFrame>) {
     write_control(out, OpCode::Close, &payload);
 }
 
-/// Whether the last bytes look like the Close frame of a client. A guess, for input that has lost its
-/// frames to an error: a Close frame is the last that a peer sends.
+/// Whether the last bytes look like the Close frame of a client. This is a guess, for input whose
+/// frames cannot be told apart after a violation. A peer sends nothing after its Close frame.
 pub(crate) fn ends_with_close(bytes: &[u8]) -> bool {
     (0..=125).any(|payload: u8| {
         let rest = bytes.len().checked_sub(usize::from(payload) + 6);
@@ -149,40 +149,40 @@ mod tests {
 
     #[test]
     fn f22_equal_pings_in_a_row_have_one_answer() {
-        let mut lane = ControlQueue::new();
-        lane.pong(b"a");
-        lane.pong(b"a");
-        lane.pong(b"ab");
-        lane.pong(b"a");
-        assert_eq!(lane.take(), b"\x8A\x01a\x8A\x02ab\x8A\x01a");
-        assert!(lane.is_empty());
-        lane.pong(b"a");
-        assert_eq!(lane.take(), b"\x8A\x01a");
+        let mut queue = ControlQueue::new();
+        queue.pong(b"a");
+        queue.pong(b"a");
+        queue.pong(b"ab");
+        queue.pong(b"a");
+        assert_eq!(queue.take(), b"\x8A\x01a\x8A\x02ab\x8A\x01a");
+        assert!(queue.is_empty());
+        queue.pong(b"a");
+        assert_eq!(queue.take(), b"\x8A\x01a");
     }
 
     #[test]
     fn a_ping_of_ours_between_two_equal_pongs_keeps_them_apart() {
-        let mut lane = ControlQueue::new();
-        lane.pong(b"");
-        lane.ping(b"");
-        lane.pong(b"");
-        assert_eq!(lane.take(), b"\x8A\x00\x89\x00\x8A\x00");
+        let mut queue = ControlQueue::new();
+        queue.pong(b"");
+        queue.ping(b"");
+        queue.pong(b"");
+        assert_eq!(queue.take(), b"\x8A\x00\x89\x00\x8A\x00");
     }
 
     /// Pongs with payloads of `len` until it is full, and how many those were.
     fn filled(len: usize) -> (ControlQueue, usize) {
-        let mut lane = ControlQueue::new();
+        let mut queue = ControlQueue::new();
         let mut pongs = 0;
-        while !lane.is_full() {
+        while !queue.is_full() {
             let payload = (pongs as u16).to_be_bytes().repeat(63);
-            lane.pong(&payload[..len]);
+            queue.pong(&payload[..len]);
             pongs += 1;
         }
-        (lane, pongs)
+        (queue, pongs)
     }
 
     #[test]
-    fn f23_a_full_lane_says_so() {
+    fn f23_a_full_queue_says_so() {
         for len in [2, 60, 125] {
             let (_, pongs) = filled(len);
             assert!(pongs > (CONTROL_QUEUE - LARGEST) / (2 + len), "{len}");

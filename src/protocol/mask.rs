@@ -2,7 +2,7 @@
 
 /// XORs `payload` with `key`, in place, and returns the key for the bytes that follow.
 ///
-/// 32 bytes at a time, which the compiler turns into vector instructions.
+/// It works on 32 bytes at a time, which the compiler turns into vector instructions.
 pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
     let wide: [u8; 32] = std::array::from_fn(|i| key[i % 4]);
     let mut blocks = payload.chunks_exact_mut(32);
@@ -15,7 +15,7 @@ pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
     for (byte, k) in rest.iter_mut().zip(wide) {
         *byte ^= k;
     }
-    // 32 is a multiple of 4, so only the rest turns the key.
+    // 32 is a multiple of 4, so only the rest rotates the key.
     let mut next = key;
     next.rotate_left(rest.len() % 4);
     next

@@ -34,7 +34,7 @@ pub use deflate::Deflate;
 pub(crate) use deflate::Deflate;
 #[cfg(all(any(tower_websocket_fuzzing, test), feature = "deflate"))]
 pub(crate) use deflate::Inbound;
-pub(crate) use deflate::{Agreed, Outbound, negotiate};
+pub(crate) use deflate::{Agreed, InboundTerms, Outbound, OutboundTerms, negotiate};
 pub(crate) use failure::Failure;
 pub(crate) use frame::OpCode;
 #[cfg(any(tower_websocket_fuzzing, test))]

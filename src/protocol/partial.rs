@@ -1,4 +1,4 @@
-//! [`Partial`]: a message of which not all has arrived.
+//! [`Partial`]: a message that has partly arrived.
 
 use super::buffer::reserve;
 use super::deflate::{Inbound, Inflater};
@@ -11,7 +11,7 @@ use crate::message::Message;
 pub(super) struct Partial {
     pub(super) fragments: u32,
     pub(super) data: Data,
-    /// If it is compressed.
+    /// Present if the message is compressed.
     pub(super) inflater: Option<Box<Inflater>>,
 }
 
@@ -34,8 +34,9 @@ impl Partial {
         }
     }
 
-    /// `expected` is how many bytes may still come, these included; `room` is what the limit
-    /// leaves, for how much a compressed message will be nobody has said. How much was inflated.
+    /// Adds `payload`. `expected` is how many bytes may still come, these included. `room` is what
+    /// the limit leaves; it bounds a compressed message, whose size is unknown. Returns how many
+    /// bytes were inflated.
     pub(super) fn push(
         &mut self,
         payload: &[u8],
@@ -54,7 +55,7 @@ impl Partial {
         }
     }
 
-    /// The last frame is whole.
+    /// The last frame is complete.
     pub(super) fn complete(&mut self, deflate: &mut Option<Box<Inbound>>) -> Result<(), Violation> {
         if let (Some(mut inflater), Some(deflate)) = (self.inflater.take(), deflate) {
             inflater.finish()?;
@@ -67,7 +68,7 @@ impl Partial {
         Ok(match self.data {
             Data::Text(text) => Message::Text(text.finish()?),
             Data::Binary(mut bytes) => {
-                // A message that is kept owns its own bytes and no spare ones.
+                // The application may keep the message, so it must not keep spare capacity with it.
                 bytes.shrink_to_fit();
                 Message::Binary(bytes.into())
             }
@@ -83,7 +84,7 @@ impl Data {
         }
     }
 
-    /// A piece of a message that inflates to `most` bytes at most; the inflater sees to that.
+    /// Adds a piece of a message that inflates to at most `most` bytes; the inflater enforces that.
     fn push_inflated(&mut self, piece: &[u8], most: usize) -> Result<(), Violation> {
         let expected = most.saturating_sub(self.len());
         Ok(self.push(piece, expected)?)

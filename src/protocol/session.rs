@@ -15,7 +15,7 @@ use super::assembler::{Assembler, Limits, Received};
 use super::closing::{Closing, Ending, Phase, Reply};
 use super::control::{ControlQueue, ends_with_close, write_close};
 use super::deadlines::{Deadlines, Due};
-use super::deflate::Agreed;
+use super::deflate::InboundTerms;
 use super::failure::Failure;
 use super::frame::OpCode;
 use super::rates::Rates;
@@ -64,8 +64,8 @@ impl Session {
     }
 
     /// Messages may be compressed.
-    pub(crate) fn set_deflate(&mut self, agreed: Agreed) {
-        self.assembler.set_deflate(agreed);
+    pub(crate) fn set_deflate(&mut self, terms: InboundTerms) {
+        self.assembler.set_deflate(terms);
         self.rates.set_largest(self.assembler.largest());
     }
 
@@ -88,6 +88,9 @@ impl Session {
     /// Takes from `input` at `at`, and returns the first event in it. `None`: all that has a
     /// meaning is taken, or the connection [is over](Self::is_over) with what came before, or it
     /// [was enough work](Self::take_work) for now.
+    ///
+    /// After a violation `at` stands before the frame that broke the rule: pass what is left to
+    /// [`discarded`](Self::discarded).
     #[inline]
     pub(crate) fn receive(
         &mut self,
@@ -96,8 +99,13 @@ impl Session {
         now: Moment,
     ) -> Option<Event> {
         while *at < input.len() && self.closing.is_readable() {
+            let before = *at;
             let taken = self.assembler.take(input, at);
             let none = matches!(taken, Ok(None));
+            if taken.is_err() {
+                // It may be a Close frame itself.
+                *at = before;
+            }
             let event = self.interpret(taken, now);
             if event.is_some() || none {
                 return event;
@@ -198,7 +206,8 @@ impl Session {
         }
     }
 
-    /// The peer still sends while the input is thrown away.
+    /// Input that is thrown away: the rest of the read that broke a rule, then what the peer still
+    /// sends.
     pub(crate) fn discarded(&mut self, bytes: &[u8], now: Moment) {
         if !self.deadlines.awaits_quiet() {
             return;

@@ -1,4 +1,4 @@
-//! Time as the protocol knows it: moments of a connection and its deadlines, no clock.
+//! Time in the protocol: moments of a connection and its deadlines. No clock is read here.
 
 use std::num::NonZeroU64;
 use std::ops::Add;
@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use crate::config::SCRATCH;
 
-/// A moment in the life of a connection. Half the size of an `Instant`, and a test can make one.
+/// A moment in the life of a connection. It is half the size of an `Instant`, and a test can make
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(
-    /// Nanoseconds since the connection began, and one: `Option<Moment>` has the same size.
+    /// Nanoseconds since the connection began, plus one, so that `Option<Moment>` has the same
+    /// size.
     NonZeroU64,
 );
 
 impl Moment {
-    /// The beginning.
+    /// The beginning of the connection.
     pub(crate) const START: Self = Self(NonZeroU64::MIN);
 
-    /// That long after the beginning.
+    /// The moment when the connection is `age` old.
     #[inline]
     pub(crate) fn new(age: Duration) -> Self {
         Self::START + age
     }
 
-    /// How long after the beginning.
+    /// How old the connection is at this moment.
     pub(crate) fn age(self) -> Duration {
         self.since(Self::START)
     }
@@ -32,13 +34,13 @@ impl Moment {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
 
-    /// So many nanoseconds later.
+    /// The moment `nanos` nanoseconds later.
     #[inline]
     pub(crate) fn plus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_add(nanos))
     }
 
-    /// That much earlier; the beginning at the earliest.
+    /// The moment `duration` earlier, but not before the beginning.
     pub(crate) fn before(self, duration: Duration) -> Self {
         Self::START + self.age().saturating_sub(duration)
     }
@@ -47,7 +49,7 @@ impl Moment {
 impl Add<Duration> for Moment {
     type Output = Self;
 
-    /// Ends with the year 584 of a connection: later is never.
+    /// Saturates when the connection is 584 years old.
     #[inline]
     fn add(self, duration: Duration) -> Self {
         let nanos = duration
@@ -58,22 +60,23 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// What may be due.
+/// The deadlines of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// Silence has lasted: ping.
+    /// The peer has been silent for long enough: send a ping.
     Heartbeat,
-    /// The pong to our ping.
+    /// The pong to our ping must arrive.
     Pong,
-    /// The message that is arriving.
+    /// The message that is arriving must be complete.
     Receive,
-    /// What is being written.
+    /// What is being written must be taken by the socket.
     Send,
     /// No message for too long.
     Idle,
-    /// It has lived long enough; then, the message that arrives while it leaves takes too long.
+    /// The connection has lived long enough. While it leaves: the message that is arriving must be
+    /// complete.
     Leave,
-    /// The closing handshake, then the drain of the socket.
+    /// The closing handshake, and then the drain of the socket, must be over.
     Close,
 }
 
@@ -137,8 +140,8 @@ impl Progress {
         }
     }
 
-    /// `bytes` moved. Time that was earned long ago does not pay for a stall of today: behind
-    /// each 64 KiB the time begins anew.
+    /// `bytes` moved. Time that was earned long ago does not pay for a stall now: after each 64 KiB
+    /// the time starts again.
     pub(crate) fn add(&mut self, bytes: usize, now: Moment) {
         self.moved = self.moved.saturating_add(bytes);
         if self.moved >= SCRATCH {
@@ -146,7 +149,7 @@ impl Progress {
         }
     }
 
-    /// Time that was not the peer's does not count.
+    /// Leaves out a pause that was not the peer's fault.
     pub(crate) fn excuse(&mut self, pause: Duration) {
         self.since = self.since + pause;
     }

@@ -34,8 +34,8 @@ impl TextBuilder {
                     self.text.push_str(character);
                     self.tail_len = 0;
                 }
-                // Three bytes are never the beginning of a character that a fourth does
-                // not decide, so the tail cannot outgrow its array.
+                // A fourth byte always completes a character or proves it invalid, so the tail
+                // cannot outgrow its array.
                 Err(e) if e.error_len().is_none() => {}
                 Err(_) => return Err(InvalidUtf8),
             }
@@ -64,7 +64,7 @@ impl TextBuilder {
         self.text.len() + usize::from(self.tail_len)
     }
 
-    /// Bytes of memory that it has.
+    /// Bytes of memory that it owns.
     #[cfg(any(tower_websocket_fuzzing, test))]
     pub(crate) fn held(&self) -> usize {
         self.text.capacity()
@@ -76,13 +76,13 @@ impl TextBuilder {
             return Err(InvalidUtf8);
         }
         let mut text = self.text;
-        // A message that is kept owns its own bytes and no spare ones.
+        // The application may keep the message, so it must not keep spare capacity with it.
         text.shrink_to_fit();
         Ok(text.into())
     }
 }
 
-/// How many bytes at the end begin a character that is not all there: 0 to 3.
+/// How many bytes at the end begin an incomplete character: 0 to 3.
 fn unfinished(bytes: &[u8]) -> usize {
     for (back, byte) in bytes.iter().rev().take(3).enumerate() {
         let needs = match byte {

@@ -1,8 +1,7 @@
-//! Messages to segments: what is waiting to go out, framed, in as few pieces as it pays.
+//! [`Writer`]: frames messages, and keeps them in few pieces until they are written.
 //!
-//! Small frames are copied behind one another into one buffer, large payloads stay where
-//! they are. [`Writer::take`] hands out a [`Batch`] at a time; between two batches control
-//! frames find their gap.
+//! Small frames are copied into one buffer, one after another; large payloads are not copied.
+//! [`Writer::take`] hands out one [`Batch`] at a time, and control frames go between two batches.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -16,20 +15,20 @@ use crate::message::Message;
 /// The longest header of a server: 2 bytes and 8 of length.
 const HEADER: usize = 10;
 
-/// Frames that wait to be written. Empty, it owns no memory beside itself.
+/// Frames that wait to be written. While it is empty, it owns no heap memory.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     /// Full pieces, in order.
     sealed: VecDeque<Segment>,
     /// The piece that small frames are copied to.
     open: Vec<u8>,
-    /// What is whole in `open`.
+    /// The messages that are complete in `open`.
     open_load: Load,
-    /// All that is here.
+    /// All that waits.
     load: Load,
 }
 
-/// How much is waiting, as the application counts it.
+/// How much is waiting, as the limits of the queue count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) messages: usize,
@@ -52,8 +51,8 @@ struct Segment {
 }
 
 impl Writer {
-    /// Frames a message. It is left to the caller to drop: that may run code of the application, and
-    /// the caller holds a lock.
+    /// Frames a message. The caller drops it after it has released its lock, because that may run
+    /// code of the application.
     #[inline]
     pub(crate) fn push(&mut self, message: &Message) {
         self.frame(opcode(message), false, message.payload());
@@ -104,7 +103,7 @@ impl Writer {
         self.open.is_empty() && self.sealed.is_empty()
     }
 
-    /// Moves about 64 KiB of what waits to `batch`, which must be empty of messages.
+    /// Moves about 64 KiB of what waits to `batch`, which must not have messages.
     #[inline]
     pub(crate) fn take(&mut self, batch: &mut Batch) {
         if self.sealed.is_empty() {
@@ -145,7 +144,7 @@ fn opcode(message: &Message) -> OpCode {
     }
 }
 
-/// What is being written now: control frames first, then messages. Ends between two frames.
+/// What is being written now: control frames first, then messages. A batch ends between two frames.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     control: Vec<u8>,
@@ -155,11 +154,11 @@ pub(crate) struct Batch {
     written: usize,
 }
 
-/// Pieces given to one vectored write.
+/// The most pieces that one vectored write gets.
 pub(crate) const SLICES: usize = 16;
 
 impl Batch {
-    /// Puts control frames in front; only while the batch is empty.
+    /// Puts control frames in front. Allowed only while the batch is empty.
     pub(crate) fn set_control(&mut self, frames: Vec<u8>) {
         debug_assert!(self.is_empty());
         self.control = frames;
@@ -199,7 +198,7 @@ impl Batch {
         n
     }
 
-    /// `n` bytes were written. Buffers that are done are given back at once.
+    /// `n` bytes were written. Buffers that are fully written are freed at once.
     #[inline]
     pub(crate) fn advance(&mut self, n: usize) {
         self.written += n;

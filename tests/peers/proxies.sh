@@ -31,35 +31,7 @@ free_port() {
 }
 
 configure_nginx() {
-    cat <<END
-daemon off;
-user $(id -un) $(id -gn);
-pid $work/nginx.pid;
-error_log stderr warn;
-events {}
-http {
-    access_log off;
-    client_body_temp_path $work/nginx-body;
-    proxy_temp_path $work/nginx-proxy;
-    fastcgi_temp_path $work/nginx-fastcgi;
-    uwsgi_temp_path $work/nginx-uwsgi;
-    scgi_temp_path $work/nginx-scgi;
-    map \$http_upgrade \$connection_upgrade {
-        default upgrade;
-        '' close;
-    }
-    server {
-        listen 127.0.0.1:$port;
-        location / {
-            proxy_pass http://$upstream;
-            proxy_http_version 1.1;
-            proxy_set_header Host \$http_host;
-            proxy_set_header Upgrade \$http_upgrade;
-            proxy_set_header Connection \$connection_upgrade;
-        }
-    }
-}
-END
+    nginx_config "$port" "$upstream"
 }
 
 configure_haproxy() {

@@ -23,31 +23,7 @@ cargo build --quiet --locked --manifest-path "$manifest"
 read -r port proxy < <(python3 -c 'import socket
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
 print(*(s.getsockname()[1] for s in sockets))')
-cat >"$work/nginx.conf" <<END
-daemon off;
-user $(id -un) $(id -gn);
-pid $work/nginx.pid;
-error_log stderr warn;
-events {}
-http {
-    access_log off;
-    client_body_temp_path $work/nginx-body;
-    proxy_temp_path $work/nginx-proxy;
-    fastcgi_temp_path $work/nginx-fastcgi;
-    uwsgi_temp_path $work/nginx-uwsgi;
-    scgi_temp_path $work/nginx-scgi;
-    server {
-        listen 127.0.0.1:$proxy;
-        location / {
-            proxy_pass http://127.0.0.1:$port;
-            proxy_http_version 1.1;
-            proxy_set_header Host \$http_host;
-            proxy_set_header Upgrade \$http_upgrade;
-            proxy_set_header Connection upgrade;
-        }
-    }
-}
-END
+nginx_config "$proxy" "127.0.0.1:$port" >"$work/nginx.conf"
 nginx -p "$work" -e stderr -c "$work/nginx.conf" &
 servers+=($!)
 for _ in $(seq 100); do

@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, Service};
 use tower_websocket::{
-    CloseEvent, Connection, Error, Message, Result, Shutdown, WebSocketHandler, WebSocketLayer,
+    CloseEvent, Connection, Error, Message, Result, Sender, Shutdown, WebSocketHandler,
+    WebSocketLayer,
 };
 
 pub use self::codec::*;
@@ -101,6 +102,17 @@ impl WebSocketHandler for Recorder {
         self.note(format!("error {error}"));
         Ok(())
     }
+}
+
+/// Sends 0, 1, 2 and so on while the connection accepts them, and does `between` after each. Returns
+/// how many were accepted; [`Client::numbers`] receives them.
+pub async fn send_numbers<F: Future<Output = ()>>(sender: Sender, between: impl Fn() -> F) -> u32 {
+    let mut accepted = 0;
+    while sender.send(accepted.to_string()).await.is_ok() {
+        accepted += 1;
+        between().await;
+    }
+    accepted
 }
 
 // ---- stacks
@@ -345,6 +357,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
             "another payload of {} bytes",
             frame.payload.len()
         );
+    }
+
+    /// Receives the messages of [`send_numbers`] up to the Close frame: all of them, in order and
+    /// once. Calls `each` with the count behind every one of them, and returns it.
+    pub async fn numbers(&mut self, mut each: impl FnMut(u32)) -> u32 {
+        let mut received = 0u32;
+        loop {
+            let frame = self.frame().await.expect("a frame");
+            if frame.first == 0x88 {
+                return received;
+            }
+            assert_eq!(frame.payload, received.to_string().into_bytes());
+            received += 1;
+            each(received);
+        }
     }
 
     /// A Close frame with this code, then the orderly end.

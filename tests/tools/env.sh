@@ -79,6 +79,40 @@ install_python_websockets() {
     "$python" -m pip install -q websockets==17.4
 }
 
+# nginx_config PORT UPSTREAM: writes a configuration with which nginx passes WebSockets on, as its
+# documentation has it, and leaves nothing outside of $work.
+nginx_config() {
+    cat <<END
+daemon off;
+user $(id -un) $(id -gn);
+pid $work/nginx.pid;
+error_log stderr warn;
+events {}
+http {
+    access_log off;
+    client_body_temp_path $work/nginx-body;
+    proxy_temp_path $work/nginx-proxy;
+    fastcgi_temp_path $work/nginx-fastcgi;
+    uwsgi_temp_path $work/nginx-uwsgi;
+    scgi_temp_path $work/nginx-scgi;
+    map \$http_upgrade \$connection_upgrade {
+        default upgrade;
+        '' close;
+    }
+    server {
+        listen 127.0.0.1:$1;
+        location / {
+            proxy_pass http://$2;
+            proxy_http_version 1.1;
+            proxy_set_header Host \$http_host;
+            proxy_set_header Upgrade \$http_upgrade;
+            proxy_set_header Connection \$connection_upgrade;
+        }
+    }
+}
+END
+}
+
 # build_examples NAME...: sets $examples to the folder that has them.
 # EXAMPLES_DIR names one with programs built elsewhere.
 build_examples() {

@@ -218,12 +218,8 @@ fn check(record: &Record, output: &Output, config: &Config, whole: &Run, finishe
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::tests::{cases, paused};
     use super::*;
-
-    fn paused() -> Runtime {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_time().start_paused(true).build().unwrap()
-    }
 
     #[test]
     fn x4_nothing_is_written_behind_the_end_of_the_output() {
@@ -239,12 +235,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: 200,
-            // What fails is kept in fuzz/regressions.
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
+        #![proptest_config(cases(200))]
 
         #[test]
         fn x4_no_frame_is_torn_and_no_message_lost_whatever_the_socket_does(

@@ -314,7 +314,8 @@ mod compressed {
             max_fragments: 10,
         });
         let offers = [("permessage-deflate", &[][..])].into_iter();
-        assembler.set_deflate(negotiate(offers, &Deflate::new()).unwrap().0);
+        let (agreed, _) = negotiate(offers, &Deflate::new()).unwrap();
+        assembler.set_deflate(agreed.inbound);
         let mut bytes = bytes.to_vec();
         match assembler.take(&mut bytes, &mut 0) {
             Ok(Some(Received::Message(message))) => Ok(message.len()),

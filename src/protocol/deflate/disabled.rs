@@ -8,7 +8,16 @@ use crate::protocol::violation::Violation;
 pub(crate) enum Deflate {}
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Agreed {}
+pub(crate) struct Agreed {
+    pub(crate) inbound: InboundTerms,
+    pub(crate) outbound: OutboundTerms,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InboundTerms {}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OutboundTerms {}
 
 #[derive(Debug)]
 pub(crate) enum Inbound {}
@@ -27,8 +36,8 @@ pub(crate) fn negotiate<'a>(
 }
 
 impl Inbound {
-    pub(crate) fn new(agreed: Agreed, _: usize) -> Box<Self> {
-        match agreed {}
+    pub(crate) fn new(terms: InboundTerms, _: usize) -> Box<Self> {
+        match terms {}
     }
 
     pub(crate) fn room(&self, _: usize) -> usize {
@@ -59,12 +68,8 @@ impl Inflater {
 }
 
 impl Outbound {
-    pub(crate) fn new(agreed: Agreed) -> Self {
-        match agreed {}
-    }
-
-    pub(crate) fn agreed(&self) -> Agreed {
-        match *self {}
+    pub(crate) fn new(terms: OutboundTerms) -> Self {
+        match terms {}
     }
 
     pub(crate) fn end(&self) {

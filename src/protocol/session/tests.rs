@@ -432,6 +432,29 @@ fn p8_f33_the_output_ends_when_a_peer_that_broke_the_rules_is_silent_or_has_clos
     assert_eq!(peer.session.phase(), Phase::Draining);
 }
 
+/// RFC 6455 §5.5.1: the peer sends nothing behind its Close frame, so there is no silence to await.
+#[test]
+fn f33_a_close_frame_in_the_same_read_as_a_violation_ends_the_output_at_once() {
+    let close = frame(0x88, b"\x03\xE8");
+    let reads = [
+        (1002, [b"\x81\x01a", &close[..]].concat()),
+        (1007, [frame(0x81, b"\xFF"), close].concat()),
+        // The frame that breaks a rule is itself a Close frame: 1005 must not be sent.
+        (1002, frame(0x88, b"\x03\xED")),
+    ];
+    for (code, mut read) in reads {
+        let mut peer = Peer::new();
+        let mut at = 0;
+        assert_eq!(peer.session.receive(&mut read, &mut at, peer.now), None);
+        peer.session.finish(peer.now);
+        peer.written();
+        assert_eq!(peer.session.phase(), Phase::Draining);
+        peer.session.discarded(&read[at..], peer.now);
+        assert!(peer.session.may_end_output(), "{read:x?}");
+        assert_eq!(peer.ended(), (code, CloseCause::Violation, false));
+    }
+}
+
 #[test]
 fn n2_the_end_of_input_leaves_time_to_send_and_has_no_close_frame() {
     let mut peer = Peer::new();

@@ -184,28 +184,17 @@ async fn a8_a13_what_a_sender_was_told_ok_for_arrives_even_while_the_server_goes
     let mut server = server(0);
     let mut client = open(&server.layer).await;
     let sender = server.senders.recv().await.unwrap();
-    let sending = tokio::spawn(async move {
-        let mut accepted = 0u32;
-        while sender.send(accepted.to_string()).await.is_ok() {
-            accepted += 1;
-        }
-        accepted
-    });
+    let sending = tokio::spawn(send_numbers(sender, async || {}));
     let shutdown = server.shutdown.clone();
     let mut draining = None;
-    let mut received = 0u32;
-    loop {
-        let frame = client.frame().await.unwrap();
-        if frame.first == 0x88 {
-            break;
-        }
-        assert_eq!(frame.payload, received.to_string().into_bytes());
-        received += 1;
-        if received == 1000 {
-            let drain = shutdown.drain(Duration::from_secs(10));
-            draining = Some(tokio::spawn(drain));
-        }
-    }
+    let received = client
+        .numbers(|received| {
+            if received == 1000 {
+                let drain = shutdown.drain(Duration::from_secs(10));
+                draining = Some(tokio::spawn(drain));
+            }
+        })
+        .await;
     client.send(&close(1001, "")).await;
     assert_eq!(received, sending.await.unwrap());
     assert_eq!(draining.unwrap().await.unwrap().forced(), 0);

@@ -453,3 +453,27 @@ async fn p8_f33_the_fin_waits_until_a_peer_that_broke_a_rule_is_silent() {
     client.expect_close(Some(1000)).await;
     assert!(began.elapsed() < Duration::from_millis(100));
 }
+
+#[tokio::test(start_paused = true)]
+async fn f33_the_fin_does_not_wait_for_a_peer_whose_close_came_with_what_broke_a_rule() {
+    let (stack, recorder) = Stack::recorded();
+    let reads = [
+        (1002, [&[0x81, 0x00][..], &close(1000, "")].concat()),
+        (1007, [frame(0x81, b"\xFF"), close(1000, "")].concat()),
+        // A Close frame that is itself the violation.
+        (1002, close(1005, "")),
+    ];
+    for (code, read) in reads {
+        let mut client = stack.open().await;
+        client.send(&read).await;
+        let began = Instant::now();
+        client.expect_close(Some(code)).await;
+        let time = began.elapsed();
+        assert!(time < Duration::from_millis(100), "{time:?} {read:x?}");
+    }
+    stack.is_clean().await;
+    let log = recorder.log();
+    let ends = log.iter().filter(|line| line.contains("Violation"));
+    assert!(ends.clone().all(|line| line.ends_with("unclean")));
+    assert_eq!(ends.count(), 3, "{log:?}");
+}

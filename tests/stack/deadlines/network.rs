@@ -265,26 +265,14 @@ async fn a7_of_many_tasks_each_keeps_its_order_and_nothing_is_lost() {
 async fn a8_what_was_accepted_comes_before_the_close_frame() {
     let (mut client, sender, _) = lent().await;
     let closer = sender.clone();
-    let sending = tokio::spawn(async move {
-        let mut accepted = 0u32;
-        while sender.send(accepted.to_string()).await.is_ok() {
-            accepted += 1;
-            tokio::task::yield_now().await;
-        }
-        accepted
-    });
-    let mut received = 0u32;
-    loop {
-        let frame = client.frame().await.unwrap();
-        if frame.first == 0x88 {
-            break;
-        }
-        assert_eq!(frame.payload, received.to_string().into_bytes());
-        received += 1;
-        if received == 500 {
-            closer.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
-        }
-    }
+    let sending = tokio::spawn(send_numbers(sender, tokio::task::yield_now));
+    let received = client
+        .numbers(|received| {
+            if received == 500 {
+                closer.close(CloseCode::NORMAL_CLOSURE, "").unwrap();
+            }
+        })
+        .await;
     assert_eq!(received, sending.await.unwrap());
 }
 
