@@ -7,5 +7,9 @@ pub mod axum {}
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}
 
+#[cfg(feature = "test-util")]
+#[doc = include_str!("guide/testing.md")]
+pub mod testing {}
+
 #[doc = include_str!("guide/migrating.md")]
 pub mod migrating {}

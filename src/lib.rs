@@ -5,6 +5,7 @@
 //! [SECURITY.md]: guide::security
 //! [axum]: guide::axum
 //! [migrating]: guide::migrating
+//! [testing]: https://docs.rs/tower-websocket/latest/tower_websocket/guide/testing/index.html
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
 #![cfg_attr(doc, doc = include_str!("guide/picture.txt"))]
 //!
@@ -32,6 +33,8 @@ mod protocol;
 mod service;
 mod shutdown;
 mod sync;
+#[cfg(feature = "test-util")]
+pub mod test;
 
 pub use close::{Close, CloseCause, CloseCode, CloseEvent};
 pub use connection::{

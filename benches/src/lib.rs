@@ -3,7 +3,7 @@
 
 /// The frames of the tests' client. The hot paths, `floor` and the replies that `load` reads, have
 /// their own: a copy of each payload would be measured.
-#[path = "../../tests/support/codec.rs"]
+#[path = "../../src/test/codec.rs"]
 pub mod codec;
 
 use std::error::Error;

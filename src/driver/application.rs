@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+#[cfg(feature = "test-util")]
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
 use super::task::drive;
@@ -43,6 +45,21 @@ pub struct Seat {
 pub(super) mod sealed {
     pub trait Sealed {}
     impl<H: super::WebSocketHandler> Sealed for H {}
+}
+
+/// Runs a handler on a stream that carries WebSocket frames already.
+#[cfg(feature = "test-util")]
+pub(crate) fn serve<H, IO>(
+    handler: H,
+    link: Arc<Link>,
+    config: Arc<Config>,
+    io: IO,
+) -> impl Future<Output = ()> + Send
+where
+    H: WebSocketHandler,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    drive(handler, Driver::new(io, link, config))
 }
 
 impl<H: WebSocketHandler> Application for H {

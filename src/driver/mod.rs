@@ -29,6 +29,8 @@ mod waiting;
 
 pub use application::Application;
 pub(crate) use application::Seat;
+#[cfg(feature = "test-util")]
+pub(crate) use application::serve;
 pub(crate) use callback::caught;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use driver::Driver;

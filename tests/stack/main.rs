@@ -15,6 +15,7 @@ mod events;
 mod framing;
 mod handshake;
 mod http2;
+mod kit;
 mod layer;
 mod limits;
 mod options;

@@ -2,6 +2,7 @@
 //! over pipes in memory (where time can be paused) or over TCP.
 
 #[allow(dead_code, reason = "each program that includes it uses a part")]
+#[path = "../../src/test/codec.rs"]
 mod codec;
 
 use std::convert::Infallible;

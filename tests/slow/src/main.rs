@@ -2,7 +2,7 @@
 //! with default options: `slow [--addr HOST:PORT] [--proxy HOST:PORT]`. See `run.sh`.
 
 mod client;
-#[path = "../../support/codec.rs"]
+#[path = "../../../src/test/codec.rs"]
 #[allow(dead_code, reason = "each program that includes it uses a part")]
 mod codec;
 mod relay;

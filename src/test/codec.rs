@@ -1,9 +1,9 @@
 //! The client's side of the WebSocket framing (RFC 6455 §5.2): writes the frames of a client, valid
 //! or not, and reads the frames of a server, strictly.
 //!
-//! Every test, the soak, the slow readers and the benchmarks include this one file. It depends on
+//! The test kit is its home; every test, the soak, the slow readers and the benchmarks include this file. It depends on
 //! `std` alone and never panics, so that each of them decides what a fault means to it. It shares no
-//! code with the crate under test, so that a mistake in one does not hide in the other.
+//! code with the rest of the crate, so that a mistake in one does not hide in the other.
 
 /// The masking key of the examples in RFC 6455 §5.7.
 pub const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
