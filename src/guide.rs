@@ -1,8 +1,11 @@
-//! Pages beside the reference: what to know before a deployment, and how to come here from
-//! elsewhere.
+//! Pages beside the reference: what to know before a deployment, how other layers behave beside this
+//! one, and how to come here from elsewhere.
 
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}
 
 #[doc = include_str!("guide/migrating.md")]
 pub mod migrating {}
+
+#[doc = include_str!("guide/layers.md")]
+pub mod layers {}

@@ -3,6 +3,7 @@
 //! [ARCHITECTURE.md]: https://docs.rs/crate/tower-websocket/latest/source/ARCHITECTURE.md
 //! [CONTRIBUTING.md]: https://docs.rs/crate/tower-websocket/latest/source/CONTRIBUTING.md
 //! [SECURITY.md]: guide::security
+//! [layers]: guide::layers
 //! [migrating]: guide::migrating
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
 #![cfg_attr(doc, doc = include_str!("guide/picture.txt"))]
