@@ -1,5 +1,5 @@
-//! Pages beside the reference: what to know before a deployment, and how to come here from
-//! elsewhere.
+//! Pages beside the reference: what to know before a deployment, how other layers behave beside this
+//! one, and how to come here from elsewhere.
 
 #[doc = include_str!("guide/axum.md")]
 pub mod axum {}
@@ -13,3 +13,6 @@ pub mod testing {}
 
 #[doc = include_str!("guide/migrating.md")]
 pub mod migrating {}
+
+#[doc = include_str!("guide/layers.md")]
+pub mod layers {}

@@ -4,6 +4,7 @@
 //! [CONTRIBUTING.md]: https://docs.rs/crate/tower-websocket/latest/source/CONTRIBUTING.md
 //! [SECURITY.md]: guide::security
 //! [axum]: guide::axum
+//! [layers]: guide::layers
 //! [migrating]: guide::migrating
 //! [testing]: https://docs.rs/tower-websocket/latest/tower_websocket/guide/testing/index.html
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md

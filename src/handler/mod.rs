@@ -82,6 +82,12 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a WebSocket handler",
+    label = "does not implement `WebSocketHandler`",
+    note = "an empty `impl WebSocketHandler for ... {{}}` is enough: every callback has a default",
+    note = "mount a function of a `Connection` with `WebSocketLayer::from_fn`"
+)]
 pub trait WebSocketHandler: Clone + Send + Sync + 'static {
     /// A valid handshake has arrived: accept it, or refuse it with any response.
     ///

@@ -57,6 +57,22 @@ impl<B> ResponseBody<B> {
     }
 }
 
+/// The empty body of layers outside that answer in place of the service, such as tower-http's
+/// `TimeoutLayer` and `CorsLayer`.
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::inner(B::default())
+    }
+}
+
+/// For layers outside that answer in place of the service, with a body of their own:
+/// `Response::new("no".to_owned().into())`.
+impl<B> From<B> for ResponseBody<B> {
+    fn from(body: B) -> Self {
+        Self::inner(body)
+    }
+}
+
 impl<B> Body for ResponseBody<B>
 where
     B: Body,
@@ -90,13 +106,13 @@ where
             Kind::Refusal { body } => body.is_end_stream(),
             Kind::Switched { body } => match body {
                 // `true` would keep hyper from polling a body that it should not even have.
-                Switched::Http1(confirm) => {
-                    if let Some(confirm) = confirm {
-                        confirm.asked();
-                    }
+                Switched::Http1(Some(confirm)) => {
+                    confirm.asked();
                     false
                 }
-                Switched::Http2 => true,
+                // Under a guard nobody has to poll it, and a body that is dropped unread is
+                // complete to layers that report those that are not.
+                Switched::Http1(None) | Switched::Http2 => true,
             },
         }
     }

@@ -77,7 +77,7 @@ async fn each_expectation_says_what_it_expected_and_what_came_instead() {
             failure(|c| {
                 Box::pin(async {
                     c.send("b").await;
-                    c.expect_text("a").await
+                    c.expect_text("a").await;
                 })
             })
             .await,
@@ -87,7 +87,7 @@ async fn each_expectation_says_what_it_expected_and_what_came_instead() {
             failure(|c| {
                 Box::pin(async {
                     c.send(vec![1]).await;
-                    c.expect_text("a").await
+                    c.expect_text("a").await;
                 })
             })
             .await,
@@ -97,7 +97,7 @@ async fn each_expectation_says_what_it_expected_and_what_came_instead() {
             failure(|c| {
                 Box::pin(async {
                     c.send("a").await;
-                    c.expect_binary(b"a").await
+                    c.expect_binary(b"a").await;
                 })
             })
             .await,
@@ -107,7 +107,7 @@ async fn each_expectation_says_what_it_expected_and_what_came_instead() {
             failure(|c| {
                 Box::pin(async {
                     c.send("[1]").await;
-                    c.expect_json(json!([2])).await
+                    c.expect_json(json!([2])).await;
                 })
             })
             .await,
@@ -147,7 +147,7 @@ async fn each_expectation_says_what_it_expected_and_what_came_instead() {
             failure(|c| {
                 Box::pin(async {
                     c.send("a").await;
-                    c.expect_end().await
+                    c.expect_end().await;
                 })
             })
             .await,
@@ -167,7 +167,7 @@ async fn each_expectation_says_what_it_expected_and_what_came_instead() {
             failure(|c| {
                 Box::pin(async {
                     c.send("quiet").await;
-                    c.expect_text("a").await
+                    c.expect_text("a").await;
                 })
             })
             .await,

@@ -7,6 +7,7 @@ mod axum;
 mod callbacks;
 mod closing;
 mod codec;
+mod composition;
 mod conversation;
 mod deadlines;
 mod deflate;
