@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# tests/mutants.sh [--quick] [--shard K/N] [FLAG ...]
+# tests/tools/mutants.sh [--quick] [--shard K/N] [FLAG ...]
 #
 # Changes the crate in small ways, one at a time, and prints the changes that no test notices
-# (cargo-mutants). A change costs a build and a run of the unit tests and of tests/wire, about a
+# (cargo-mutants). A change costs a build and a run of the unit tests and of tests/stack, about a
 # minute; all of them take many hours. So --shard runs the K-th of N parts, from 0, which may be on
-# different machines; --quick runs the unit tests only, which then have survivors that tests/wire
+# different machines; --quick runs the unit tests only, which then have survivors that tests/stack
 # would notice. Other flags go to cargo-mutants: --file src/protocol/closing.rs, --re NAME, --list.
 #
 # What is left is in $CARGO_TARGET_DIR/mutants/mutants.out; missed.txt has the survivors. The exit
 # code is 2 if there are any, and 3 if the tests ran into the timeout, which counts as noticed.
 #
-# Last run: 2026-11-26, unit tests only, 13 of the 521 changes of closing.rs, session.rs, liveness.rs,
-# rates.rs, patience.rs, turn.rs, transport.rs and queue.rs, taken at random. 4 do not build, 6 fail a
+# Last run: 2026-11-26, unit tests only, 13 of the 521 changes of closing.rs, session.rs, deadlines.rs,
+# rates.rs, patience.rs, turn.rs, transport.rs and outbox.rs, taken at random. 4 do not build, 6 fail a
 # test, 2 never end, 1 survived: `close_timeout / 2` in Session::farewell, which has a test since. So
 # small a sample says little about the rest.
 set -euo pipefail
-# shellcheck source=tests/env.sh
-source "$(dirname "$0")/env.sh"
+# shellcheck source=tests/tools/env.sh
+source "$(dirname "$0")/../tools/env.sh"
 
 # Changes that alter nothing that can be seen, as regular expressions, each with its reason. None is
 # known yet.
@@ -28,7 +28,7 @@ need_rust
 once cargo-mutants-$version cargo install --locked --version $version cargo-mutants \
     --root "$tools/cargo-mutants-$version"
 
-tests=(-C=--lib -C=--test=wire)
+tests=(-C=--lib -C=--test=stack)
 files=()
 flags=()
 while [ $# -gt 0 ]; do
