@@ -16,9 +16,8 @@ pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
         *byte ^= k;
     }
     // 32 is a multiple of 4, so only the rest turns the key.
-    let mut next = key;
-    next.rotate_left(rest.len() % 4);
-    next
+    let turned = 8 * (rest.len() % 4) as u32;
+    u32::from_be_bytes(key).rotate_left(turned).to_be_bytes()
 }
 
 #[cfg(test)]
