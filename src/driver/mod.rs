@@ -30,6 +30,7 @@ mod waiting;
 pub use application::Application;
 pub(crate) use application::Seat;
 pub(crate) use callback::caught;
+pub(crate) use clock::within;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use driver::Driver;
 pub(crate) use evidence::{Confirmation, Ours};
