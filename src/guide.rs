@@ -7,7 +7,6 @@ pub mod axum {}
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}
 
-#[cfg(feature = "test-util")]
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}
 

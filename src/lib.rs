@@ -6,7 +6,7 @@
 //! [axum]: guide::axum
 //! [layers]: guide::layers
 //! [migrating]: guide::migrating
-//! [testing]: https://docs.rs/tower-websocket/latest/tower_websocket/guide/testing/index.html
+//! [testing]: guide::testing
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
 #![cfg_attr(doc, doc = include_str!("guide/picture.txt"))]
 //!

@@ -165,8 +165,11 @@ fn told(event: &Event) -> Told {
         Event::Message(Message::Text(text)) => Told::Text(text.to_string()),
         Event::Message(Message::Binary(bytes)) => Told::Binary(bytes.to_vec()),
         Event::Control(OpCode::Ping, payload) => Told::Ping(payload.to_vec()),
-        Event::Control(OpCode::Pong, payload) => Told::Pong(payload.to_vec()),
-        Event::Control(_, payload) => Told::Close(payload.to_vec()),
+        Event::Control(_, payload) => Told::Pong(payload.to_vec()),
+        Event::Close(Some(frame)) => {
+            Told::Close(format!("{} {}", frame.code, frame.reason).into_bytes())
+        }
+        Event::Close(None) => Told::Close(Vec::new()),
     }
 }
 

@@ -426,7 +426,7 @@ fn check(conversation: &Conversation, settings: &Settings) {
     let sent = run(&Arc::new(config), None, &conversation.sent, || usize::MAX);
     let messages = sent.events.iter().filter_map(|event| match event {
         Event::Message(message) => Some(message),
-        Event::Control(..) => None,
+        Event::Control(..) | Event::Close(_) => None,
     });
     let messages: Vec<Message> = messages.cloned().collect();
     let output = Output::read(&conversation.received, None);

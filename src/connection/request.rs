@@ -5,6 +5,7 @@
 //! and then live for hours: so the head is kept as one run of bytes, and made into
 //! [`Parts`] when the application asks for it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -35,8 +36,16 @@ const FIELD: usize = 7;
 impl StoredRequest {
     pub(crate) fn new(mut request: Parts) -> Self {
         unpin_extensions(&mut request.extensions);
-        let uri = request.uri.to_string();
-        let exact = uri.parse::<Uri>().is_ok_and(|parsed| parsed == request.uri);
+        let (uri, exact) = match plain_path(&request.uri) {
+            Some(path) => (Cow::Borrowed(path), true),
+            None => {
+                let text = request.uri.to_string();
+                let exact = text
+                    .parse::<Uri>()
+                    .is_ok_and(|parsed| parsed == request.uri);
+                (Cow::Owned(text), exact)
+            }
+        };
         let Some(bytes) = exact.then(|| pack(&uri, &request.headers)).flatten() else {
             // What cannot be packed is kept as it is, in copies.
             request.uri = copy_of(&request.uri);
@@ -124,6 +133,14 @@ fn copy_of(uri: &Uri) -> Uri {
     copy().unwrap_or_else(|| uri.clone())
 }
 
+/// The text of a URI that is a path with or without a query, as most requests have it. Parsed anew it
+/// is the same, unless it is too long.
+fn plain_path(uri: &Uri) -> Option<&str> {
+    let is_alone = uri.scheme().is_none() && uri.authority().is_none();
+    let path = uri.path_and_query().filter(|_| is_alone)?.as_str();
+    (path.starts_with('/') && path.len() < usize::from(u16::MAX)).then_some(path)
+}
+
 fn pack(uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
     let size = headers
         .iter()
@@ -132,9 +149,10 @@ fn pack(uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
     bytes.extend_from_slice(uri.as_bytes());
     for (name, value) in headers {
         let (name, sensitive) = (name.as_str().as_bytes(), value.is_sensitive());
-        bytes.push(sensitive.into());
-        bytes.extend_from_slice(&u16::try_from(name.len()).ok()?.to_be_bytes());
-        bytes.extend_from_slice(&u32::try_from(value.len()).ok()?.to_be_bytes());
+        let [n0, n1] = u16::try_from(name.len()).ok()?.to_be_bytes();
+        let [v0, v1, v2, v3] = u32::try_from(value.len()).ok()?.to_be_bytes();
+        let field: [u8; FIELD] = [sensitive.into(), n0, n1, v0, v1, v2, v3];
+        bytes.extend_from_slice(&field);
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(value.as_bytes());
     }
@@ -215,7 +233,17 @@ mod tests {
 
     #[test]
     fn every_form_of_a_target_is_kept() {
-        for uri in ["/", "//a", "/?", "*", "example.com:80", "http://a/b?c#d"] {
+        for uri in [
+            "/",
+            "//a",
+            "/?",
+            "/a?b?c",
+            "/%7E/\u{e9}?\u{e9}",
+            "/a#b",
+            "*",
+            "example.com:80",
+            "http://a/b?c#d",
+        ] {
             let mut request = request();
             request.uri = uri.parse().unwrap();
             let came = request.uri.clone();

@@ -1,23 +1,24 @@
 //! [`Clock`]: the time of a connection, and its one sleep.
 
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Context;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
+use tokio::time::error::Elapsed;
 
 use crate::protocol::Moment;
 
 /// See the module docs. The clock is read only where it matters: that costs as much as unmasking
 /// a kilobyte.
 pub(super) struct Clock {
-    sleep: Pin<Box<Sleep>>,
+    /// None before the first deadline.
+    sleep: Option<Pin<Box<Sleep>>>,
     /// What `sleep` is set to; later deadlines need no re-arming.
     armed: Option<Moment>,
     started: Instant,
     now: Moment,
-    /// `now` is from before the task slept.
-    stale: bool,
 }
 
 impl Clock {
@@ -25,11 +26,10 @@ impl Clock {
     pub(super) fn new() -> Self {
         let started = tokio::time::Instant::now();
         Self {
-            sleep: Box::pin(tokio::time::sleep_until(started)),
+            sleep: None,
             armed: None,
             started: started.into_std(),
             now: Moment::START,
-            stale: true,
         }
     }
 
@@ -44,19 +44,7 @@ impl Clock {
     pub(super) fn look(&mut self) -> Moment {
         let age = tokio::time::Instant::now().into_std() - self.started;
         self.now = Moment::new(age);
-        self.stale = false;
         self.now
-    }
-
-    /// Whether the task has slept since the last look.
-    #[inline]
-    pub(super) fn is_stale(&self) -> bool {
-        self.stale
-    }
-
-    /// The task is about to sleep.
-    pub(super) fn rest(&mut self) {
-        self.stale = true;
     }
 
     /// Whether `deadline` has passed; if not, the task is woken when it does.
@@ -70,10 +58,16 @@ impl Clock {
         }
         if self.armed.is_none_or(|armed| deadline < armed) {
             let at = self.started + deadline.age();
-            self.sleep.as_mut().reset(at.into());
+            let sleep = match &mut self.sleep {
+                Some(sleep) => {
+                    sleep.as_mut().reset(at.into());
+                    sleep
+                }
+                none => none.insert(Box::pin(tokio::time::sleep_until(at.into()))),
+            };
             self.armed = Some(deadline);
             // Outside tokio's budget: with none left the waker would not be kept.
-            let sleep = tokio::task::unconstrained(self.sleep.as_mut());
+            let sleep = tokio::task::unconstrained(sleep.as_mut());
             if pin!(sleep).poll(cx).is_ready() {
                 self.armed = None;
                 self.look();
@@ -81,5 +75,17 @@ impl Clock {
             }
         }
         false
+    }
+}
+
+/// What `future` gives, if it does so within `limit` of when it is first seen to wait. One that is
+/// ready at once, as most are, needs no timer.
+pub(crate) async fn within<F: Future>(
+    limit: Duration,
+    mut future: Pin<&mut F>,
+) -> Result<F::Output, Elapsed> {
+    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => tokio::time::timeout(limit, future).await,
     }
 }

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::jitter;
 use crate::logging::{self, MAX_TEXT, quote};
 use crate::message::Message;
-use crate::protocol::{Event, Failure, Moment, OpCode, Phase, Session};
+use crate::protocol::{Event, Failure, Moment, OpCode, Phase, Session, earlier};
 
 /// See the module docs.
 pub(crate) struct Driver<IO> {
@@ -63,7 +63,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             config,
             clock: Clock::new(),
             patience: Patience::default(),
-            turn: Turn::begin(Moment::START),
+            turn: Turn::none(),
             direct: None,
             queued: true,
             delivered: false,
@@ -204,8 +204,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
-        let now = self.look();
-        self.patience.last(self.config.close_timeout, now);
+        self.patience.begin_last(self.config.close_timeout);
     }
 
     pub(crate) fn take_error(&mut self) -> Option<Error> {
@@ -284,12 +283,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     #[cold]
     fn phase_changed(&mut self, phase: Phase, cx: &mut Context<'_>) -> bool {
-        let was_open = matches!(self.seen, Phase::Open | Phase::Leaving);
-        self.seen = phase;
+        let before = std::mem::replace(&mut self.seen, phase);
+        let was_open = matches!(before, Phase::Open | Phase::Leaving);
         let is_sendable = self.session.is_sendable();
-        if !is_sendable {
-            let discard = matches!(phase, Phase::Draining | Phase::Dead);
-            self.link.end_output(discard);
+        let discards = |phase| matches!(phase, Phase::Draining | Phase::Dead);
+        if !is_sendable && !discards(before) {
+            self.link.end_output(discards(phase));
         }
         if !was_open || !self.session.is_over() {
             return false;
@@ -377,18 +376,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn decode(&mut self) -> Option<Message> {
         let now = self.clock.now();
         loop {
-            let event = match self.direct.take() {
-                Some(message) => Event::Message(*message),
-                None if self.transport.read_buffer.is_empty() => return None,
-                None => {
-                    let ReadBuffer { bytes, at, end, .. } = &mut self.transport.read_buffer;
-                    let event = self.session.receive(&mut bytes[..*end], at, now);
-                    let work = self.session.take_work(now);
-                    if work > 0 {
-                        self.turn.inflated(work);
-                    }
-                    event?
+            let event = if self.transport.read_buffer.is_empty() {
+                Event::Message(*self.direct.take()?)
+            } else {
+                let ReadBuffer { bytes, at, end, .. } = &mut self.transport.read_buffer;
+                let event = self.session.receive(&mut bytes[..*end], at, now);
+                let work = self.session.take_work(now);
+                if work > 0 {
+                    self.turn.inflated(work);
                 }
+                event?
             };
             match event {
                 Event::Message(message) => {
@@ -402,6 +399,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     }
                     self.log(|f| write!(f, "received {opcode:?} {}", quote(&payload, MAX_TEXT)));
                 }
+                Event::Close(frame) => self.log(|f| {
+                    let text = frame.as_ref().map(|f| format!("{} {}", f.code, f.reason));
+                    let text = text.unwrap_or_default();
+                    write!(f, "received Close {}", quote(text.as_bytes(), MAX_TEXT))
+                }),
             }
         }
     }
@@ -413,7 +415,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
         let now = self.clock.now();
         let before = self.session.phase();
-        self.poll_write(cx);
+        if self.queued || self.session.has_output() || self.transport.is_writing() {
+            self.poll_write(cx);
+        }
         if self.session.phase() == Phase::Draining {
             self.poll_drain(cx);
         } else if self.session.wants_input() && self.is_hungry() {
@@ -447,20 +451,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             // The output may be shut down by now; what the socket has not taken is dropped.
             return self.transport.give_up();
         }
-        loop {
-            if self.transport.batch.is_empty() {
-                if self.queued || self.session.has_output() {
-                    let batch = &mut self.transport.batch;
-                    let filled = self.link.fill(&mut self.session, batch);
-                    self.queued = filled.more;
-                    if filled.room {
-                        self.patience.room(now);
-                    }
-                }
-                if self.transport.batch.is_empty() {
-                    break;
-                }
-            }
+        while !self.transport.batch.is_empty() || self.fill(now) {
             match self.transport.poll_write(cx) {
                 Poll::Ready(Ok(n)) => self.session.wrote(n, now),
                 Poll::Ready(Err(e)) => return self.failed(e),
@@ -474,25 +465,47 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
     }
 
+    /// Fills the batch, which is empty. Whether there is something in it now.
+    #[inline]
+    fn fill(&mut self, now: Moment) -> bool {
+        if !self.queued && !self.session.has_output() {
+            return false;
+        }
+        let batch = &mut self.transport.batch;
+        let filled = self.link.fill(&mut self.session, batch);
+        self.queued = filled.more;
+        if filled.room {
+            self.patience.room(now);
+        }
+        !self.transport.batch.is_empty()
+    }
+
+    #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(mut rest) = self.session.direct() {
-            match ready!(self.transport.poll_read_to(&mut rest, cx)) {
-                Ok(n @ 1..) => {
-                    self.arrived(n);
-                    let event = self.session.filled(n, self.clock.now());
-                    if let Some(Event::Message(message)) = event {
-                        self.direct = Some(Box::new(message));
-                    }
+        let direct = self.session.direct();
+        let is_direct = direct.is_some();
+        let read = match direct {
+            Some(mut rest) => ready!(self.transport.poll_read_to(&mut rest, cx)),
+            None => ready!(self.transport.poll_read(cx)),
+        };
+        match read {
+            Ok(n @ 1..) => {
+                self.arrived(n);
+                if is_direct {
+                    self.filled(n);
                 }
-                read => self.input_ended(read),
             }
-        } else {
-            match ready!(self.transport.poll_read(cx)) {
-                Ok(n @ 1..) => self.arrived(n),
-                read => self.input_ended(read),
-            }
+            ended => self.input_ended(ended),
         }
         Poll::Ready(())
+    }
+
+    /// `n` bytes were read straight to where they stay.
+    fn filled(&mut self, n: usize) {
+        let event = self.session.filled(n, self.clock.now());
+        if let Some(Event::Message(message)) = event {
+            self.direct = Some(Box::new(message));
+        }
     }
 
     #[inline]
@@ -555,8 +568,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// something was due.
     #[inline]
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadlines = [self.session.deadline(), self.patience.deadline()];
-        let Some(next) = deadlines.into_iter().flatten().min() else {
+        let Some(next) = earlier(self.session.deadline(), self.patience.deadline()) else {
             return false;
         };
         let is_due = self.clock.poll(next, cx);
@@ -569,9 +581,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// Looks what time it is. The first look behind a sleep begins a turn.
     #[inline]
     fn look(&mut self) -> Moment {
-        let slept = self.clock.is_stale();
         let now = self.clock.look();
-        if slept {
+        if self.turn.has_slept() {
             self.turn = Turn::begin(now);
         } else {
             self.turn.looked(now);
@@ -582,7 +593,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// The time of this turn.
     #[inline]
     fn time(&mut self) -> Moment {
-        if self.clock.is_stale() {
+        if self.turn.has_slept() {
             return self.look();
         }
         self.clock.now()
@@ -592,7 +603,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// its own output and deadlines too.
     #[inline]
     fn is_turn_over(&mut self) -> bool {
-        if self.clock.is_stale() || self.turn.wants_look() {
+        if self.turn.goes_on() {
+            return false;
+        }
+        if !self.turn.is_over() {
             self.look();
         }
         self.turn.is_over()
@@ -610,9 +624,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     /// The task is about to sleep: nothing of the thread's is kept.
+    #[inline]
     fn rest(&mut self) {
         self.transport.read_buffer.rest();
-        self.clock.rest();
+        self.turn.sleep();
     }
 
     fn log(&self, what: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result) {

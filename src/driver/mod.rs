@@ -32,6 +32,7 @@ pub(crate) use application::Seat;
 #[cfg(feature = "test-util")]
 pub(crate) use application::serve;
 pub(crate) use callback::caught;
+pub(crate) use clock::within;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use driver::Driver;
 pub(crate) use evidence::{Confirmation, Ours};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::Moment;
+use crate::protocol::{Moment, earlier};
 
 /// See the module docs. It decides by the moments that it is given, and does not read a clock.
 #[derive(Debug, Default)]
@@ -40,6 +40,8 @@ enum Callback {
     /// It counts from when the callback is first seen to wait: those that are ready at once need no
     /// look at the clock.
     Limited(Duration),
+    /// The same for `on_error` and `on_close`.
+    Last(Duration),
     Until(Moment),
 }
 
@@ -66,13 +68,18 @@ impl Patience {
     /// Whether [`waits`](Self::waits) wants to know the time.
     #[inline]
     pub(super) fn is_counting(&self) -> bool {
-        !matches!(self.callback, Callback::Limited(_))
+        !matches!(self.callback, Callback::Limited(_) | Callback::Last(_))
     }
 
     /// The callback is seen to wait.
     pub(super) fn waits(&mut self, now: Moment) {
-        if let Callback::Limited(timeout) = self.callback {
-            self.callback = Callback::Until(now + timeout);
+        match self.callback {
+            Callback::Limited(timeout) => self.callback = Callback::Until(now + timeout),
+            Callback::Last(timeout) => {
+                self.callback = Callback::Unlimited;
+                self.last(timeout, now);
+            }
+            Callback::Unlimited | Callback::Until(_) => {}
         }
     }
 
@@ -128,8 +135,13 @@ impl Patience {
         }
     }
 
-    /// The callback that comes next is `on_error` or `on_close`, which have `close_timeout`.
-    pub(super) fn last(&mut self, close_timeout: Duration, now: Moment) {
+    /// `on_error` or `on_close` begins, which have `close_timeout`.
+    pub(super) fn begin_last(&mut self, close_timeout: Duration) {
+        self.callback = Callback::Last(close_timeout);
+    }
+
+    /// One of them is seen to wait.
+    fn last(&mut self, close_timeout: Duration, now: Moment) {
         let end = self.end.get_or_insert_default();
         let until = now + close_timeout;
         end.is_last = true;
@@ -163,10 +175,7 @@ impl Patience {
         let Some(end) = &self.end else {
             return callback;
         };
-        [callback, end.farewell, end.abandon]
-            .into_iter()
-            .flatten()
-            .min()
+        earlier(callback, earlier(end.farewell, end.abandon))
     }
 
     /// What is due. [`Verdict::Farewell`] is returned once.

@@ -1,6 +1,6 @@
 //! [`ReadBuffer`]: bytes read from a socket, in a scratch buffer borrowed from the thread.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,7 +22,7 @@ pub(super) struct ReadBuffer {
 thread_local! {
     /// Connections read one after the other, so one buffer a thread does for all of them,
     /// and none is held while a connection is quiet.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl ReadBuffer {
@@ -45,7 +45,7 @@ impl ReadBuffer {
     }
 
     /// Reads into the thread's buffer; everything before must have been taken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
@@ -66,18 +66,19 @@ impl ReadBuffer {
     }
 
     /// Gives the thread's buffer back; what has not been taken moves to one of its own size.
+    #[inline]
     pub(super) fn rest(&mut self) {
-        if self.is_empty() {
-            if !self.borrowed {
-                self.bytes = Vec::new();
-            }
-            (self.at, self.end) = (0, 0);
-        }
+        let rest = match self.is_empty() {
+            true => Vec::new(),
+            false if self.borrowed => self.bytes[self.at..self.end].to_vec(),
+            false => return,
+        };
+        (self.at, self.end) = (0, rest.len());
+        let bytes = std::mem::replace(&mut self.bytes, rest);
         if self.borrowed {
             self.borrowed = false;
-            let rest = self.bytes[self.at..self.end].to_vec();
-            (self.at, self.end) = (0, rest.len());
-            BUFFER.set(std::mem::replace(&mut self.bytes, rest));
+            // Not `set`, which looks whether this is the first use in the thread.
+            drop(BUFFER.replace(bytes));
         }
     }
 }

@@ -45,6 +45,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
+    /// Whether something of the batch is neither written nor given up, or not flushed yet.
+    #[inline]
+    pub(super) fn is_writing(&self) -> bool {
+        self.unflushed || !self.batch.is_empty()
+    }
+
     /// Writes a part of the batch, and tells how much the socket took.
     #[inline]
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -115,6 +121,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 
     /// rustls says so when a peer ends TCP without its close_notify: no more than a FIN.
+    #[inline]
     fn end_or(&mut self, read: io::Result<usize>) -> io::Result<usize> {
         match read {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
@@ -126,7 +133,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// input [has ended](Self::is_eof).
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<&[u8]> {
         if self.read_buffer.is_empty() {
-            let read = ready!(self.read_buffer.poll_fill(&mut self.io, cx));
+            let read = ready!(self.poll_read(cx));
             self.eof = !matches!(read, Ok(1..));
         }
         Poll::Ready(self.read_buffer.take_rest())

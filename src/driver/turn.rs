@@ -14,9 +14,19 @@ pub(super) struct Turn {
     reads: u32,
     /// What messages were inflated to, in bytes.
     inflated: usize,
-    /// It is time for a look at the clock.
-    wants_look: bool,
-    is_over: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Work may go on.
+    Goes,
+    /// It takes a look at the clock to know.
+    WantsLook,
+    /// Others are to run first.
+    Over,
+    /// The task has slept since: this turn is none any more.
+    Slept,
 }
 
 /// Messages in a turn. 128 is also the budget that tokio gives a task.
@@ -45,9 +55,34 @@ impl Turn {
             messages: 0,
             reads: 0,
             inflated: 0,
-            wants_look: false,
-            is_over: false,
+            state: State::Goes,
         }
+    }
+
+    /// Before the first.
+    pub(super) fn none() -> Self {
+        Self {
+            state: State::Slept,
+            ..Self::begin(Moment::START)
+        }
+    }
+
+    /// The task is about to sleep.
+    #[inline]
+    pub(super) fn sleep(&mut self) {
+        self.state = State::Slept;
+    }
+
+    /// Whether the task has slept, so that the next look at the clock begins a turn.
+    #[inline]
+    pub(super) fn has_slept(&self) -> bool {
+        self.state == State::Slept
+    }
+
+    /// Whether there is nothing to look at before work goes on.
+    #[inline]
+    pub(super) fn goes_on(&self) -> bool {
+        self.state == State::Goes
     }
 
     /// A message is handled.
@@ -55,8 +90,10 @@ impl Turn {
     pub(super) fn message(&mut self) {
         self.messages += 1;
         if self.messages % LOOK_EVERY == 0 || self.messages == 2 {
-            self.wants_look = true;
-            self.is_over |= self.messages >= MESSAGES;
+            self.want_look();
+            if self.messages >= MESSAGES {
+                self.end();
+            }
         }
     }
 
@@ -64,32 +101,53 @@ impl Turn {
     #[inline]
     pub(super) fn read(&mut self) {
         self.reads += 1;
-        self.wants_look |= self.reads > 1;
+        if self.reads > 1 {
+            self.want_look();
+        }
     }
 
     /// Messages were inflated to `n` bytes.
     #[inline]
     pub(super) fn inflated(&mut self, n: usize) {
         self.inflated += n;
-        self.is_over |= self.inflated >= INFLATED;
+        if self.inflated >= INFLATED {
+            self.end();
+        }
+    }
+
+    #[inline]
+    fn end(&mut self) {
+        if !self.has_slept() {
+            self.state = State::Over;
+        }
+    }
+
+    #[inline]
+    fn want_look(&mut self) {
+        if self.state == State::Goes {
+            self.state = State::WantsLook;
+        }
     }
 
     /// Whether it takes a look at the clock to know if the turn is over.
     #[inline]
     pub(super) fn wants_look(&self) -> bool {
-        self.wants_look
+        self.state == State::WantsLook
     }
 
     /// The clock was looked at.
     pub(super) fn looked(&mut self, now: Moment) {
-        self.wants_look = false;
-        self.is_over |= now.since(self.began) >= LONGEST;
+        if now.since(self.began) >= LONGEST {
+            self.state = State::Over;
+        } else if self.state == State::WantsLook {
+            self.state = State::Goes;
+        }
     }
 
     /// Whether others are to run first.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.is_over
+        self.state == State::Over
     }
 
     /// Whether others are to run before more is read.

@@ -9,7 +9,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 
+use super::clock::within;
 use super::evidence::{Answer, Confirmation, Ours, Refuted};
 use super::waiting::Waiting;
 use crate::logging::{Throttle, escaped};
@@ -85,7 +86,7 @@ impl Pending {
     /// Waits for the socket, at most for `deadline`. `None`, and a line in the log, if it
     /// does not come.
     pub(crate) async fn open(self, deadline: Duration) -> Option<Opened> {
-        match tokio::time::timeout(deadline, self.wait()).await {
+        match within(deadline, pin!(self.wait())).await {
             Ok(Ok(opened)) => Some(opened),
             Ok(Err(why)) => {
                 why.log();

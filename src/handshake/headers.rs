@@ -21,7 +21,10 @@ const MAX_PARAMS: usize = 64;
 
 /// Whether the list, over all lines of the field, has the element `token`, ignoring case.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    elements(headers.get_all(name)).any(|e| e.eq_ignore_ascii_case(token.as_bytes()))
+    let is_token = |element: &[u8]| element.eq_ignore_ascii_case(token.as_bytes());
+    let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    // Most lines are one element.
+    lines.any(|line| is_token(line) || line.split(|b| *b == b',').map(trim).any(is_token))
 }
 
 /// The field's only value; `None` if it is absent, an error if it appears twice.

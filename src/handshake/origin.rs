@@ -218,7 +218,8 @@ impl<'a> Authority<'a> {
             let (address, port) = rest.split_once(']')?;
             (Host::V6(address.parse().ok()?), port)
         } else {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let colon = text.bytes().position(|b| b == b':');
+            let (name, port) = text.split_at(colon.unwrap_or(text.len()));
             (Host::Name(is_name(name).then_some(name)?), port)
         };
         let port = match port.strip_prefix(':') {
@@ -258,9 +259,9 @@ impl Eq for Host<'_> {}
 /// Whether this is a `reg-name` (RFC 3986 §3.2.2) that is not empty.
 fn is_name(text: &str) -> bool {
     !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b))
+        && text.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'!' | b'$'..=b'.' | b';' | b'=' | b'_' | b'~')
+        })
 }
 
 #[cfg(test)]

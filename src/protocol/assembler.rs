@@ -148,7 +148,7 @@ impl Assembler {
             *at += used;
             let rest = &mut input[*at..];
             let len = header.len as usize;
-            // The fast path: a message in one frame, all of it here.
+            // The fast paths: a message in one frame or a control frame, all of it here.
             if header.fin
                 && !header.rsv1
                 && len <= rest.len()
@@ -164,6 +164,12 @@ impl Assembler {
                     Message::Binary(Bytes::copy_from_slice(payload))
                 };
                 return Ok(Some(Received::Message(message)));
+            }
+            if header.opcode.is_control() && len <= rest.len() {
+                let payload = &mut rest[..len];
+                unmask(payload, header.mask);
+                *at += len;
+                return received(header.opcode, payload).map(Some);
             }
             self.begin(&header, len)?;
             if len == 0 {
@@ -385,9 +391,7 @@ impl Assembler {
         let control = control.flatten();
         let control = control.as_ref().map_or(&[][..], |c| &c.bytes[..c.len]);
         Ok(match frame.opcode {
-            OpCode::Ping => Some(Received::Ping(Bytes::copy_from_slice(control))),
-            OpCode::Pong => Some(Received::Pong(Bytes::copy_from_slice(control))),
-            OpCode::Close => Some(Received::Close(read_close(control)?)),
+            opcode if opcode.is_control() => Some(received(opcode, control)?),
             _ if frame.fin => match self.message.take() {
                 Some(mut message) => {
                     self.progress = 0;
@@ -399,6 +403,15 @@ impl Assembler {
             _ => None,
         })
     }
+}
+
+/// A control frame that is whole.
+fn received(opcode: OpCode, payload: &[u8]) -> Result<Received, Violation> {
+    Ok(match opcode {
+        OpCode::Ping => Received::Ping(Bytes::copy_from_slice(payload)),
+        OpCode::Pong => Received::Pong(Bytes::copy_from_slice(payload)),
+        _ => Received::Close(read_close(payload)?),
+    })
 }
 
 #[cfg(test)]

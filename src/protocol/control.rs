@@ -79,12 +79,15 @@ pub(crate) fn write_control(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
 
 /// Appends a Close frame, an empty one for `None`.
 pub(crate) fn write_close(out: &mut Vec<u8>, frame: Option<&CloseFrame>) {
-    let mut payload = Vec::new();
-    if let Some(frame) = frame {
-        payload.extend_from_slice(&frame.code.as_u16().to_be_bytes());
-        payload.extend_from_slice(frame.reason.as_str().as_bytes());
-    }
-    write_control(out, OpCode::Close, &payload);
+    let Some(frame) = frame else {
+        return write_control(out, OpCode::Close, &[]);
+    };
+    // It is the last that is written, so it takes as much room as it needs.
+    let reason = frame.reason.as_str().as_bytes();
+    out.reserve_exact(2 + 2 + reason.len());
+    write_header(out, OpCode::Close, false, 2 + reason.len());
+    out.extend_from_slice(&frame.code.as_u16().to_be_bytes());
+    out.extend_from_slice(reason);
 }
 
 /// Whether the last bytes look like the Close frame of a client. This is a guess, for input whose

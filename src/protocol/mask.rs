@@ -15,10 +15,9 @@ pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
     for (byte, k) in rest.iter_mut().zip(wide) {
         *byte ^= k;
     }
-    // 32 is a multiple of 4, so only the rest rotates the key.
-    let mut next = key;
-    next.rotate_left(rest.len() % 4);
-    next
+    // 32 is a multiple of 4, so only the rest turns the key.
+    let turned = 8 * (rest.len() % 4) as u32;
+    u32::from_be_bytes(key).rotate_left(turned).to_be_bytes()
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(crate) use frame::OpCode;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use rates::Rates;
 pub(crate) use session::{Event, Session};
-pub(crate) use timers::Moment;
+pub(crate) use timers::{Moment, earlier};
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use utf8::{InvalidUtf8, TextBuilder};
 #[cfg(test)]

@@ -73,17 +73,17 @@ impl Rates {
     /// Takes a ping, a pong or a Close. `false`: that is one too many.
     pub(crate) fn control(&mut self, now: Moment, config: &Config) -> bool {
         let rate = u64::from(config.max_control_rate);
-        let from = self.excused(now);
+        let from = excused(self.excuse.as_deref(), now);
         self.control.take(1, rate, rate, from, now)
     }
 
     /// Takes a message. `false`: that is one too many.
     #[inline]
     pub(crate) fn message(&mut self, now: Moment, config: &Config) -> bool {
-        let from = self.excused(now);
         let (Some(metered), Some(rate)) = (&mut self.metered, config.max_message_rate) else {
             return true;
         };
+        let from = excused(self.excuse.as_deref(), now);
         let rate = u64::from(rate);
         metered.messages.take(1, rate, rate, from, now)
     }
@@ -91,10 +91,10 @@ impl Rates {
     /// Takes `n` bytes. `false`: those are too many.
     #[inline]
     pub(crate) fn bytes(&mut self, n: usize, now: Moment, config: &Config) -> bool {
-        let from = self.excused(now);
         let (Some(metered), Some(rate)) = (&mut self.metered, config.max_byte_rate) else {
             return true;
         };
+        let from = excused(self.excuse.as_deref(), now);
         // A message that is not too large must not be too fast either, nor a read of it.
         let whole = metered.largest.saturating_add(SCRATCH) as u64;
         metered.bytes.take(n as u64, rate, whole, from, now)
@@ -103,10 +103,10 @@ impl Rates {
     /// Takes what was inflated to `n` bytes. `false`: those are too many.
     #[inline]
     pub(crate) fn inflated(&mut self, n: usize, now: Moment, config: &Config) -> bool {
-        let from = self.excused(now);
         let (Some(metered), Some(rate)) = (&mut self.metered, config.max_inflated_rate) else {
             return true;
         };
+        let from = excused(self.excuse.as_deref(), now);
         let whole = config.max_message.saturating_add(SCRATCH) as u64;
         metered.inflated.take(n as u64, rate, whole, from, now)
     }
@@ -131,14 +131,13 @@ impl Rates {
             none => *none = Some(Box::new(excuse)),
         }
     }
+}
 
-    /// Since when the peer may have sent what is read now.
-    #[inline]
-    fn excused(&self, now: Moment) -> Moment {
-        match self.excuse.as_deref() {
-            Some(excuse) if now <= excuse.until => now.before(excuse.pause),
-            _ => now,
-        }
+/// Since when the peer may have sent what is read now.
+fn excused(excuse: Option<&Excuse>, now: Moment) -> Moment {
+    match excuse {
+        Some(excuse) if now <= excuse.until => now.before(excuse.pause),
+        _ => now,
     }
 }
 

@@ -31,8 +31,10 @@ use crate::message::Message;
 pub(crate) enum Event {
     /// For the application.
     Message(Message),
-    /// Already dealt with; told for the log.
+    /// A ping or a pong, already dealt with; told for the log.
     Control(OpCode, Bytes),
+    /// The same for a Close frame.
+    Close(Option<CloseFrame>),
 }
 
 /// See the module docs.
@@ -431,6 +433,9 @@ impl Session {
                     self.too_fast("more messages in a second than this server takes", now);
                     return None;
                 }
+                if self.closing.phase() == Phase::Open {
+                    return Some(Event::Message(message));
+                }
                 // Whatever comes after our decision to close is not delivered (row F29).
                 let is_open = self.closing.is_open();
                 self.leave_between_messages(now);
@@ -485,12 +490,9 @@ impl Session {
                 Some(Event::Control(OpCode::Pong, payload))
             }
             Received::Close(frame) => {
-                let payload = frame.as_ref().map_or_else(Bytes::new, |frame| {
-                    Bytes::from(format!("{} {}", frame.code, frame.reason))
-                });
-                let ending = Ending::answered(frame);
+                let ending = Ending::answered(frame.clone());
                 self.change(now, |closing| closing.peer_closed(ending));
-                Some(Event::Control(OpCode::Close, payload))
+                Some(Event::Close(frame))
             }
             Received::Message(_) => None,
         }

@@ -60,6 +60,15 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// The earlier of two moments that may never come.
+#[inline]
+pub(crate) fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 /// The deadlines of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
@@ -93,32 +102,41 @@ impl Timer {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Timers([Option<Moment>; Timer::ALL.len()]);
+pub(crate) struct Timers {
+    at: [Option<Moment>; Timer::ALL.len()],
+    /// The earliest of them: it is asked for more often than they change.
+    next: Option<Moment>,
+}
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Moment) {
-        self.0[timer as usize] = Some(at);
+        self.change(timer, Some(at));
     }
 
     pub(crate) fn stop(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+        self.change(timer, None);
+    }
+
+    fn change(&mut self, timer: Timer, at: Option<Moment>) {
+        self.at[timer as usize] = at;
+        self.next = self.at.into_iter().fold(None, earlier);
     }
 
     pub(crate) fn get(&self, timer: Timer) -> Option<Moment> {
-        self.0[timer as usize]
+        self.at[timer as usize]
     }
 
     /// The next of all deadlines.
     #[inline]
     pub(crate) fn next(&self) -> Option<Moment> {
-        self.0.iter().copied().flatten().min()
+        self.next
     }
 
     /// Takes one timer that is due.
     pub(crate) fn expired(&mut self, now: Moment) -> Option<Timer> {
         let timer = Timer::ALL
             .into_iter()
-            .find(|t| self.0[*t as usize].is_some_and(|at| at <= now))?;
+            .find(|t| self.at[*t as usize].is_some_and(|at| at <= now))?;
         self.stop(timer);
         Some(timer)
     }

@@ -177,8 +177,15 @@ impl Batch {
     /// What is to be written next, if that is one piece.
     #[inline]
     pub(crate) fn single(&self) -> Option<&[u8]> {
-        let alone = self.control.is_empty() && self.parts.is_empty();
-        alone.then(|| &self.head[self.written..])
+        if !self.parts.is_empty() {
+            return None;
+        }
+        let piece = match (self.control.is_empty(), self.head.is_empty()) {
+            (true, _) => &self.head,
+            (false, true) => &self.control,
+            (false, false) => return None,
+        };
+        Some(&piece[self.written..])
     }
 
     /// What is to be written next.
@@ -203,7 +210,7 @@ impl Batch {
     pub(crate) fn advance(&mut self, n: usize) {
         self.written += n;
         if self.single().is_some_and(<[u8]>::is_empty) {
-            self.head = Vec::new();
+            (self.control, self.head) = (Vec::new(), Vec::new());
             self.written = 0;
             return;
         }

@@ -23,6 +23,7 @@ mod connection;
 mod raw;
 mod request;
 mod server;
+mod stack;
 
 pub use client::{Received, TestClient};
 pub use connection::TestConnection;

@@ -15,9 +15,10 @@ use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::client::TestClient;
-use super::server::TestServer;
+use super::stack::Stack;
 
-/// A handshake of a good client, sent when it is awaited; made by [`TestServer::connect`].
+/// A handshake of a good client, sent when it is awaited; made by
+/// [`TestServer::connect`](super::TestServer::connect).
 ///
 /// ```no_run
 /// # use tower_websocket::test::TestServer;
@@ -34,7 +35,7 @@ use super::server::TestServer;
 /// ```
 #[must_use = "a handshake is sent when it is awaited"]
 pub struct TestRequest {
-    server: TestServer,
+    stack: Stack,
     path: String,
     version: Version,
     headers: HeaderMap,
@@ -46,9 +47,9 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 impl TestRequest {
-    pub(super) fn new(server: TestServer, path: &str, version: Version) -> Self {
+    pub(super) fn new(stack: Stack, path: &str, version: Version) -> Self {
         Self {
-            server,
+            stack,
             path: path.to_owned(),
             version,
             headers: HeaderMap::new(),
@@ -95,7 +96,7 @@ impl TestRequest {
     }
 
     async fn open(self) -> Result<TestClient, Response<Bytes>> {
-        let io = TokioIo::new(self.server.pipe(self.version, self.extensions));
+        let io = TokioIo::new(self.stack.pipe(self.version, self.extensions));
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.headers_mut() = self.headers;
         let headers = request.headers_mut();

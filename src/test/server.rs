@@ -1,20 +1,16 @@
 //! [`TestServer`]: any tower stack on real hyper, over pipes in memory.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Extensions, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::DuplexStream;
 use tower::Service;
 
 use super::raw::RawClient;
 use super::request::TestRequest;
+use super::stack::Stack;
 use crate::error::BoxError;
 
 /// Serves a tower stack, such as an axum `Router`, to clients in memory: no socket, no port, and with
@@ -49,13 +45,8 @@ use crate::error::BoxError;
 /// ```
 #[derive(Clone)]
 pub struct TestServer {
-    serve: Arc<Serve>,
+    stack: Stack,
 }
-
-type Serve = dyn Fn(DuplexStream, Version, Extensions) + Send + Sync;
-
-/// What a pipe holds in each direction: less than large messages, so that reads and writes are partial.
-const PIPE: usize = 64 * 1024;
 
 impl TestServer {
     /// Serves `service`. Each connection gets a clone.
@@ -69,48 +60,25 @@ impl TestServer {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let serve = move |io: DuplexStream, version, extensions: Extensions| {
-            let service = TowerToHyperService::new(service.clone());
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().extend(extensions.clone());
-                hyper::service::Service::call(&service, request)
-            });
-            let io = TokioIo::new(io);
-            if version == Version::HTTP_2 {
-                let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                server.timer(TokioTimer::new()).enable_connect_protocol();
-                tokio::spawn(server.serve_connection(io, service));
-            } else {
-                let mut server = hyper::server::conn::http1::Builder::new();
-                server.timer(TokioTimer::new());
-                tokio::spawn(server.serve_connection(io, service).with_upgrades());
-            }
-        };
         Self {
-            serve: Arc::new(serve),
+            stack: Stack::new(service),
         }
     }
 
     /// Opens a WebSocket over HTTP/1.1, when it is awaited: a
     /// [`TestClient`](super::TestClient), or the whole response if the server refuses.
     pub fn connect(&self, path: &str) -> TestRequest {
-        TestRequest::new(self.clone(), path, Version::HTTP_11)
+        TestRequest::new(self.stack.clone(), path, Version::HTTP_11)
     }
 
     /// Opens a WebSocket over HTTP/2 (RFC 8441), on a connection of its own.
     pub fn connect_h2(&self, path: &str) -> TestRequest {
-        TestRequest::new(self.clone(), path, Version::HTTP_2)
+        TestRequest::new(self.stack.clone(), path, Version::HTTP_2)
     }
 
     /// A connection of HTTP/1.1 on which nothing was sent yet, for what a good client cannot do.
     pub fn raw(&self) -> RawClient {
-        RawClient::new(self.pipe(Version::HTTP_11, Extensions::new()))
-    }
-
-    pub(super) fn pipe(&self, version: Version, extensions: Extensions) -> DuplexStream {
-        let (client, server) = tokio::io::duplex(PIPE);
-        (self.serve)(server, version, extensions);
-        client
+        RawClient::new(self.stack.pipe(Version::HTTP_11, Extensions::new()))
     }
 }
 

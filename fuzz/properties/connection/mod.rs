@@ -168,7 +168,7 @@ fn check(record: &Record, output: &Output, config: &Config, whole: &Run, finishe
 
     let received = events.iter().filter_map(|event| match event {
         Event::Message(message) => Some(message),
-        Event::Control(..) => None,
+        Event::Control(..) | Event::Close(_) => None,
     });
     let received: Vec<Message> = received.cloned().collect();
     let delivered = &record.delivered;
@@ -205,7 +205,7 @@ fn check(record: &Record, output: &Output, config: &Config, whole: &Run, finishe
     let flooded =
         is_limited((event.cause(), event.code())) && !is_limited((whole.end.cause, whole.end.code));
     if flooded {
-        let controls = events.iter().filter(|e| matches!(e, Event::Control(..)));
+        let controls = events.iter().filter(|e| !matches!(e, Event::Message(_)));
         assert!(controls.count() > config.max_control_rate as usize - 1);
     }
     let by_peer = matches!(event.cause(), CloseCause::Peer | CloseCause::Violation);

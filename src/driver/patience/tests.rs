@@ -106,6 +106,22 @@ fn a14_a_shutdown_that_is_over_ends_callbacks_at_once_and_leaves_the_last_two_so
 }
 
 #[test]
+fn p4_the_last_callbacks_have_the_close_timeout_from_when_they_first_wait() {
+    let mut patience = Patience::default();
+    patience.begin_last(SECOND);
+    assert!(!patience.is_counting() && patience.deadline().is_none());
+    patience.waits(at(500));
+    assert!(patience.is_counting());
+    patience.waits(at(900));
+    assert_eq!(all(&mut patience), [(1500, Verdict::Abandon)]);
+    // The other one has its own.
+    patience.returned();
+    patience.begin_last(SECOND);
+    patience.waits(at(2000));
+    assert_eq!(all(&mut patience), [(3000, Verdict::Abandon)]);
+}
+
+#[test]
 fn nothing_is_due_when_no_callback_runs() {
     let mut patience = Patience::default();
     patience.begin(Some(SECOND));
