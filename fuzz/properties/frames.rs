@@ -71,14 +71,14 @@ pub(super) fn run(
             let n = n.min(direct.remaining_mut());
             assert!(n > 0, "no room for what is to come");
             direct.put_slice(&rest[..n]);
-            events.extend(session.filled(n, now));
+            events.extend(session.handle_filled(n, now));
             n
         } else {
             let mut read = rest[..n].to_vec();
             let mut at = 0;
             // It takes more than one turn where much is inflated.
             while at < read.len() && session.wants_input() {
-                events.extend(session.receive(&mut read, &mut at, now));
+                events.extend(session.handle_input(&mut read, &mut at, now));
                 session.take_work(now);
             }
             assert!(at == n || session.is_over(), "{at} of {n} taken");
@@ -90,12 +90,12 @@ pub(super) fn run(
         write(&mut session);
     }
     if !session.is_over() {
-        session.end_of_input(now);
+        session.handle_end_of_input(now);
     }
     assert!(session.is_over() && !session.wants_input());
     let end = session.close_event();
     let mut more = [0x81, 0x80, 0, 0, 0, 0];
-    assert_eq!(session.receive(&mut more, &mut 0, now), None);
+    assert_eq!(session.handle_input(&mut more, &mut 0, now), None);
     assert_eq!(session.held(), 0);
 
     session.finish(now);
@@ -131,9 +131,9 @@ fn write(session: &mut Session) -> Vec<u8> {
     let mut written = Vec::new();
     let (mut writer, mut batch) = (Writer::default(), Batch::default());
     loop {
-        session.fill(&mut writer, &mut batch);
+        session.poll_output(&mut writer, &mut batch);
         if batch.is_empty() {
-            session.flushed(Moment::START);
+            session.handle_flushed(Moment::START);
             return written;
         }
         let mut slices = [std::io::IoSlice::new(&[]); crate::protocol::SLICES];

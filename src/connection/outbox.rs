@@ -226,7 +226,7 @@ impl Outbox {
         let mut queue = self.lock();
         // Under this lock, so that no message is accepted behind our Close frame.
         queue.closed |= !session.is_sendable();
-        session.fill(&mut queue.writer, batch);
+        session.poll_output(&mut queue.writer, batch);
         let more = !queue.writer.is_empty();
         let room = queue.waited && !batch.is_empty();
         if room {

@@ -29,15 +29,16 @@ pub trait Application: Clone + Send + Sync + 'static + sealed::Sealed {
     ) -> impl Future<Output = Result<(), Rejection>> + Send;
 
     #[doc(hidden)]
-    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send;
+    fn serve(self, opened: Opened) -> impl Future<Output = ()> + Send;
 }
 
-/// What the layer gives a connection.
+/// A connection that is open, for its application to serve.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Seat {
+pub struct Opened {
     pub(crate) link: Arc<Link>,
     pub(crate) config: Arc<Config>,
+    pub(crate) io: TokioIo<Upgraded>,
     /// What was read of the socket already.
     pub(crate) first: Option<u8>,
 }
@@ -69,9 +70,9 @@ impl<H: WebSocketHandler> Application for H {
         self.on_upgrade(handshake).await
     }
 
-    fn serve(self, seat: Seat, io: TokioIo<Upgraded>) -> impl Future<Output = ()> + Send {
-        let mut driver = Driver::new(io, seat.link, seat.config);
-        driver.begin_with(seat.first);
+    fn serve(self, opened: Opened) -> impl Future<Output = ()> + Send {
+        let mut driver = Driver::new(opened.io, opened.link, opened.config);
+        driver.begin_with(opened.first);
         drive(self, driver)
     }
 }

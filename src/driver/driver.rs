@@ -380,7 +380,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Event::Message(*self.direct.take()?)
             } else {
                 let ReadBuffer { bytes, at, end, .. } = &mut self.transport.read_buffer;
-                let event = self.session.receive(&mut bytes[..*end], at, now);
+                let event = self.session.handle_input(&mut bytes[..*end], at, now);
                 let work = self.session.take_work(now);
                 if work > 0 {
                     self.turn.inflated(work);
@@ -453,13 +453,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
         while !self.transport.batch.is_empty() || self.fill(now) {
             match self.transport.poll_write(cx) {
-                Poll::Ready(Ok(n)) => self.session.wrote(n, now),
+                Poll::Ready(Ok(n)) => self.session.handle_written(n, now),
                 Poll::Ready(Err(e)) => return self.failed(e),
                 Poll::Pending => return self.blocked(),
             }
         }
         match self.transport.poll_flush(cx) {
-            Poll::Ready(Ok(())) => self.session.flushed(now),
+            Poll::Ready(Ok(())) => self.session.handle_flushed(now),
             Poll::Ready(Err(e)) => self.failed(e),
             Poll::Pending => self.blocked(),
         }
@@ -502,7 +502,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     /// `n` bytes were read straight to where they stay.
     fn filled(&mut self, n: usize) {
-        let event = self.session.filled(n, self.clock.now());
+        let event = self.session.handle_filled(n, self.clock.now());
         if let Some(Event::Message(message)) = event {
             self.direct = Some(Box::new(message));
         }
@@ -514,13 +514,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if self.session.is_metered() {
             self.look();
         }
-        self.session.arrived(n, self.clock.now());
+        self.session.handle_arrival(n, self.clock.now());
     }
 
     #[cold]
     fn input_ended(&mut self, read: io::Result<usize>) {
         match read {
-            Ok(_) => self.session.end_of_input(self.clock.now()),
+            Ok(_) => self.session.handle_end_of_input(self.clock.now()),
             Err(e) => self.failed(e),
         }
     }
@@ -538,13 +538,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             let Poll::Ready(bytes) = self.transport.poll_discard(cx) else {
                 break;
             };
-            self.session.discarded(bytes, now);
+            self.session.handle_discarded(bytes, now);
             self.turn.read();
         }
         if self.transport.is_eof() || self.session.may_end_output() {
             match self.transport.poll_shutdown(cx) {
-                Poll::Ready(Ok(())) if self.transport.is_eof() => self.session.drained(now),
-                Poll::Ready(Err(_)) => self.session.drained(now),
+                Poll::Ready(Ok(())) if self.transport.is_eof() => self.session.handle_drained(now),
+                Poll::Ready(Err(_)) => self.session.handle_drained(now),
                 _ => {}
             }
         }
@@ -554,12 +554,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     #[cold]
     fn blocked(&mut self) {
         let now = self.look();
-        self.session.blocked(now);
+        self.session.handle_blocked(now);
     }
 
     fn failed(&mut self, error: io::Error) {
         self.transport.give_up();
-        self.session.failed(error);
+        self.session.handle_failure(error);
     }
 
     // ---- time
@@ -568,12 +568,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// something was due.
     #[inline]
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(next) = earlier(self.session.deadline(), self.patience.deadline()) else {
+        let Some(next) = earlier(self.session.poll_timeout(), self.patience.deadline()) else {
             return false;
         };
         let is_due = self.clock.poll(next, cx);
         if is_due {
-            self.session.expire(self.clock.now());
+            self.session.handle_timeout(self.clock.now());
         }
         is_due
     }
@@ -617,7 +617,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn give_way<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         let now = self.look();
         self.poll_write(cx);
-        self.session.expire(now);
+        self.session.handle_timeout(now);
         self.rest();
         let_others_run(cx);
         Poll::Pending

@@ -28,7 +28,7 @@ mod upgraded;
 mod waiting;
 
 pub use application::Application;
-pub(crate) use application::Seat;
+pub(crate) use application::Opened;
 #[cfg(feature = "test-util")]
 pub(crate) use application::serve;
 pub(crate) use callback::caught;
@@ -40,5 +40,5 @@ pub(crate) use evidence::{Confirmation, Ours};
 pub use stream::{StreamFn, TungsteniteStream};
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use task::drive;
-pub(crate) use upgraded::{Opened, Pending};
+pub(crate) use upgraded::{Pending, Socket};
 pub(crate) use waiting::later_request;

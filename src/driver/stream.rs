@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::application::{Application, Seat, sealed};
+use super::application::{Application, Opened, sealed};
 use super::callback::{caught, log};
 use crate::error::{CallbackFailure, Error};
 use crate::handler::{Handshake, Result};
@@ -80,18 +80,19 @@ impl Application for StreamFn {
         Ok(())
     }
 
-    async fn serve(self, seat: Seat, io: TokioIo<Upgraded>) {
+    async fn serve(self, opened: Opened) {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .max_message_size(Some(seat.config.max_message))
-            .max_frame_size(Some(seat.config.max_frame));
-        let first = seat.first.into_iter().collect();
+            .max_message_size(Some(opened.config.max_message))
+            .max_frame_size(Some(opened.config.max_frame));
+        let first = opened.first.into_iter().collect();
         let socket =
-            WebSocketStream::from_partially_read(io, first, Role::Server, Some(config)).await;
+            WebSocketStream::from_partially_read(opened.io, first, Role::Server, Some(config))
+                .await;
         tracing::debug!("open");
-        let request = seat.link.info.request.parts().clone();
+        let request = opened.link.info.request.parts().clone();
         let running = caught(async { (self.function)(socket, request).await });
-        let failure = match seat.link.unless_aborted(running).await {
+        let failure = match opened.link.unless_aborted(running).await {
             None => return tracing::debug!("dropped at the deadline of the shutdown"),
             Some(Ok(Ok(()))) => return tracing::debug!("closed"),
             Some(Ok(Err(error))) => CallbackFailure::Returned(error),

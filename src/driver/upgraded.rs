@@ -45,7 +45,7 @@ enum DecidedBy {
 }
 
 /// An open socket, and the byte that was read to see that its client is still there.
-pub(crate) struct Opened {
+pub(crate) struct Socket {
     pub(crate) io: TokioIo<Upgraded>,
     pub(crate) first: Option<u8>,
 }
@@ -85,7 +85,7 @@ impl Pending {
 
     /// Waits for the socket, at most for `deadline`. `None`, and a line in the log, if it
     /// does not come.
-    pub(crate) async fn open(self, deadline: Duration) -> Option<Opened> {
+    pub(crate) async fn open(self, deadline: Duration) -> Option<Socket> {
         match within(deadline, pin!(self.wait())).await {
             Ok(Ok(opened)) => Some(opened),
             Ok(Err(why)) => {
@@ -107,7 +107,7 @@ impl Pending {
         }
     }
 
-    async fn wait(self) -> Result<Opened, Failure> {
+    async fn wait(self) -> Result<Socket, Failure> {
         let (upgrade, http1) = match self.decided_by {
             DecidedBy::Server(upgrade) => (upgrade, false),
             DecidedBy::Guard {
@@ -129,13 +129,13 @@ impl Pending {
             .await
             .map_err(|error| Failure::Lost { error, http1 })?;
         let io = TokioIo::new(upgraded);
-        Ok(Opened { io, first: None })
+        Ok(Socket { io, first: None })
     }
 }
 
 /// Looks at the socket once. One that is at its end has no client that waits for a WebSocket: HTTP
 /// may have ended because the client did, after a response that was not ours.
-async fn look(upgraded: Upgraded) -> Result<Opened, Failure> {
+async fn look(upgraded: Upgraded) -> Result<Socket, Failure> {
     let mut io = TokioIo::new(upgraded);
     let mut byte = [0];
     let first = poll_fn(|cx| {
@@ -150,7 +150,7 @@ async fn look(upgraded: Upgraded) -> Result<Opened, Failure> {
         })
     })
     .await?;
-    Ok(Opened { io, first })
+    Ok(Socket { io, first })
 }
 
 /// Why there will be no socket.

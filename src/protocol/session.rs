@@ -3,6 +3,20 @@
 //!
 //! It routes: frames are put together by [`Assembler`], deadlines kept by [`Deadlines`], rates by
 //! [`Rates`], and how it ends is [`Closing`]'s.
+//!
+//! The order of calls, in a round of its driver:
+//!
+//! ```text
+//! handle_arrival(n)                 bytes were read
+//! handle_input until it is `None`   events: messages, and control frames that are dealt with
+//! close, leave, finish, ping …      what the application asks for
+//! poll_output until it is empty     bytes to write; then handle_written, handle_flushed, or
+//!                                   handle_blocked where the socket takes no more
+//! poll_timeout                      when to be woken; then handle_timeout
+//! ```
+//!
+//! Each `handle_…` is told the time, or happens at the time of the one before. Behind any of them
+//! `phase` may have changed, and `is_over` says that no more messages will come.
 
 use std::io;
 use std::sync::Arc;
@@ -80,7 +94,7 @@ impl Session {
 
     /// Bytes arrived from the peer, whatever they are.
     #[inline]
-    pub(crate) fn arrived(&mut self, n: usize, now: Moment) {
+    pub(crate) fn handle_arrival(&mut self, n: usize, now: Moment) {
         self.deadlines.arrived(now);
         if !self.rates.bytes(n, now, &self.config) {
             self.too_fast("more bytes in a second than this server takes", now);
@@ -92,9 +106,9 @@ impl Session {
     /// [was enough work](Self::take_work) for now.
     ///
     /// After a violation `at` stands before the frame that broke the rule: pass what is left to
-    /// [`discarded`](Self::discarded).
+    /// [`handle_discarded`](Self::handle_discarded).
     #[inline]
-    pub(crate) fn receive(
+    pub(crate) fn handle_input(
         &mut self,
         input: &mut [u8],
         at: &mut usize,
@@ -130,26 +144,26 @@ impl Session {
     }
 
     /// The rest of a large payload may be read from the socket straight to where it stays.
-    /// Call [`filled`](Self::filled) with what came.
+    /// Call [`handle_filled`](Self::handle_filled) with what came.
     #[inline]
     pub(crate) fn direct(&mut self) -> Option<Limit<&mut Vec<u8>>> {
         self.assembler.direct(SCRATCH)
     }
 
     /// `n` bytes were read into what [`direct`](Self::direct) gave.
-    pub(crate) fn filled(&mut self, n: usize, now: Moment) -> Option<Event> {
+    pub(crate) fn handle_filled(&mut self, n: usize, now: Moment) -> Option<Event> {
         let taken = self.assembler.filled(n);
         self.interpret(taken, now)
     }
 
     /// The peer ended its side of the transport.
-    pub(crate) fn end_of_input(&mut self, now: Moment) {
+    pub(crate) fn handle_end_of_input(&mut self, now: Moment) {
         let ending = Ending::abnormal("", CloseCause::Transport);
         self.change(now, |closing| closing.peer_failed(ending));
     }
 
     /// The transport failed.
-    pub(crate) fn failed(&mut self, error: io::Error) {
+    pub(crate) fn handle_failure(&mut self, error: io::Error) {
         let ending = Ending::abnormal("", CloseCause::Transport).with_failure(Failure::Io(error));
         self.change(Moment::START, |closing| closing.fail(ending));
     }
@@ -159,7 +173,7 @@ impl Session {
     /// Fills an empty `batch` with what is to be written next: pings and pongs, then about
     /// 64 KiB of messages; behind the last message, our Close.
     #[inline]
-    pub(crate) fn fill(&mut self, writer: &mut Writer, batch: &mut Batch) {
+    pub(crate) fn poll_output(&mut self, writer: &mut Writer, batch: &mut Batch) {
         if !self.closing.is_writable() {
             return;
         }
@@ -189,19 +203,19 @@ impl Session {
     }
 
     /// The socket takes no more for now.
-    pub(crate) fn blocked(&mut self, now: Moment) {
+    pub(crate) fn handle_blocked(&mut self, now: Moment) {
         self.deadlines.blocked(now, &self.config);
     }
 
     /// The socket took `n` bytes.
     #[inline]
-    pub(crate) fn wrote(&mut self, n: usize, now: Moment) {
+    pub(crate) fn handle_written(&mut self, n: usize, now: Moment) {
         self.deadlines.wrote(n, now);
     }
 
     /// All that was to be written is written.
     #[inline]
-    pub(crate) fn flushed(&mut self, now: Moment) {
+    pub(crate) fn handle_flushed(&mut self, now: Moment) {
         self.deadlines.flushed(now, &self.config);
         if self.closing.phase() == Phase::Closing {
             self.change(now, Closing::written);
@@ -210,7 +224,7 @@ impl Session {
 
     /// Input that is thrown away: the rest of the read that broke a rule, then what the peer still
     /// sends.
-    pub(crate) fn discarded(&mut self, bytes: &[u8], now: Moment) {
+    pub(crate) fn handle_discarded(&mut self, bytes: &[u8], now: Moment) {
         if !self.deadlines.awaits_quiet() {
             return;
         }
@@ -269,7 +283,7 @@ impl Session {
     }
 
     /// The output is shut down, and the input at its end.
-    pub(crate) fn drained(&mut self, now: Moment) {
+    pub(crate) fn handle_drained(&mut self, now: Moment) {
         self.change(now, Closing::die);
     }
 
@@ -297,14 +311,14 @@ impl Session {
         }
     }
 
-    /// When to call [`expire`](Self::expire).
+    /// When to call [`handle_timeout`](Self::handle_timeout).
     #[inline]
-    pub(crate) fn deadline(&self) -> Option<Moment> {
+    pub(crate) fn poll_timeout(&self) -> Option<Moment> {
         self.deadlines.deadline()
     }
 
     /// Acts on every deadline that has passed.
-    pub(crate) fn expire(&mut self, now: Moment) {
+    pub(crate) fn handle_timeout(&mut self, now: Moment) {
         let in_frame = self.assembler.in_frame();
         while let Some(due) = self.deadlines.due(now, in_frame, &self.config) {
             match due {
@@ -390,7 +404,7 @@ impl Session {
         self.rates.is_metered()
     }
 
-    /// Whether [`fill`](Self::fill) has something beside the messages of the queue.
+    /// Whether [`poll_output`](Self::poll_output) has something beside the messages of the queue.
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
         !self.control.is_empty() || self.closing.has_close()

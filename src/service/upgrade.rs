@@ -15,7 +15,7 @@ use super::limit::Permit;
 use super::options::Options;
 use crate::config::Config;
 use crate::connection::{ConnectionId, Info, Link, Seldom, StoredRequest};
-use crate::driver::{Application, Opened, Ours, Pending, Seat, caught, within};
+use crate::driver::{Application, Opened, Ours, Pending, Socket, caught, within};
 use crate::handler::Handshake;
 use crate::handshake::{self, Offer, Rejection, Transport};
 use crate::logging::{Throttle, escaped, field};
@@ -207,18 +207,16 @@ fn run<E: Application>(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let opening = pending.open(config.upgrade_timeout);
-        let Some(Some(Opened { io, first })) = link.unless_aborted(opening).await else {
+        let Some(Some(Socket { io, first })) = link.unless_aborted(opening).await else {
             return;
         };
         held.tracked.opened();
-        let serving = application.serve(
-            Seat {
-                link,
-                config,
-                first,
-            },
+        let serving = application.serve(Opened {
+            link,
+            config,
             io,
-        );
+            first,
+        });
         serving.await;
         drop(held);
     }

@@ -22,9 +22,9 @@ impl Peer {
 
     fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
         let (mut bytes, mut at) = (bytes.to_vec(), 0);
-        self.session.arrived(bytes.len(), self.now);
+        self.session.handle_arrival(bytes.len(), self.now);
         let mut events = Vec::new();
-        while let Some(event) = self.session.receive(&mut bytes, &mut at, self.now) {
+        while let Some(event) = self.session.handle_input(&mut bytes, &mut at, self.now) {
             events.push(event);
         }
         events
@@ -34,7 +34,7 @@ impl Peer {
         let mut out = Vec::new();
         loop {
             let mut batch = Batch::default();
-            self.session.fill(&mut self.queue, &mut batch);
+            self.session.poll_output(&mut self.queue, &mut batch);
             if batch.is_empty() {
                 break;
             }
@@ -45,16 +45,16 @@ impl Peer {
                 slices[..n].iter().for_each(|s| out.extend_from_slice(s));
                 let n = out.len() - before;
                 batch.advance(n);
-                self.session.wrote(n, self.now);
+                self.session.handle_written(n, self.now);
             }
         }
-        self.session.flushed(self.now);
+        self.session.handle_flushed(self.now);
         out
     }
 
     fn after(&mut self, seconds: u64) {
         self.now = self.now + Duration::from_secs(seconds);
-        self.session.expire(self.now);
+        self.session.handle_timeout(self.now);
     }
 
     /// Code, initiator, cleanness.
@@ -158,7 +158,7 @@ fn who_broke_the_rules_and_does_not_read_has_the_close_timeout_only() {
     let mut peer = Peer::new();
     peer.feed(b"\x81\x01a");
     peer.session.finish(peer.now);
-    peer.session.blocked(peer.now);
+    peer.session.handle_blocked(peer.now);
     peer.after(5);
     assert_eq!(peer.session.phase(), Phase::Dead);
 }
@@ -265,7 +265,7 @@ fn a_lifetime_ends_behind_the_message_that_is_arriving_and_all_that_was_sent() {
     peer.queue.push(&Message::from("c"));
     peer.session.finish(peer.now);
     // A peer that reads slowly has done no wrong: it has the usual time.
-    peer.session.blocked(peer.now);
+    peer.session.handle_blocked(peer.now);
     peer.after(10);
     let written = peer.written();
     assert!(written.starts_with(b"\x81\x01c\x88") && written[5..7] == [0x03, 0xE9]);
@@ -298,7 +298,7 @@ fn a12_a_leaving_server_takes_the_message_that_is_arriving() {
 fn s10_a_peer_that_ended_only_its_output_may_be_answered_for_half_of_the_close_timeout() {
     let half = Config::default().close_timeout / 2;
     let mut peer = Peer::new();
-    peer.session.end_of_input(peer.now);
+    peer.session.handle_end_of_input(peer.now);
     assert_eq!(peer.session.farewell(), half);
 
     let mut peer = Peer::new();
@@ -341,7 +341,7 @@ fn p3_a_leaving_server_closes_as_soon_as_a_large_message_is_whole() {
         let n = rest.min(space.remaining_mut());
         space.put_bytes(7, n);
         rest -= n;
-        events.extend(peer.session.filled(n, peer.now));
+        events.extend(peer.session.handle_filled(n, peer.now));
     }
     events.extend(peer.feed(&vec![7; rest]));
     assert!(matches!(&events[..], [Event::Message(m)] if m.len() == 128 * 1024));
@@ -408,11 +408,11 @@ fn p8_f33_the_output_ends_when_a_peer_that_broke_the_rules_is_silent_or_has_clos
     for _ in 0..4 {
         assert!(!peer.session.may_end_output());
         peer.now = peer.now + QUIET / 2;
-        peer.session.expire(peer.now);
-        peer.session.discarded(b"and more", peer.now);
+        peer.session.handle_timeout(peer.now);
+        peer.session.handle_discarded(b"and more", peer.now);
     }
     peer.now = peer.now + QUIET;
-    peer.session.expire(peer.now);
+    peer.session.handle_timeout(peer.now);
     assert!(peer.session.may_end_output());
     assert_eq!(peer.session.phase(), Phase::Draining);
     let mut peer = Peer::new();
@@ -427,7 +427,7 @@ fn p8_f33_the_output_ends_when_a_peer_that_broke_the_rules_is_silent_or_has_clos
     peer.written();
     let answer = frame(0x88, b"\x03\xE8");
     peer.session
-        .discarded(&[b"rest", &answer[..]].concat(), peer.now);
+        .handle_discarded(&[b"rest", &answer[..]].concat(), peer.now);
     assert!(peer.session.may_end_output());
     assert_eq!(peer.session.phase(), Phase::Draining);
 }
@@ -445,11 +445,14 @@ fn f33_a_close_frame_in_the_same_read_as_a_violation_ends_the_output_at_once() {
     for (code, mut read) in reads {
         let mut peer = Peer::new();
         let mut at = 0;
-        assert_eq!(peer.session.receive(&mut read, &mut at, peer.now), None);
+        assert_eq!(
+            peer.session.handle_input(&mut read, &mut at, peer.now),
+            None
+        );
         peer.session.finish(peer.now);
         peer.written();
         assert_eq!(peer.session.phase(), Phase::Draining);
-        peer.session.discarded(&read[at..], peer.now);
+        peer.session.handle_discarded(&read[at..], peer.now);
         assert!(peer.session.may_end_output(), "{read:x?}");
         assert_eq!(peer.ended(), (code, CloseCause::Violation, false));
     }
@@ -459,7 +462,7 @@ fn f33_a_close_frame_in_the_same_read_as_a_violation_ends_the_output_at_once() {
 fn n2_the_end_of_input_leaves_time_to_send_and_has_no_close_frame() {
     let mut peer = Peer::new();
     peer.queue.push(&Message::from("a"));
-    peer.session.end_of_input(peer.now);
+    peer.session.handle_end_of_input(peer.now);
     assert_eq!(peer.session.phase(), Phase::Finishing);
     peer.session.finish(peer.now);
     assert_eq!(peer.written(), b"\x81\x01a");
@@ -473,7 +476,7 @@ fn n2_what_was_unfinished_at_the_end_of_input_is_not_kept() {
     let mut peer = Peer::new();
     peer.feed(&frame(0x02, &[0; 100])[..50]);
     assert!(peer.session.held() >= 44);
-    peer.session.end_of_input(peer.now);
+    peer.session.handle_end_of_input(peer.now);
     assert_eq!(peer.session.phase(), Phase::Finishing);
     assert_eq!(peer.session.held(), 0);
 }
@@ -481,7 +484,8 @@ fn n2_what_was_unfinished_at_the_end_of_input_is_not_kept() {
 #[test]
 fn n1_a_transport_that_fails_ends_at_once_with_an_error() {
     let mut peer = Peer::new();
-    peer.session.failed(io::ErrorKind::ConnectionReset.into());
+    peer.session
+        .handle_failure(io::ErrorKind::ConnectionReset.into());
     assert_eq!(peer.session.phase(), Phase::Dead);
     let failure = peer.session.take_failure();
     assert!(matches!(failure, Some(Failure::Io(_))));
@@ -489,7 +493,8 @@ fn n1_a_transport_that_fails_ends_at_once_with_an_error() {
     // Once it is over, a reset is no news.
     let mut peer = Peer::new();
     peer.feed(&frame(0x88, b""));
-    peer.session.failed(io::ErrorKind::ConnectionReset.into());
+    peer.session
+        .handle_failure(io::ErrorKind::ConnectionReset.into());
     assert!(peer.session.take_failure().is_none());
 }
 
@@ -513,7 +518,7 @@ fn an_abort_ends_every_phase_and_keeps_what_was_decided() {
     assert!(peer.session.abort(peer.now).is_some());
     assert_eq!(peer.session.phase(), Phase::Dead);
     assert_eq!(peer.ended(), (1001, CloseCause::Shutdown, false));
-    assert_eq!(peer.session.deadline(), None);
+    assert_eq!(peer.session.poll_timeout(), None);
     let mut peer = Peer::new();
     peer.feed(&frame(0x88, b""));
     assert_eq!(peer.session.abort(peer.now).unwrap(), b"\x88\0");
@@ -604,14 +609,17 @@ fn every_event_in_every_phase_leads_where_the_table_says() {
         ),
         (
             "the input ends",
-            |peer| peer.session.end_of_input(peer.now),
+            |peer| peer.session.handle_end_of_input(peer.now),
             [
                 Finishing, Finishing, Finishing, Closing, Draining, Draining, Dead,
             ],
         ),
         (
             "the transport fails",
-            |peer| peer.session.failed(io::ErrorKind::BrokenPipe.into()),
+            |peer| {
+                peer.session
+                    .handle_failure(io::ErrorKind::BrokenPipe.into());
+            },
             [Dead; 7],
         ),
         (
@@ -667,7 +675,7 @@ fn every_event_in_every_phase_leads_where_the_table_says() {
         (
             "the socket takes nothing for half a minute",
             |peer| {
-                peer.session.blocked(peer.now);
+                peer.session.handle_blocked(peer.now);
                 peer.after(30);
             },
             [Dead; 7],
