@@ -27,8 +27,9 @@ use tower_websocket::{
     CloseCode, CloseEvent, Connection, Handshake, Message, Rejection, Result, Sender, Shutdown,
     TrySendError, WebSocketHandler, WebSocketLayer,
 };
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Characters in the name of a room or a member.
 const MAX_NAME: usize = 32;
@@ -248,9 +249,11 @@ pub(crate) fn app(shutdown: &Shutdown) -> Router {
 
 #[tokio::main]
 async fn main() -> Result<(), String> {
-    let log = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(log.from_env_lossy())
+    // Such as RUST_LOG=info,tower_websocket=debug, which says why handshakes are refused.
+    let log = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let log: Targets = log.parse().map_err(|e| format!("RUST_LOG: {e}"))?;
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_filter(log))
         .init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let addr = match &args[..] {
