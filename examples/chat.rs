@@ -3,6 +3,7 @@
 //! Rooms to talk in. The page is at `/`, the WebSocket at `/chat/<room>?name=<name>`, beside
 //! ordinary routes and under ordinary middleware. A client sends `{"text": …}`; everyone in
 //! the room gets `{"type": "message", "from": …, "text": …, "at": …}`.
+//! All of it works behind a proxy under any prefix.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{Html, Redirect};
 use axum::routing::get;
 use axum::serve::ListenerExt;
@@ -24,11 +25,12 @@ use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_websocket::{
-    CloseCode, CloseEvent, Connection, Handshake, Message, Rejection, Result, Sender, Shutdown,
-    TrySendError, WebSocketHandler, WebSocketLayer,
+    CloseCause, CloseCode, CloseEvent, Connection, Handshake, Message, Rejection, Result, Sender,
+    Shutdown, TrySendError, WebSocketHandler, WebSocketLayer,
 };
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Characters in the name of a room or a member.
 const MAX_NAME: usize = 32;
@@ -95,7 +97,7 @@ impl WebSocketHandler for Chat {
             let welcome = json!({"type": "welcome", "room": room, "you": name, "people": people});
             // Its queue is empty; and if it is gone already, `on_close` follows.
             let _ = conn.try_send(welcome.to_string());
-            json!({"type": "joined", "name": name, "people": people})
+            Some(json!({"type": "joined", "name": name, "people": people}))
         })
         .await;
         Ok(())
@@ -106,7 +108,7 @@ impl WebSocketHandler for Chat {
             Ok(text) => {
                 let message =
                     json!({"type": "message", "from": self.name, "text": text, "at": now()});
-                tell(&self.rooms, &self.room, |_| message).await;
+                tell(&self.rooms, &self.room, |_| Some(message)).await;
             }
             Err(error) => {
                 let error = json!({"type": "error", "error": error});
@@ -116,31 +118,37 @@ impl WebSocketHandler for Chat {
         Ok(())
     }
 
-    async fn on_close(&mut self, conn: &mut Connection, _: CloseEvent) -> Result {
+    async fn on_close(&mut self, conn: &mut Connection, event: CloseEvent) -> Result {
+        // When the server goes down, nobody has left: their pages come back to the next server.
+        let left = event.cause() != CloseCause::Shutdown;
         tell(&self.rooms, &self.room, |members| {
             members.retain(|member| member.sender.id() != conn.id());
-            json!({"type": "left", "name": self.name, "people": names(members)})
+            left.then(|| json!({"type": "left", "name": self.name, "people": names(members)}))
         })
         .await;
         Ok(())
     }
 }
 
-/// Lets something happen in a room and tells everyone there, in the same order to all who keep
-/// up. One who lags holds up those who talk, a little; one who does not read at all is closed.
-async fn tell(rooms: &Rooms, room: &str, happen: impl FnOnce(&mut Vec<Member>) -> Value) {
+/// Lets something happen in a room and tells everyone there what it returns, in the same order to
+/// all who keep up. One who lags holds up those who talk, a little; one who does not read at all is
+/// closed.
+async fn tell(rooms: &Rooms, room: &str, happen: impl FnOnce(&mut Vec<Member>) -> Option<Value>) {
     let mut slow = Vec::new();
     let message = {
         let mut rooms = rooms.lock().unwrap_or_else(PoisonError::into_inner);
         let members = rooms.entry(room.to_owned()).or_default();
-        let message = Message::from(happen(members).to_string());
+        let event = happen(members);
+        if members.is_empty() {
+            rooms.remove(room);
+            return;
+        }
+        let Some(event) = event else { return };
+        let message = Message::from(event.to_string());
         for Member { sender, .. } in &*members {
             if let Err(TrySendError::Full(_)) = sender.try_send(message.clone()) {
                 slow.push(sender.clone());
             }
-        }
-        if members.is_empty() {
-            rooms.remove(room);
         }
         message
     };
@@ -213,44 +221,58 @@ async fn list(State(rooms): State<Rooms>) -> Json<Value> {
     Json(rooms.collect())
 }
 
+/// The host of a request, as it arrives here. A page whose WebSocket was refused compares it with
+/// its own: if a proxy sends another one, the origin of every browser is a foreign one.
+async fn host(uri: Uri, headers: HeaderMap) -> String {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let authority = uri.authority().map(|authority| authority.as_str());
+    authority.or(host).unwrap_or_default().to_owned()
+}
+
 /// The page, the rooms and what is around them; `wss.rs` serves it, too.
 pub(crate) fn app(shutdown: &Shutdown) -> Router {
     let chat = Chat::default();
     Router::new()
-            .route("/", get(|| async { Html(include_str!("chat.html")) }))
-            .route("/rooms", get(list))
-            .route("/healthz", get(|| async { "ok\n" }))
-            // What is no WebSocket handshake passes the layer: here a browser that follows a link.
-            .route(
-                "/chat/{room}",
-                get(|uri: Uri| async move {
-                    Redirect::temporary(&uri.path().replacen("/chat/", "/#", 1))
-                }),
-            )
-            .with_state(chat.rooms.clone())
-            .layer(
-                WebSocketLayer::new("/chat", chat)
-                    .max_message_size(64 * 1024)
-                    .max_connections(10_000)
-                    .shutdown(shutdown),
-            )
-            .layer(
-                ServiceBuilder::new()
-                    .layer(TraceLayer::new_for_http())
-                    .layer(CatchPanicLayer::new())
-                    .layer(TimeoutLayer::with_status_code(
-                        StatusCode::REQUEST_TIMEOUT,
-                        Duration::from_secs(15),
-                    ))
-                    .layer(CompressionLayer::new()),
-            )
+        .route("/", get(|| async { Html(include_str!("chat.html")) }))
+        .route("/rooms", get(list))
+        .route("/host", get(host))
+        .route("/healthz", get(|| async { "ok\n" }))
+        // What is no WebSocket handshake passes the layer: here a browser that follows a link.
+        // The answer is a relative path, because a proxy may have the chat under a prefix.
+        .route(
+            "/chat/{room}",
+            get(|uri: Uri| async move {
+                Redirect::temporary(&uri.path().replacen("/chat/", "../#", 1))
+            }),
+        )
+        .with_state(chat.rooms.clone())
+        .layer(
+            WebSocketLayer::new("/chat", chat)
+                .max_message_size(64 * 1024)
+                .max_connections(10_000)
+                .shutdown(shutdown),
+        )
+        .layer(
+            ServiceBuilder::new()
+                .layer(TraceLayer::new_for_http())
+                .layer(CatchPanicLayer::new())
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::REQUEST_TIMEOUT,
+                    Duration::from_secs(15),
+                ))
+                .layer(CompressionLayer::new()),
+        )
 }
 
 #[tokio::main]
 async fn main() -> Result<(), String> {
-    let log = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(log.from_env_lossy())
+    // Such as RUST_LOG=info,tower_websocket=debug, which says why handshakes are refused.
+    let log = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let log: Targets = log.parse().map_err(|e| format!("RUST_LOG: {e}"))?;
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_filter(log))
         .init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let addr = match &args[..] {

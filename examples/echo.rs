@@ -27,6 +27,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tower::{Service, ServiceBuilder, service_fn};
 use tower_websocket::{Connection, Deflate, Message, Result, WebSocketHandler, WebSocketLayer};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[derive(Clone)]
 struct Echo;
@@ -94,8 +97,10 @@ impl Options {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+    // Errors only, unless RUST_LOG says otherwise.
+    let log = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_filter(log.parse::<Targets>()?))
         .init();
     let options = Options::from_args()?;
     let mut runtime = match options.workers {

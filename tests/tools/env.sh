@@ -52,9 +52,10 @@ need_rust() {
 }
 
 need_node() {
-    local dir=node-ws-8.23.0-playwright-1.60.0
+    local dir=node-ws-8.23.0-playwright-1.60.0-axe-4.14.1
     command -v npm >/dev/null || apt_install nodejs npm
-    once $dir npm install --no-audit --no-fund --prefix "$tools/$dir" ws@8.23.0 playwright-core@1.60.0
+    once $dir npm install --no-audit --no-fund --prefix "$tools/$dir" ws@8.23.0 \
+        playwright-core@1.60.0 axe-core@4.14.1
     export NODE_PATH=$tools/$dir/node_modules
 }
 
