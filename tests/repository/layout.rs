@@ -14,7 +14,7 @@ fn entries(dir: &str) -> Vec<PathBuf> {
 
 #[test]
 fn every_program_of_tests_process_is_named_in_the_manifest() {
-    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest = std::fs::read_to_string(root().join("tests/package/Cargo.toml")).unwrap();
     let mut count = 0;
     for path in entries("tests/process") {
         let file = if path.is_dir() {
@@ -22,11 +22,11 @@ fn every_program_of_tests_process_is_named_in_the_manifest() {
         } else {
             path
         };
-        let file = file.strip_prefix(root()).unwrap();
-        let line = format!("path = \"{}\"", file.to_str().unwrap());
+        let file = file.strip_prefix(root().join("tests")).unwrap();
+        let line = format!("path = \"../{}\"", file.to_str().unwrap());
         assert!(
             manifest.contains(&line),
-            "Cargo.toml has no [[test]] with {line}"
+            "tests/package/Cargo.toml has no [[test]] with {line}"
         );
         count += 1;
     }
