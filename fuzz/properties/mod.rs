@@ -36,12 +36,13 @@ pub use proxies::proxies;
 pub use rates::rates;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::io::Write;
     use std::path::{Path, PathBuf};
 
-    use proptest::prelude::ProptestConfig;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
     use tokio::runtime::Runtime;
 
     use super::*;
@@ -99,14 +100,19 @@ mod tests {
         }
     }
 
-    /// For properties that are also tried with inputs of chance: so many of them.
-    pub(super) fn cases(cases: u32) -> ProptestConfig {
-        ProptestConfig {
-            cases,
-            // What fails is kept in fuzz/regressions.
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        }
+    /// Random numbers. A test that fails prints their seed; a fuzzer, which has the same properties, makes
+    /// what fails smaller.
+    pub(crate) fn random() -> StdRng {
+        let seed = rand::random();
+        println!("seed {seed}");
+        StdRng::seed_from_u64(seed)
+    }
+
+    /// At most so many random bytes.
+    pub(crate) fn random_bytes(random: &mut StdRng, most: usize) -> Vec<u8> {
+        let mut bytes = vec![0; random.random_range(0..=most)];
+        random.fill(&mut bytes[..]);
+        bytes
     }
 
     pub(super) fn paused() -> Runtime {

@@ -318,18 +318,12 @@ fn is_port(port: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use super::super::tests::{random, random_bytes};
 
-    use super::super::tests::cases;
-
-    proptest! {
-        #![proptest_config(cases(500))]
-
-        #[test]
-        fn s10_r1_no_header_names_an_address_that_only_an_untrusted_hop_said(
-            data in proptest::collection::vec(any::<u8>(), 0..400),
-        ) {
-            super::proxies(&data);
+    #[test]
+    fn s10_r1_no_header_names_an_address_that_only_an_untrusted_hop_said() {
+        for _ in 0..500 {
+            super::proxies(&random_bytes(&mut random(), 400));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+#[cfg(feature = "tungstenite")]
 use http::request::Parts;
 use tower::Layer;
 

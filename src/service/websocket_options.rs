@@ -17,7 +17,7 @@ use super::mount::Mount;
 use super::options::Options;
 use super::setters::option_setters;
 use crate::connection::Connection;
-use crate::driver::Application;
+use crate::driver::{Application, later_request};
 use crate::handler::{FnOnceHandler, Result};
 use crate::handshake;
 
@@ -101,6 +101,10 @@ impl WebSocketOptions {
     ///
     /// The handler's own [`on_upgrade`](crate::WebSocketHandler::on_upgrade) is called as with a layer.
     /// Here most applications do not need it, since the extractors of the route run before.
+    ///
+    /// If a layer around the route refuses requests after the route was called, add
+    /// [`UpgradeGuardLayer`](crate::UpgradeGuardLayer) as the outermost: a route sees fewer of a
+    /// connection's requests than a layer does, by which it could tell that its 101 was replaced.
     pub fn upgrade<B, H>(
         &self,
         request: Request<B>,
@@ -163,6 +167,7 @@ impl WebSocketOptions {
         E: Application,
         F: FnOnce() -> E,
     {
+        later_request();
         let path = Box::from(parts.uri.path());
         let answer = match answer(&self.options, application, path, parts) {
             Answer::Plain(parts) => ResponseFuture::refused(handshake::plain_refusal(&parts)),
