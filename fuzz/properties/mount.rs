@@ -3,7 +3,7 @@ use crate::service::{Mount, Place};
 
 /// Row H27: what [`Mount::place`] takes apart is the path, in whole segments; and it takes
 /// every path that is under the mount, except those that are another one to somebody who
-/// normalises.
+/// normalises. A mount that a router would take for a pattern is under nothing.
 pub fn mount(data: &[u8]) {
     let mut input = Input::new(data);
     let mount = String::from_utf8_lossy(input.short());
@@ -12,12 +12,22 @@ pub fn mount(data: &[u8]) {
     let name = &**mount.as_str();
     assert!(name.is_empty() || name.starts_with('/') && !name.ends_with('/'));
 
+    let is_parameter = |segment: &str| segment.starts_with([':', '*']) || segment.contains('{');
+    let pattern = name.split('/').position(is_parameter);
+    assert_eq!(mount.is_pattern(), pattern.is_some(), "{name:?}");
+    let literal: String = name
+        .split_inclusive('/')
+        .take(pattern.unwrap_or_default())
+        .collect();
+
     // Half of the paths begin with the mount.
     for path in [rest.to_string(), format!("{name}{rest}")] {
         let under = path
             .strip_prefix(name)
             .filter(|rest| rest.is_empty() || rest.starts_with('/'));
         let expected = match under {
+            _ if pattern.is_some() && path.starts_with(&literal) => Place::Pattern,
+            _ if pattern.is_some() => Place::Elsewhere,
             Some(rest) if means_another(rest) => Place::Ambiguous,
             Some(rest) => Place::Under(rest),
             None => Place::Elsewhere,

@@ -360,13 +360,13 @@ async fn a_drain_begins_at_its_signal_and_tells_the_server_that_it_has() {
     assert!(!started[0].is_finished() && !drain.is_finished());
     ring.send(1).unwrap();
     for started in started {
-        started.await.unwrap();
+        within(started).await.unwrap();
     }
     assert!(server.shutdown.is_draining());
     // Whoever asks later need not wait.
-    server.shutdown.started().await;
+    within(server.shutdown.started()).await;
     while client.frame().await.unwrap().first != 0x88 {}
     client.send(&close(1012, "")).await;
-    assert_eq!(drain.await.unwrap().closed(), 1);
+    assert_eq!(within(drain).await.unwrap().closed(), 1);
     assert_eq!(server.recorder.log(), ["close 1012 Shutdown clean"]);
 }
