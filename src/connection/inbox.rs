@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::event::{Event, NotifyError};
-use super::pong::{Pong, Pongs};
+use super::pong::{Pong, Pongs, Waiting};
 use crate::config::{EVENTS, MESSAGE_OVERHEAD, READ_AHEAD};
 use crate::error::Error;
 use crate::message::Message;
@@ -110,14 +110,20 @@ impl Inbox {
             return Pong::never();
         }
         let receivers = state.receivers.get_or_insert_default();
-        receivers.pongs.expect(payload)
+        let (pong, gone) = receivers.pongs.expect(payload);
+        // Those who waited are woken with no lock held.
+        drop(state);
+        drop(gone);
+        pong
     }
 
     /// A pong has arrived.
     pub(crate) fn ponged(&self, payload: &[u8]) {
-        if let Some(receivers) = &mut self.lock().receivers {
-            receivers.pongs.arrived(payload);
-        }
+        let answered = match &mut self.lock().receivers {
+            Some(receivers) => receivers.pongs.arrived(payload),
+            None => return,
+        };
+        answered.into_iter().for_each(Waiting::answer);
     }
 
     /// Whether reading ahead has to stop.
@@ -198,6 +204,11 @@ impl State {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::Wake;
+
     use super::*;
     use crate::protocol::Failure;
 
@@ -255,6 +266,38 @@ mod tests {
             (message(&inbox), event(&inbox)),
             (Poll::Ready(None), Poll::Ready(None))
         );
+    }
+
+    /// Looks into the inbox when it is woken.
+    struct Curious(Arc<Inbox>);
+
+    impl Wake for Curious {
+        fn wake(self: Arc<Self>) {
+            self.0.len();
+        }
+    }
+
+    #[test]
+    fn s9_no_lock_is_held_while_those_who_wait_for_a_pong_are_woken() {
+        let inbox = Arc::<Inbox>::default();
+        let waker = Waker::from(Arc::new(Curious(inbox.clone())));
+        let cx = &mut Context::from_waker(&waker);
+        let mut answered = inbox.expect_pong("a".into());
+        assert!(Pin::new(&mut answered).poll(cx).is_pending());
+        inbox.ponged(b"a");
+        assert!(Pin::new(&mut answered).poll(cx).is_ready());
+        // One too many takes the place of the first.
+        let mut pongs: Vec<_> = (0..17)
+            .map(|_| {
+                let mut pong = inbox.expect_pong("b".into());
+                let is_pending = Pin::new(&mut pong).poll(cx).is_pending();
+                (pong, is_pending)
+            })
+            .collect();
+        assert!(pongs.iter().all(|(_, is_pending)| *is_pending));
+        assert_eq!(Pin::new(&mut pongs[0].0).poll(cx), Poll::Ready(None));
+        inbox.end(None, true);
+        assert_eq!(Pin::new(&mut pongs[16].0).poll(cx), Poll::Ready(None));
     }
 
     #[test]

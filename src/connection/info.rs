@@ -57,9 +57,7 @@ impl Info {
             seldom: None,
         }
     }
-}
 
-impl Info {
     /// How long the application lets it live.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         self.seldom.as_ref()?.lifetime

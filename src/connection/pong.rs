@@ -39,8 +39,9 @@ pub(super) struct Pongs {
     waiting: VecDeque<Waiting>,
 }
 
+/// A ping that waits for its pong.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     payload: Bytes,
     asked: Instant,
     answer: oneshot::Sender<Duration>,
@@ -57,31 +58,40 @@ impl Pong {
 }
 
 impl Pongs {
-    /// A ping with this payload is about to be sent.
-    pub(super) fn expect(&mut self, payload: Bytes) -> Pong {
+    /// A ping with this payload is about to be sent. Gives those that are not waited for any longer, to
+    /// be dropped where no lock is held: that may wake somebody.
+    pub(super) fn expect(&mut self, payload: Bytes) -> (Pong, VecDeque<Waiting>) {
         let (answer, pong) = oneshot::channel();
-        // Who does not wait any longer makes room for others.
-        self.waiting.retain(|waiting| !waiting.answer.is_closed());
-        if self.waiting.len() >= MOST {
-            self.waiting.pop_front();
+        let is_gone = |waiting: &Waiting| waiting.answer.is_closed();
+        let (mut gone, mut waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(is_gone);
+        if waiting.len() >= MOST {
+            gone.extend(waiting.pop_front());
         }
-        self.waiting.push_back(Waiting {
+        waiting.push_back(Waiting {
             payload,
             asked: Instant::now(),
             answer,
         });
-        Pong { answer: Some(pong) }
+        self.waiting = waiting;
+        (Pong { answer: Some(pong) }, gone)
     }
 
-    /// A pong has arrived.
-    pub(super) fn arrived(&mut self, payload: &[u8]) {
-        let Some(at) = self.waiting.iter().position(|w| w.payload == payload) else {
-            return;
-        };
-        for waiting in self.waiting.drain(..=at) {
-            // Fails if nobody waits any longer.
-            let _ = waiting.answer.send(waiting.asked.elapsed());
-        }
+    /// A pong has arrived. Gives what it answers, to be [answered](Waiting::answer) where no lock is
+    /// held.
+    pub(super) fn arrived(&mut self, payload: &[u8]) -> VecDeque<Waiting> {
+        let at = self.waiting.iter().position(|w| w.payload == payload);
+        let rest = self.waiting.split_off(at.map_or(0, |at| at + 1));
+        std::mem::replace(&mut self.waiting, rest)
+    }
+}
+
+impl Waiting {
+    /// Wakes whoever waits.
+    pub(super) fn answer(self) {
+        // Fails if nobody waits any longer.
+        let _ = self.answer.send(self.asked.elapsed());
     }
 }
 
@@ -113,13 +123,22 @@ mod tests {
         Pin::new(pong).poll(cx).map(|time| time.is_some())
     }
 
+    fn answer(pongs: &mut Pongs, payload: &[u8]) {
+        pongs.arrived(payload).into_iter().for_each(Waiting::answer);
+    }
+
     #[test]
     fn a_pong_answers_its_ping_and_those_before_it() {
         let mut pongs = Pongs::default();
-        let [mut a, mut b, mut c] = ["a", "b", "c"].map(|p| pongs.expect(Bytes::from(p)));
-        pongs.arrived(b"x");
+        let [mut a, mut b, mut c] = ["a", "b", "c"].map(|p| pongs.expect(Bytes::from(p)).0);
+        answer(&mut pongs, b"x");
         assert!(state(&mut a).is_pending());
-        pongs.arrived(b"b");
+        let answered = pongs.arrived(b"b");
+        assert!(
+            state(&mut a).is_pending(),
+            "answered by whoever holds no lock"
+        );
+        answered.into_iter().for_each(Waiting::answer);
         assert_eq!(
             (state(&mut a), state(&mut b)),
             (Poll::Ready(true), Poll::Ready(true))
@@ -133,13 +152,13 @@ mod tests {
     #[test]
     fn at_most_16_pongs_are_waited_for_and_none_of_those_that_were_dropped() {
         let mut pongs = Pongs::default();
-        let mut first = pongs.expect(Bytes::new());
+        let mut first = pongs.expect(Bytes::new()).0;
         for _ in 0..100 {
             drop(pongs.expect(Bytes::new()));
         }
         assert_eq!(pongs.waiting.len(), 2);
         assert!(state(&mut first).is_pending());
-        let all: Vec<_> = (0..MOST).map(|_| pongs.expect(Bytes::new())).collect();
+        let all: Vec<_> = (0..MOST).map(|_| pongs.expect(Bytes::new()).0).collect();
         assert_eq!((pongs.waiting.len(), all.len()), (MOST, MOST));
         assert_eq!(state(&mut first), Poll::Ready(false));
     }

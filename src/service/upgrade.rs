@@ -66,7 +66,14 @@ pub(super) fn upgrade<E: Application>(
         match within(deadline, pin!(asked)).await {
             Ok(Ok(answer)) => answer?,
             Ok(Err(message)) => {
-                tracing::error!("on_upgrade panicked: {}", escaped(message));
+                // As for the callbacks: ten in 10 s stand out.
+                static LINES: Throttle = Throttle::with_burst(10);
+                let message = escaped(message);
+                if let Some(missed) = LINES.pass() {
+                    tracing::error!(missed, "on_upgrade panicked: {message}");
+                } else {
+                    tracing::debug!("on_upgrade panicked: {message}");
+                }
                 return Err(StatusCode::INTERNAL_SERVER_ERROR.into());
             }
             Err(_) => {

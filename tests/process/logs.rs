@@ -258,6 +258,29 @@ async fn r12_a_hundred_bad_messages_are_not_a_hundred_errors_in_the_log() {
     assert!(log.lines_with("secret").is_empty());
 }
 
+/// Panics before it decides.
+#[derive(Clone)]
+struct Shaky;
+
+impl WebSocketHandler for Shaky {
+    async fn on_upgrade(&mut self, _: &mut Handshake) -> Result<(), Rejection> {
+        std::panic::panic_any("as told");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_a_hundred_panics_of_on_upgrade_are_not_a_hundred_errors_in_the_log() {
+    let (log, _guard) = Log::begin(LevelFilter::DEBUG);
+    let stack = Stack::new(Shaky);
+    for _ in 0..100 {
+        let mut client = stack.connect();
+        client.send(HANDSHAKE.as_bytes()).await;
+        assert_eq!(client.response().await.0.status, 500);
+    }
+    assert_eq!(log.lines_with("ERROR").len(), 10);
+    assert_eq!(log.lines_with("on_upgrade panicked: as told").len(), 100);
+}
+
 /// And only one, however many clients come to a server that is not right.
 #[tokio::test(start_paused = true)]
 async fn r12_a_server_without_with_upgrades_is_told_so_in_one_line() {
