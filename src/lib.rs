@@ -41,7 +41,7 @@ pub use close::{Close, CloseCause, CloseCode, CloseEvent};
 pub use connection::{
     Connection, ConnectionId, Event, Messages, NotifyError, Pong, Queued, Sender,
 };
-pub use driver::Application;
+pub use driver::{Application, Upgrade, UpgradedIo};
 #[cfg(feature = "tungstenite")]
 pub use driver::{StreamFn, TungsteniteStream};
 pub use error::{BoxError, CloseError, Error, PingError, SendError, TrySendError};

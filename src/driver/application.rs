@@ -3,12 +3,11 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 #[cfg(feature = "test-util")]
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
+use super::io::UpgradedIo;
 use super::task::drive;
 use crate::config::Config;
 use crate::connection::Link;
@@ -38,7 +37,7 @@ pub trait Application: Clone + Send + Sync + 'static + sealed::Sealed {
 pub struct Opened {
     pub(crate) link: Arc<Link>,
     pub(crate) config: Arc<Config>,
-    pub(crate) io: TokioIo<Upgraded>,
+    pub(crate) io: UpgradedIo,
     /// What was read of the socket already.
     pub(crate) first: Option<u8>,
 }

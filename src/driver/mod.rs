@@ -15,6 +15,7 @@ mod callback;
 mod clock;
 mod driver;
 mod evidence;
+mod io;
 #[cfg(all(test, shuttle))]
 mod models;
 mod patience;
@@ -24,6 +25,7 @@ mod stream;
 mod task;
 mod transport;
 mod turn;
+mod upgrade;
 mod upgraded;
 mod waiting;
 
@@ -36,9 +38,12 @@ pub(crate) use clock::within;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use driver::Driver;
 pub(crate) use evidence::{Confirmation, Ours};
+pub use io::UpgradedIo;
 #[cfg(feature = "tungstenite")]
 pub use stream::{StreamFn, TungsteniteStream};
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use task::drive;
+pub(crate) use upgrade::Source;
+pub use upgrade::Upgrade;
 pub(crate) use upgraded::{Pending, Socket};
 pub(crate) use waiting::later_request;

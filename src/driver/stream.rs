@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::request::Parts;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::application::{Application, Opened, sealed};
 use super::callback::{caught, log};
+use super::io::UpgradedIo;
 use crate::error::{CallbackFailure, Error};
 use crate::handler::{Handshake, Result};
 use crate::handshake::Rejection;
@@ -24,7 +23,7 @@ pub struct StreamFn {
 }
 
 /// The stream that [`WebSocketLayer::stream`](crate::WebSocketLayer::stream) hands out: tungstenite's
-/// protocol on the upgraded connection of hyper.
+/// protocol on the connection that the server handed over.
 ///
 /// ```
 /// use futures_util::StreamExt;
@@ -43,7 +42,7 @@ pub struct StreamFn {
 /// let layer = WebSocketLayer::stream("/count", count);
 /// # drop(layer);
 /// ```
-pub type TungsteniteStream = WebSocketStream<TokioIo<Upgraded>>;
+pub type TungsteniteStream = WebSocketStream<UpgradedIo>;
 
 /// Boxed: one allocation a connection, and the type of a layer can be written down.
 type Function = dyn Fn(TungsteniteStream, Parts) -> Running + Send + Sync;

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::clock::within;
 use super::evidence::{Answer, Confirmation, Ours, Refuted};
+use super::io::UpgradedIo;
+use super::upgrade::{Lost, Source};
 use super::waiting::Waiting;
 use crate::logging::{Throttle, escaped};
 
@@ -32,11 +33,12 @@ pub(crate) struct Pending {
 
 #[derive(Debug)]
 enum DecidedBy {
-    /// The server: over HTTP/2 hyper hands the stream over only after a status of success.
-    Server(OnUpgrade),
+    /// The server: over HTTP/2 hyper hands the stream over only after a status of success, and
+    /// whoever has a stream of its own after whatever it sent.
+    Server { upgrade: Source, http1: bool },
     /// A guard around the stack, which saw the final response.
     Guard {
-        upgrade: OnUpgrade,
+        upgrade: Source,
         verdict: oneshot::Receiver<bool>,
         http1: bool,
     },
@@ -46,12 +48,12 @@ enum DecidedBy {
 
 /// An open socket, and the byte that was read to see that its client is still there.
 pub(crate) struct Socket {
-    pub(crate) io: TokioIo<Upgraded>,
+    pub(crate) io: UpgradedIo,
     pub(crate) first: Option<u8>,
 }
 
 impl Pending {
-    /// Over HTTP/1.1 and without a guard. `close`: the handshake says `Connection: close`.
+    /// By hyper over HTTP/1.1 and without a guard. `close`: the handshake says `Connection: close`.
     pub(crate) fn http1(upgrade: OnUpgrade, close: bool, head: &Ours) -> (Self, Confirmation) {
         let answer = Arc::new(Answer::new(upgrade, close));
         let confirm = Confirmation::new(answer.clone(), head);
@@ -61,19 +63,16 @@ impl Pending {
         (pending, confirm)
     }
 
-    /// Over HTTP/2 and without a guard.
-    pub(crate) fn http2(upgrade: OnUpgrade) -> Self {
+    /// Without a guard, where the server hands over nothing that it must not: over HTTP/2, and a
+    /// stream of its own.
+    pub(crate) fn of_server(upgrade: Source, http1: bool) -> Self {
         Self {
-            decided_by: DecidedBy::Server(upgrade),
+            decided_by: DecidedBy::Server { upgrade, http1 },
         }
     }
 
     /// Opens only if the guard says `true`, whatever HTTP version.
-    pub(crate) fn guarded(
-        upgrade: OnUpgrade,
-        verdict: oneshot::Receiver<bool>,
-        http1: bool,
-    ) -> Self {
+    pub(crate) fn guarded(upgrade: Source, verdict: oneshot::Receiver<bool>, http1: bool) -> Self {
         Self {
             decided_by: DecidedBy::Guard {
                 upgrade,
@@ -109,7 +108,7 @@ impl Pending {
 
     async fn wait(self) -> Result<Socket, Failure> {
         let (upgrade, http1) = match self.decided_by {
-            DecidedBy::Server(upgrade) => (upgrade, false),
+            DecidedBy::Server { upgrade, http1 } => (upgrade, http1),
             DecidedBy::Guard {
                 upgrade,
                 verdict,
@@ -121,22 +120,21 @@ impl Pending {
             },
             DecidedBy::Evidence(waiting) => {
                 let upgraded = poll_fn(|cx| waiting.answer().poll(cx)).await?;
-                let http1 = true;
-                return look(upgraded.map_err(|error| Failure::Lost { error, http1 })?).await;
+                let upgraded = upgraded.map_err(|error| Failure::Lost { error, http1: true })?;
+                return look(UpgradedIo::hyper(upgraded)).await;
             }
         };
-        let upgraded = upgrade
-            .await
-            .map_err(|error| Failure::Lost { error, http1 })?;
-        let io = TokioIo::new(upgraded);
-        Ok(Socket { io, first: None })
+        match upgrade.open().await {
+            Ok(io) => Ok(Socket { io, first: None }),
+            Err(Lost::Hyper(error)) => Err(Failure::Lost { error, http1 }),
+            Err(Lost::Own(error)) => Err(Failure::Withheld(error)),
+        }
     }
 }
 
 /// Looks at the socket once. One that is at its end has no client that waits for a WebSocket: HTTP
 /// may have ended because the client did, after a response that was not ours.
-async fn look(upgraded: Upgraded) -> Result<Socket, Failure> {
-    let mut io = TokioIo::new(upgraded);
+async fn look(mut io: UpgradedIo) -> Result<Socket, Failure> {
     let mut byte = [0];
     let first = poll_fn(|cx| {
         let mut buffer = ReadBuf::new(&mut byte);
@@ -167,6 +165,8 @@ enum Failure {
     /// The client had ended its side.
     Left,
     Broken(io::Error),
+    /// Whoever owns the stream does not hand it over.
+    Withheld(io::Error),
     Lost {
         error: hyper::Error,
         http1: bool,
@@ -241,6 +241,10 @@ impl Failure {
             Self::Broken(error) => tracing::debug!(
                 error = %escaped(error),
                 "the client left before its WebSocket was open"
+            ),
+            Self::Withheld(error) => tracing::debug!(
+                error = %escaped(error),
+                "the server did not hand over the stream of a WebSocket; nothing was opened"
             ),
             Self::Left => tracing::debug!("the client left before its WebSocket was open"),
             Self::Unanswered => tracing::debug!("a WebSocket handshake got no response"),

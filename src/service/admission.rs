@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, Version, header};
-use hyper::upgrade::OnUpgrade;
 use tokio::runtime;
 
 use super::guard::Ticket;
 use super::limit::{LimitReached, Permit};
 use super::options::Options;
+use crate::driver::{Source, Upgrade};
 use crate::handshake::{self, Rejection};
 use crate::jitter;
 use crate::logging::Throttle;
@@ -18,7 +18,7 @@ use crate::logging::Throttle;
 /// What a handshake needs of its surroundings to be accepted.
 pub(super) struct Admission {
     pub(super) parts: Parts,
-    pub(super) on_upgrade: OnUpgrade,
+    pub(super) upgrade: Source,
     /// Of a guard around the stack.
     pub(super) ticket: Option<Ticket>,
     pub(super) runtime: runtime::Handle,
@@ -28,46 +28,17 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// Of a request from a server that can hand over its stream.
     pub(super) fn new(options: &Options, mut parts: Parts) -> Result<Self, Rejection> {
-        if options.shutdown.is_draining() {
-            return Err(draining(parts.version <= Version::HTTP_11));
-        }
-        let peer = options.peer.find(&parts);
-        if peer.is_none() {
-            let per_ip = options.limit.most_per_ip().is_some();
-            match (per_ip, options.proxies.is_some()) {
-                (true, true) => options
-                    .peer
-                    .report_missing("`max_connections_per_ip` and `trusted_proxies`"),
-                (true, false) => options.peer.report_missing("`max_connections_per_ip`"),
-                (false, true) => options.peer.report_missing("`trusted_proxies`"),
-                (false, false) => {}
-            }
-        }
-        let client = peer
-            .zip(options.proxies.as_ref())
-            .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));
-        let address = client.or(peer.map(|peer| peer.ip()));
-        let permit = options.limit.enter(address).map_err(|reached| {
-            let (status, text) = match reached {
-                LimitReached::InAll => (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "too many WebSocket connections, try again later",
-                ),
-                LimitReached::OfThisClient => (
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too many WebSocket connections from your address",
-                ),
-            };
-            try_later(Rejection::new(status, text))
-        })?;
-        let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+        let (peer, client, permit) = room(options, &parts)?;
+        let Some(upgrade) = Source::take(&mut parts.extensions) else {
             static LINES: Throttle = Throttle::new();
             if let Some(missed) = LINES.pass() {
                 tracing::error!(
                     missed,
-                    "a WebSocket handshake came without hyper's OnUpgrade: the server is not \
-                     hyper, or another layer took it"
+                    "a WebSocket handshake came without an upgrade of hyper's and without a \
+                     `tower_websocket::Upgrade` in its extensions: the server is not hyper and \
+                     inserts none, or another layer took it"
                 );
             }
             return Err(Rejection::new(
@@ -75,21 +46,12 @@ impl Admission {
                 "this server cannot upgrade connections",
             ));
         };
-        let Ok(runtime) = runtime::Handle::try_current() else {
-            static LINES: Throttle = Throttle::new();
-            if let Some(missed) = LINES.pass() {
-                tracing::error!(missed, "a WebSocket handshake came outside a tokio runtime");
-            }
-            return Err(Rejection::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "this server cannot run connections",
-            ));
-        };
+        let runtime = here()?;
         let ticket = parts.extensions.remove::<Ticket>();
         handshake::join_cookies(&mut parts);
         Ok(Self {
             parts,
-            on_upgrade,
+            upgrade,
             ticket,
             runtime,
             peer,
@@ -97,6 +59,79 @@ impl Admission {
             permit,
         })
     }
+
+    /// Of a request whose handshake somebody else has answered.
+    pub(super) fn accepted(
+        options: &Options,
+        mut parts: Parts,
+        upgrade: Upgrade,
+    ) -> Result<Self, Rejection> {
+        let (peer, client, permit) = room(options, &parts)?;
+        let runtime = here()?;
+        handshake::join_cookies(&mut parts);
+        Ok(Self {
+            parts,
+            upgrade: Source::Own(upgrade),
+            ticket: None,
+            runtime,
+            peer,
+            client,
+            permit,
+        })
+    }
+}
+
+type Room = (Option<SocketAddr>, Option<IpAddr>, Option<Box<Permit>>);
+
+/// Who asks, and a place for them.
+fn room(options: &Options, parts: &Parts) -> Result<Room, Rejection> {
+    if options.shutdown.is_draining() {
+        return Err(draining(parts.version <= Version::HTTP_11));
+    }
+    let peer = options.peer.find(parts);
+    if peer.is_none() {
+        let per_ip = options.limit.most_per_ip().is_some();
+        match (per_ip, options.proxies.is_some()) {
+            (true, true) => options
+                .peer
+                .report_missing("`max_connections_per_ip` and `trusted_proxies`"),
+            (true, false) => options.peer.report_missing("`max_connections_per_ip`"),
+            (false, true) => options.peer.report_missing("`trusted_proxies`"),
+            (false, false) => {}
+        }
+    }
+    let client = peer
+        .zip(options.proxies.as_ref())
+        .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));
+    let address = client.or(peer.map(|peer| peer.ip()));
+    let permit = options.limit.enter(address).map_err(|reached| {
+        let (status, text) = match reached {
+            LimitReached::InAll => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many WebSocket connections, try again later",
+            ),
+            LimitReached::OfThisClient => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many WebSocket connections from your address",
+            ),
+        };
+        try_later(Rejection::new(status, text))
+    })?;
+    Ok((peer, client, permit))
+}
+
+/// The runtime that is to run the connection.
+fn here() -> Result<runtime::Handle, Rejection> {
+    runtime::Handle::try_current().map_err(|_| {
+        static LINES: Throttle = Throttle::new();
+        if let Some(missed) = LINES.pass() {
+            tracing::error!(missed, "a WebSocket handshake came outside a tokio runtime");
+        }
+        Rejection::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this server cannot run connections",
+        )
+    })
 }
 
 /// In 5 to 10 s, so that those who are refused together do not come back together.

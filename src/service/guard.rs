@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response, StatusCode, Version};
-use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 use tower::{Layer, Service};
 
-use crate::driver::Ours;
+use crate::driver::{Ours, Source};
 
 /// Opens WebSockets only when the final response is a 101 (or, over HTTP/2, the layer's own 200),
 /// whatever other layers do to responses. Add it as the outermost layer.
@@ -187,7 +186,7 @@ where
 fn watch<B>(request: &mut Request<B>) -> Option<Watch> {
     let http1 = request.version() <= Version::HTTP_11;
     let extensions = request.extensions_mut();
-    if extensions.get::<OnUpgrade>().is_none() || extensions.get::<Ticket>().is_some() {
+    if !Source::is_in(extensions) || extensions.get::<Ticket>().is_some() {
         return None;
     }
     let slot = Arc::new(Mutex::new(Slot::Open(None)));

@@ -1,24 +1,28 @@
 //! [`WebSocketLayer`] and its options.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 
-#[cfg(feature = "tungstenite")]
+use http::StatusCode;
 use http::request::Parts;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
 
 use super::hints;
-use super::mount::Mount;
+use super::mount::{Mount, Place};
 use super::not_found::NotFound;
 use super::options::Options;
 use super::service::WebSocketService;
 use super::setters::option_setters;
+use super::start::accept;
 use super::websocket_options::WebSocketOptions;
 use crate::connection::Connection;
+use crate::driver::{Application, Upgrade};
 #[cfg(feature = "tungstenite")]
 use crate::driver::{StreamFn, TungsteniteStream};
 use crate::handler::{FnHandler, Result};
+use crate::handshake::Rejection;
 
 /// Mounts a WebSocket application at a path: Rack's `map '/chat' do run MyApp.new end`.
 ///
@@ -179,6 +183,60 @@ impl<E> WebSocketLayer<E> {
             .layer(NotFound::new())
     }
 
+    /// Serves a byte stream whose WebSocket handshake has been answered elsewhere: no service, no
+    /// request body and no response take part.
+    ///
+    /// `request` is what [`Connection::request`](crate::Connection::request) shows, `protocol` the
+    /// subprotocol that was agreed. The options of the layer apply, among them its limits, drain and
+    /// heartbeats; [`on_upgrade`](crate::WebSocketHandler::on_upgrade) is not called, and messages are not
+    /// compressed. `io` begins with the first WebSocket frame. The connection lives in a task of its
+    /// own, which this call starts.
+    ///
+    /// Where the handshake is yet to be answered, insert an [`Upgrade`] into the request instead.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`](crate::Rejection), and `io` is dropped: the path of the request is not under the
+    /// mount (404), a limit on connections is reached (503 or 429), the server goes down (503), or there is
+    /// no tokio runtime (500).
+    ///
+    /// ```
+    /// use tokio::io::{AsyncReadExt, duplex};
+    /// use tower_websocket::{Connection, WebSocketLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let layer = WebSocketLayer::from_fn("/hello", |conn: Connection| async move {
+    ///     conn.send("hello").await?;
+    ///     Ok(())
+    /// });
+    /// let (mut client, server) = duplex(1024);
+    /// let (request, ()) = http::Request::get("/hello").body(()).unwrap().into_parts();
+    /// assert!(layer.accept(request, None, server).is_ok());
+    ///
+    /// let mut frame = [0; 7];
+    /// client.read_exact(&mut frame).await.unwrap();
+    /// assert_eq!(&frame, b"\x81\x05hello");
+    /// # }
+    /// ```
+    pub fn accept<IO>(
+        &self,
+        request: Parts,
+        protocol: Option<&str>,
+        io: IO,
+    ) -> std::result::Result<(), Rejection>
+    where
+        E: Application,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Place::Under(path) = self.options.mount.place(request.uri.path()) else {
+            return Err(StatusCode::NOT_FOUND.into());
+        };
+        let path = Box::from(path);
+        let io = Upgrade::new(ready(Ok(io)));
+        let application = self.application.clone();
+        accept(application, &self.options, path, protocol, request, io)
+    }
+
     fn set(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(Arc::make_mut(&mut self.options));
         self
@@ -227,7 +285,7 @@ mod tests {
             .flat_map(|file| file.split(" pub fn ").skip(1));
         for head in heads.filter_map(|text| text.split_once(" {\n").map(|(head, _)| head)) {
             let of_self = head.contains("self,") || head.contains("(self)");
-            let is_setter = of_self && !head.starts_with("into_service");
+            let is_setter = of_self && !head.contains("&self") && !head.starts_with("into_service");
             assert!(!is_setter || head.contains("-> Self"), "{head}");
         }
     }

@@ -1,7 +1,7 @@
 //! The tower face: [`WebSocketLayer`] and what it is made of.
 //!
 //! ```text
-//! request ─▶ service ─▶ mount ─▶ answer ─▶ admission (limit) ─▶ upgrade ─▶ the driver's task
+//! request ─▶ service ─▶ mount ─▶ answer ─▶ admission (limit) ─▶ upgrade ─▶ start ─▶ the driver's task
 //!               └─ all others ─▶ inner service
 //!            options, in a route ─▶ answer ─▶ …
 //! ```
@@ -25,6 +25,7 @@ mod options;
 mod peer;
 mod service;
 mod setters;
+mod start;
 mod upgrade;
 mod websocket_options;
 

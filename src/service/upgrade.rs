@@ -1,26 +1,21 @@
-//! [`upgrade`]: asks the application, answers, and starts the task of the connection.
+//! [`upgrade`]: asks the application and answers.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tracing::{Instrument, Span};
 
-use super::admission::{Admission, draining};
+use super::admission::Admission;
 use super::body::Switched;
 use super::future::Accepted;
-use super::limit::Permit;
 use super::options::Options;
-use crate::config::Config;
-use crate::connection::{ConnectionId, Info, Link, Seldom, StoredRequest};
-use crate::driver::{Application, Opened, Ours, Pending, Socket, caught, within};
+use super::start::{Started, start};
+use crate::driver::{Application, Ours, Pending, Source, caught, within};
 use crate::handler::Handshake;
 use crate::handshake::{self, Offer, Rejection, Transport};
-use crate::logging::{Throttle, escaped, field};
+use crate::logging::{Throttle, escaped};
 use crate::protocol::negotiate;
-use crate::shutdown::{Member, Tracked};
 
 /// Asks the application, answers, and starts the connection's task.
 ///
@@ -35,7 +30,7 @@ pub(super) fn upgrade<E: Application>(
 ) -> impl Future<Output = Result<Accepted, Rejection>> + Send {
     let Admission {
         parts,
-        on_upgrade,
+        upgrade,
         ticket,
         runtime,
         peer,
@@ -93,7 +88,7 @@ pub(super) fn upgrade<E: Application>(
 
         let Handshake {
             mut request,
-            mount,
+            mount: _,
             path,
             offer,
             response_headers,
@@ -110,17 +105,18 @@ pub(super) fn upgrade<E: Application>(
             .unzip();
         let mut response = handshake::accept_response(&offer, response_headers, extensions);
         let head = Ours::new();
-        let (pending, body) = match (ticket, &offer.transport) {
-            (Some(ticket), Transport::Http1 { .. }) => (
-                Pending::guarded(on_upgrade, ticket.verdict(), true),
-                Switched::Http1(None),
-            ),
-            (Some(ticket), Transport::Http2) => (
-                Pending::guarded(on_upgrade, ticket.verdict(), false),
-                Switched::Http2,
-            ),
-            (None, Transport::Http1 { close, .. }) => {
-                let (pending, confirm) = Pending::http1(on_upgrade, *close, &head);
+        let body = if is_http1 {
+            Switched::Http1(None)
+        } else {
+            Switched::Http2
+        };
+        let (pending, body) = match (ticket, upgrade, &offer.transport) {
+            (Some(ticket), upgrade, _) => {
+                let pending = Pending::guarded(upgrade, ticket.verdict(), is_http1);
+                (pending, body)
+            }
+            (None, Source::Hyper(upgrade), Transport::Http1 { close, .. }) => {
+                let (pending, confirm) = Pending::http1(upgrade, *close, &head);
                 if accepts_encodings {
                     // Compression layers pass on such a body as it is. Where they wrap it, nothing
                     // confirms a 101 to a client that says `Connection: close`.
@@ -131,7 +127,7 @@ pub(super) fn upgrade<E: Application>(
                 }
                 (pending, Switched::Http1(Some(confirm)))
             }
-            (None, Transport::Http2) => (Pending::http2(on_upgrade), Switched::Http2),
+            (None, upgrade, _) => (Pending::of_server(upgrade, is_http1), body),
         };
         if request.extensions.is_empty() {
             // Of the server's upgrade, which was in it: there is room already.
@@ -139,92 +135,19 @@ pub(super) fn upgrade<E: Application>(
         }
         response.extensions_mut().insert(head);
 
-        let id = ConnectionId::next();
-        let whole_path = if path.is_empty() {
-            Cow::Borrowed(&*mount)
-        } else {
-            Cow::Owned([&*mount, &*path].concat())
-        };
-        let span = tracing::info_span!(
-            "websocket",
-            id = id.as_u64(),
-            mount = &**options.mount.as_str(),
-            path = &*field(&whole_path),
-            peer = peer.map(tracing::field::display),
-            http = ?version,
-            client = client.map(tracing::field::display),
-            protocol = offer.selected.as_deref().map(field).as_deref(),
-        );
-        let info = Info {
-            id,
+        let started = Started {
+            request,
+            version,
             path,
-            request: if options.config.keep_request {
-                StoredRequest::new(request)
-            } else {
-                StoredRequest::nothing()
-            },
-            mount,
-            protocol: offer.selected.map(String::into_boxed_str),
+            protocol: offer.selected,
             peer,
-            seldom: Seldom::new(client, lifetime),
-        };
-        let config = options.config.clone();
-        let link = Arc::new(Link::new(config.clone(), info, agreed));
-        // Before the task exists, so that a drain at this moment finds it.
-        let member: Arc<dyn Member> = link.clone();
-        let tracked = options
-            .shutdown
-            .track(Arc::downgrade(&member))
-            .ok_or_else(|| draining(is_http1))?;
-        let running = run(
-            application,
+            client,
+            lifetime,
+            agreed,
             pending,
-            link,
-            config,
-            Guards { tracked, permit },
-        );
-        // A span that nobody reads would be entered twice for every message.
-        if span.is_disabled() {
-            runtime.spawn(running);
-        } else {
-            span.follows_from(Span::current());
-            runtime.spawn(running.instrument(span));
-        }
-        Ok(response.map(|()| body))
-    }
-}
-
-/// Held as long as the connection lives.
-struct Guards {
-    tracked: Tracked,
-    #[expect(dead_code, reason = "dropping it is what counts")]
-    permit: Option<Box<Permit>>,
-}
-
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` keeps room for its arguments twice"
-)]
-fn run<E: Application>(
-    application: E,
-    pending: Pending,
-    link: Arc<Link>,
-    config: Arc<Config>,
-    held: Guards,
-) -> impl Future<Output = ()> + Send {
-    async move {
-        let opening = pending.open(config.upgrade_timeout);
-        let Some(Some(Socket { io, first })) = link.unless_aborted(opening).await else {
-            return;
+            permit,
         };
-        held.tracked.opened();
-        let serving = application.serve(Opened {
-            link,
-            config,
-            io,
-            first,
-        });
-        serving.await;
-        drop(held);
+        start(application, &options, &runtime, started)?;
+        Ok(response.map(|()| body))
     }
 }

@@ -52,16 +52,15 @@ fn protocol_and_handshake_know_no_runtime_no_server_and_no_clock() {
 }
 
 #[test]
-fn only_the_service_and_the_driver_know_hypers_upgrade() {
-    let words = ["OnUpgrade", "Upgraded"];
+fn only_the_start_of_the_driver_knows_hypers_upgrade() {
+    let words = ["hyper::upgrade"];
     let except = [
-        "service/admission.rs",
-        "service/guard.rs",
         "driver/evidence.rs",
+        "driver/io.rs",
+        "driver/upgrade.rs",
         "driver/upgraded.rs",
-        // They name it in signatures (`stream` hands out a `WebSocketStream` of it).
-        "driver/application.rs",
-        "driver/stream.rs",
+        // A client.
+        "test/request.rs",
     ];
     forbid("", &words, &except);
 }

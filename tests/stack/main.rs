@@ -11,6 +11,7 @@ mod composition;
 mod conversation;
 mod deadlines;
 mod deflate;
+mod door;
 mod errors;
 mod events;
 mod framing;

@@ -1,0 +1,183 @@
+//! [`start`]: the task of a connection whose handshake is answered, by us or by somebody else.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Version;
+use http::request::Parts;
+use tokio::runtime;
+use tracing::{Instrument, Span};
+
+use super::admission::{Admission, draining};
+use super::limit::Permit;
+use super::options::Options;
+use crate::config::Config;
+use crate::connection::{ConnectionId, Info, Link, Seldom, StoredRequest};
+use crate::driver::{Application, Opened, Pending, Socket, Upgrade};
+use crate::handshake::Rejection;
+use crate::logging::field;
+use crate::protocol::Agreed;
+use crate::shutdown::{Member, Tracked};
+
+/// What is known of a connection whose handshake is answered.
+pub(super) struct Started {
+    pub(super) request: Parts,
+    /// As the request came, whatever the application did to it.
+    pub(super) version: Version,
+    pub(super) path: Box<str>,
+    pub(super) protocol: Option<String>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) client: Option<IpAddr>,
+    pub(super) lifetime: Option<Duration>,
+    /// Compression.
+    pub(super) agreed: Option<Agreed>,
+    pub(super) pending: Pending,
+    pub(super) permit: Option<Box<Permit>>,
+}
+
+/// Starts the connection's task. Fails if the server began to go down meanwhile.
+pub(super) fn start<E: Application>(
+    application: E,
+    options: &Options,
+    runtime: &runtime::Handle,
+    started: Started,
+) -> Result<(), Rejection> {
+    let Started {
+        request,
+        version,
+        path,
+        protocol,
+        peer,
+        client,
+        lifetime,
+        agreed,
+        pending,
+        permit,
+    } = started;
+    let mount = options.mount.as_str().clone();
+    let id = ConnectionId::next();
+    let whole_path = if path.is_empty() {
+        Cow::Borrowed(&*mount)
+    } else {
+        Cow::Owned([&*mount, &*path].concat())
+    };
+    let span = tracing::info_span!(
+        "websocket",
+        id = id.as_u64(),
+        mount = &**options.mount.as_str(),
+        path = &*field(&whole_path),
+        peer = peer.map(tracing::field::display),
+        http = ?version,
+        client = client.map(tracing::field::display),
+        protocol = protocol.as_deref().map(field).as_deref(),
+    );
+    let info = Info {
+        id,
+        path,
+        request: if options.config.keep_request {
+            StoredRequest::new(request)
+        } else {
+            StoredRequest::nothing()
+        },
+        mount,
+        protocol: protocol.map(String::into_boxed_str),
+        peer,
+        seldom: Seldom::new(client, lifetime),
+    };
+    let config = options.config.clone();
+    let link = Arc::new(Link::new(config.clone(), info, agreed));
+    // Before the task exists, so that a drain at this moment finds it.
+    let member: Arc<dyn Member> = link.clone();
+    let tracked = options
+        .shutdown
+        .track(Arc::downgrade(&member))
+        .ok_or_else(|| draining(version <= Version::HTTP_11))?;
+    let running = run(
+        application,
+        pending,
+        link,
+        config,
+        Guards { tracked, permit },
+    );
+    // A span that nobody reads would be entered twice for every message.
+    if span.is_disabled() {
+        runtime.spawn(running);
+    } else {
+        span.follows_from(Span::current());
+        runtime.spawn(running.instrument(span));
+    }
+    Ok(())
+}
+
+/// Serves a stream whose handshake somebody else has answered.
+pub(super) fn accept<E: Application>(
+    application: E,
+    options: &Options,
+    path: Box<str>,
+    protocol: Option<&str>,
+    parts: Parts,
+    io: Upgrade,
+) -> Result<(), Rejection> {
+    let admission = Admission::accepted(options, parts, io)?;
+    let Admission {
+        parts,
+        upgrade,
+        ticket: _,
+        runtime,
+        peer,
+        client,
+        permit,
+    } = admission;
+    let version = parts.version;
+    let started = Started {
+        request: parts,
+        version,
+        path,
+        protocol: protocol.map(str::to_owned),
+        peer,
+        client,
+        lifetime: None,
+        agreed: None,
+        pending: Pending::of_server(upgrade, version <= Version::HTTP_11),
+        permit,
+    };
+    start(application, options, &runtime, started)
+}
+
+/// Held as long as the connection lives.
+struct Guards {
+    tracked: Tracked,
+    #[expect(dead_code, reason = "dropping it is what counts")]
+    permit: Option<Box<Permit>>,
+}
+
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps room for its arguments twice"
+)]
+fn run<E: Application>(
+    application: E,
+    pending: Pending,
+    link: Arc<Link>,
+    config: Arc<Config>,
+    held: Guards,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let opening = pending.open(config.upgrade_timeout);
+        let Some(Some(Socket { io, first })) = link.unless_aborted(opening).await else {
+            return;
+        };
+        held.tracked.opened();
+        let serving = application.serve(Opened {
+            link,
+            config,
+            io,
+            first,
+        });
+        serving.await;
+        drop(held);
+    }
+}
