@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Real peers against the examples: Python's websockets, Node's ws, yawc, headless Chromium; proxies.
+# Real peers against the examples: Python's websockets and aioquic, Node's ws, yawc, headless Chromium;
+# proxies.
 # The screenshots stay in target/screenshots.
 set -euo pipefail
 # shellcheck source=tests/tools/env.sh
@@ -37,3 +38,5 @@ echo "Chromium with compression"
 timeout 120 node deflate_browser.js "$examples/echo"
 echo "Proxies in front of the echo example"
 "$root/tests/peers/proxies.sh"
+echo "aioquic over HTTP/3"
+"$root/tests/peers/http3.sh"

@@ -80,6 +80,19 @@ install_python_websockets() {
     "$python" -m pip install -q websockets==17.4
 }
 
+# Sets $python to a Python that has HTTP/3, HTTP/2 and WebSockets without I/O.
+need_python_http3() {
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3 python3-venv
+    local dir=python-aioquic-1.7.2-h2-4.4.1-wsproto-1.3.2
+    python=$tools/$dir/bin/python
+    once $dir install_python_http3
+}
+
+install_python_http3() {
+    python3 -m venv "$(dirname "$(dirname "$python")")"
+    "$python" -m pip install -q aioquic==1.7.2 h2==4.4.1 wsproto==1.3.2
+}
+
 # nginx_config PORT UPSTREAM: writes a configuration with which nginx passes WebSockets on, as its
 # documentation has it, and leaves nothing outside of $work.
 nginx_config() {
