@@ -10,7 +10,7 @@ need_python_websockets
 need_node
 need_chromium
 need_rust
-build_examples echo chat wss
+build_examples echo chat wss unix_socket
 yawc=${CARGO_TARGET_DIR:-$root/target}/peers
 CARGO_TARGET_DIR=$yawc cargo build --quiet --locked --manifest-path "$root/tests/peers/yawc_client/Cargo.toml"
 export SCREENSHOTS=${CARGO_TARGET_DIR:-$root/target}/screenshots
@@ -25,6 +25,8 @@ for deflate in "" --deflate; do
     echo "Node ws $deflate"
     timeout 120 node --test-reporter=spec node_client.js "$address" $deflate
 done
+echo "Python websockets over a Unix domain socket"
+timeout 120 "$python" unix_client.py "$examples/unix_socket" "$work/socket"
 echo "yawc --deflate"
 timeout 120 "$yawc/debug/yawc-client" "$address"
 # Debian keeps servers where only root's PATH has them.
