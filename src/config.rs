@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) require_upgrade: bool,
     /// Keep the request for `conn.request()`.
     pub(crate) keep_request: bool,
+    /// List the connection for operators, and count what comes and goes.
+    pub(crate) track_connections: bool,
 }
 
 impl Default for Config {
@@ -84,6 +86,7 @@ impl Default for Config {
             debug: false,
             require_upgrade: false,
             keep_request: true,
+            track_connections: true,
         }
     }
 }

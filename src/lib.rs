@@ -26,6 +26,7 @@ mod jitter;
 mod json;
 mod logging;
 mod message;
+mod operator;
 #[cfg(any(tower_websocket_fuzzing, test))]
 #[doc(hidden)]
 #[path = "../fuzz/properties/mod.rs"]
@@ -39,7 +40,7 @@ pub mod test;
 
 pub use close::{Close, CloseCause, CloseCode, CloseEvent};
 pub use connection::{
-    Connection, ConnectionId, Event, Messages, NotifyError, Pong, Queued, Sender,
+    Connection, ConnectionId, Event, Messages, NotifyError, Pong, Queued, Sender, Traffic,
 };
 pub use driver::{Application, Upgrade, UpgradedIo};
 #[cfg(feature = "tungstenite")]
@@ -48,6 +49,9 @@ pub use error::{BoxError, CloseError, Error, PingError, SendError, TrySendError}
 pub use handler::{FnHandler, Handshake, Result, UpgradeFn, WebSocketHandler, upgrade_fn};
 pub use handshake::{Rejection, TrustedProxies};
 pub use message::{Message, Utf8Bytes};
+#[cfg(feature = "json")]
+pub use operator::ConnectionSnapshot;
+pub use operator::{Connections, LiveConnection};
 #[cfg(feature = "deflate")]
 pub use protocol::Deflate;
 pub use service::{

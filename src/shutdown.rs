@@ -1,9 +1,12 @@
 //! [`Shutdown`]: gracefully closes all connections of any number of layers.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::ops::AddAssign;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -76,6 +79,8 @@ pub(crate) trait Member: Send + Sync {
     fn leave(&self, frame: CloseFrame);
     /// Ends now.
     fn abort(&self);
+    /// The connection itself, for those who know what it is.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// Counts a connection for as long as it is held.
@@ -86,7 +91,13 @@ pub(crate) struct Tracked {
 
 #[derive(Default)]
 struct State {
-    members: Mutex<Members>,
+    /// A connection is in the one that its key names.
+    shards: [Mutex<Members>; SHARDS],
+    /// How many there are in all shards; changed after the shard.
+    count: AtomicUsize,
+    /// A drain has begun. Set before a drain looks at the first shard, and read under the lock of a
+    /// shard: whoever is let in is found there.
+    draining: AtomicBool,
     left: Notify,
     /// A drain has begun.
     begun: Notify,
@@ -94,8 +105,6 @@ struct State {
 
 #[derive(Default)]
 struct Members {
-    draining: bool,
-    next: u64,
     all: HashMap<u64, Entry>,
     /// How the connections ended that are no longer in `all`, counted from the first drain on. No
     /// connection is added from then on, so all drains count the same ones.
@@ -119,6 +128,10 @@ struct Ended {
 /// By default, a drain asks one connection per millisecond to leave. A thousand clients per second
 /// that reconnect are a hundredth of what one core can accept.
 const SPREAD_EACH: Duration = Duration::from_millis(1);
+
+/// So that threads that open and close connections seldom meet, and whoever lists a million
+/// connections holds up only those of one shard. An empty shard has 80 bytes.
+pub(crate) const SHARDS: usize = 16;
 
 impl Shutdown {
     /// A handle for any number of layers.
@@ -193,7 +206,7 @@ impl Shutdown {
             let mut begun = pin!(state.begun.notified());
             // Registered before the look, so that a beginning in between is not missed.
             begun.as_mut().enable();
-            if !state.lock().draining {
+            if !state.is_draining() {
                 begun.await;
             }
         }
@@ -201,32 +214,52 @@ impl Shutdown {
 
     /// Whether a [`drain`](Self::drain) has begun.
     pub fn is_draining(&self) -> bool {
-        self.state.lock().draining
+        self.state.is_draining()
     }
 
     /// Connections that are open, or being opened, right now.
     pub fn connections(&self) -> usize {
-        self.state.lock().all.len()
+        self.state.count.load(Ordering::Relaxed)
     }
 
-    /// Registers a connection; `None` if a drain has begun.
-    pub(crate) fn track(&self, member: Weak<dyn Member>) -> Option<Tracked> {
-        let mut members = self.state.lock();
-        if members.draining {
+    /// Registers a connection under a key that no other has; `None` if a drain has begun.
+    pub(crate) fn track(&self, key: u64, member: Weak<dyn Member>) -> Option<Tracked> {
+        let mut members = self.state.shard(key);
+        if self.state.is_draining() {
             return None;
         }
-        let key = members.next;
-        members.next += 1;
         let entry = Entry {
             member,
             opened: false,
             forced: false,
         };
         members.all.insert(key, entry);
+        self.state.count.fetch_add(1, Ordering::AcqRel);
+        drop(members);
         Some(Tracked {
             state: self.state.clone(),
             key,
         })
+    }
+
+    /// The connection of that key, if it is open.
+    pub(crate) fn member(&self, key: u64) -> Option<Arc<dyn Member>> {
+        let members = self.state.shard(key);
+        members.all.get(&key).and_then(Entry::open)
+    }
+
+    /// The open connections of one of the [`SHARDS`].
+    pub(crate) fn members(&self, shard: usize) -> Vec<Arc<dyn Member>> {
+        let Some(shard) = self.state.shards.get(shard) else {
+            return Vec::new();
+        };
+        lock(shard).all.values().filter_map(Entry::open).collect()
+    }
+}
+
+impl Entry {
+    fn open(&self) -> Option<Arc<dyn Member>> {
+        self.opened.then(|| self.member.upgrade()).flatten()
     }
 }
 
@@ -255,11 +288,13 @@ impl Drain {
 
 impl How {
     async fn run(self) -> Drained {
-        let (all, opening, before) = {
-            let mut members = self.state.lock();
-            members.draining = true;
-            (members.collect(), members.opening(), members.ended)
-        };
+        self.state.draining.store(true, Ordering::Release);
+        let (mut all, mut opening, mut before) = (Vec::new(), 0, Ended::default());
+        for members in self.state.each() {
+            members.collect(&mut all);
+            opening += members.opening();
+            before += members.ended;
+        }
         self.state.begun.notify_waiters();
         let connections = all.len() - opening;
         tracing::info!(connections, opening, deadline = ?self.deadline, "draining");
@@ -275,13 +310,13 @@ impl How {
         });
         let forced = match done.await {
             Ok(()) => Vec::new(),
-            Err(_) => self.state.lock().force(),
+            Err(_) => self.state.force(),
         };
         for member in forced.iter().filter_map(Weak::upgrade) {
             member.abort();
         }
         let _ = timeout(FORCED, self.state.empty()).await;
-        let drained = self.state.lock().since(before);
+        let drained = self.state.since(before);
         if drained.forced == 0 {
             let Drained {
                 closed, unopened, ..
@@ -305,7 +340,7 @@ impl How {
         let by_default = || (SPREAD_EACH * count).min(self.deadline / 4);
         let window = self.spread.unwrap_or_else(by_default).min(self.deadline);
         let share = window / count;
-        // The order of a hash map is random.
+        // The order of a hash map is random, and so is who shares it.
         for (i, member) in (0..count).zip(all) {
             let at = share.saturating_mul(i).saturating_add(jitter::up_to(share));
             let wait = at.saturating_sub(began.elapsed());
@@ -397,7 +432,7 @@ impl Drained {
 impl Tracked {
     /// The connection is open: `on_close` will be called for it.
     pub(crate) fn opened(&self) {
-        if let Some(entry) = self.state.lock().all.get_mut(&self.key) {
+        if let Some(entry) = self.state.shard(self.key).all.get_mut(&self.key) {
             entry.opened = true;
         }
     }
@@ -405,14 +440,17 @@ impl Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        let mut members = self.state.lock();
-        if let (Some(entry), true) = (members.all.remove(&self.key), members.draining) {
-            members.ended.count(&entry);
+        let mut members = self.state.shard(self.key);
+        let removed = members.all.remove(&self.key);
+        if let (Some(entry), true) = (&removed, self.state.is_draining()) {
+            members.ended.count(entry);
         }
         if members.all.is_empty() {
             // A map that was large once must not keep its memory.
             members.all = HashMap::new();
-            drop(members);
+        }
+        drop(members);
+        if self.state.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.state.left.notify_waiters();
         }
     }
@@ -425,38 +463,13 @@ impl fmt::Debug for Tracked {
 }
 
 impl Members {
-    fn collect(&self) -> Vec<Weak<dyn Member>> {
-        self.all
-            .values()
-            .map(|entry| entry.member.clone())
-            .collect()
+    fn collect(&self, to: &mut Vec<Weak<dyn Member>>) {
+        to.extend(self.all.values().map(|entry| entry.member.clone()));
     }
 
     /// How many have not become a connection yet.
     fn opening(&self) -> usize {
         self.all.values().filter(|entry| !entry.opened).count()
-    }
-
-    /// The deadline has passed for all that are left.
-    fn force(&mut self) -> Vec<Weak<dyn Member>> {
-        for entry in self.all.values_mut() {
-            entry.forced = true;
-        }
-        self.collect()
-    }
-
-    /// What became of the connections that were there when `before` was taken.
-    fn since(&self, before: Ended) -> Drained {
-        let mut ended = self.ended;
-        for entry in self.all.values() {
-            ended.count(entry);
-        }
-        Drained {
-            closed: ended.closed - before.closed,
-            forced: ended.forced - before.forced,
-            unopened: ended.unopened - before.unopened,
-            remaining: self.all.values().filter(|entry| entry.opened).count(),
-        }
     }
 }
 
@@ -470,21 +483,72 @@ impl Ended {
     }
 }
 
+impl AddAssign for Ended {
+    fn add_assign(&mut self, other: Self) {
+        self.closed += other.closed;
+        self.forced += other.forced;
+        self.unopened += other.unopened;
+    }
+}
+
 impl State {
     async fn empty(&self) {
         loop {
             // This is registered before the check, so that no change is missed.
             let left = self.left.notified();
-            if self.lock().all.is_empty() {
+            if self.count.load(Ordering::Acquire) == 0 {
                 return;
             }
             left.await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The deadline has passed for all that are left.
+    fn force(&self) -> Vec<Weak<dyn Member>> {
+        let mut left = Vec::new();
+        for mut members in self.each() {
+            for entry in members.all.values_mut() {
+                entry.forced = true;
+            }
+            members.collect(&mut left);
+        }
+        left
     }
+
+    /// What became of the connections that were there when `before` was taken.
+    fn since(&self, before: Ended) -> Drained {
+        let (mut ended, mut remaining) = (Ended::default(), 0);
+        for members in self.each() {
+            ended += members.ended;
+            for entry in members.all.values() {
+                ended.count(entry);
+                remaining += usize::from(entry.opened);
+            }
+        }
+        Drained {
+            closed: ended.closed - before.closed,
+            forced: ended.forced - before.forced,
+            unopened: ended.unopened - before.unopened,
+            remaining,
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// One shard after the other, of which one is locked at a time.
+    fn each(&self) -> impl Iterator<Item = MutexGuard<'_, Members>> {
+        self.shards.iter().map(lock)
+    }
+
+    fn shard(&self, key: u64) -> MutexGuard<'_, Members> {
+        lock(&self.shards[(key % SHARDS as u64) as usize])
+    }
+}
+
+fn lock(members: &Mutex<Members>) -> MutexGuard<'_, Members> {
+    members.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::info::Info;
 use super::outbox::{Filled, Outbox, Queued, Requests};
 use super::pong::Pong;
 use super::signals::{ABORT, ASKED, EVENT, OUTPUT, ROOM, Signals};
+use super::traffic::{Activity, Traffic};
 use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{Error, SendError, TrySendError};
@@ -33,6 +34,7 @@ pub(crate) struct Link {
     inbox: Inbox,
     /// How the peer compresses messages, if it does.
     inbound: Option<InboundTerms>,
+    pub(crate) activity: Activity,
     /// Messages are logged at DEBUG.
     debug: bool,
 }
@@ -53,11 +55,18 @@ impl Link {
         Self {
             info,
             debug: config.debug,
+            activity: Activity::new(config.track_connections),
             signals: Signals::new(),
             outbox: Outbox::new(config, agreed.map(|agreed| agreed.outbound)),
             inbound: agreed.map(|agreed| agreed.inbound),
             inbox: Inbox::default(),
         }
+    }
+
+    /// For an application whose protocol is not ours.
+    pub(crate) fn of_another_protocol(mut self) -> Self {
+        self.activity.is_ours = false;
+        self
     }
 
     // ---- for the application
@@ -124,6 +133,11 @@ impl Link {
 
     pub(crate) fn queued(&self) -> Queued {
         self.outbox.queued()
+    }
+
+    /// What was accepted since the beginning, and what of it waits.
+    pub(crate) fn sent(&self) -> (Traffic, Queued) {
+        self.outbox.sent()
     }
 
     /// Has `on_event` or `recv_event` receive something.
@@ -280,6 +294,10 @@ impl Member for Link {
 
     fn abort(&self) {
         self.signals.give(ABORT);
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 

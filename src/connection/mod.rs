@@ -4,7 +4,8 @@
 //! Connection ─┐          ┌─ outbox   messages to send ─────────▶ driver
 //! Sender ─────┴─▶ link ──┼─ signals  wake it, and say why ─────▶
 //!                        ├◀ inbox    messages, events, pongs ───
-//!                        └─ info     the request, addresses, names
+//!                        ├─ info     the request, addresses, names
+//!                        └─ traffic  what came and went, for those who look ◀──
 //! ```
 
 mod connection;
@@ -18,6 +19,7 @@ mod pong;
 mod request;
 mod sender;
 mod signals;
+mod traffic;
 
 pub use connection::Connection;
 pub use event::{Event, NotifyError};
@@ -30,6 +32,8 @@ pub use outbox::Queued;
 pub use pong::Pong;
 pub(crate) use request::StoredRequest;
 pub use sender::Sender;
+pub(crate) use sender::close_frame;
 #[cfg(all(test, shuttle))]
 pub(crate) use signals::Signals;
 pub(crate) use signals::{ABORT, ASKED, EVENT, OUTPUT};
+pub use traffic::Traffic;

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::traffic::Traffic;
 use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{SendError, TrySendError};
@@ -35,6 +36,8 @@ struct Queue {
     requests: Option<Box<Requests>>,
     /// For those who wait until it is closed. Most connections have none.
     ended: Option<Arc<Notify>>,
+    /// What was accepted since the beginning.
+    sent: Traffic,
 }
 
 /// What the driver is asked to do beside writing messages.
@@ -100,6 +103,7 @@ impl Outbox {
             return Err(refused.with(message));
         }
         queue.writer.push(&message);
+        queue.sent.add(message.len());
         // What a payload does when it is dropped is the application's, and may be anything.
         drop(queue);
         drop(message);
@@ -127,6 +131,7 @@ impl Outbox {
                 Some(compressed) => queue.writer.push_compressed(&message, &compressed),
                 None => queue.writer.push(&message),
             }
+            queue.sent.add(message.len());
             Ok(())
         });
         sent.map_err(|refused: Refused| refused.with(message))
@@ -211,11 +216,18 @@ impl Outbox {
     }
 
     pub(super) fn queued(&self) -> Queued {
-        let load = self.lock().writer.load();
-        Queued {
+        self.sent().1
+    }
+
+    /// What was accepted since the beginning, and what of it waits.
+    pub(super) fn sent(&self) -> (Traffic, Queued) {
+        let queue = self.lock();
+        let load = queue.writer.load();
+        let queued = Queued {
             messages: load.messages,
             bytes: load.payload(),
-        }
+        };
+        (queue.sent, queued)
     }
 
     // ---- for the driver

@@ -93,6 +93,19 @@ impl StoredRequest {
         }
     }
 
+    /// Nothing but the version.
+    pub(crate) fn nothing_but(version: Version) -> Self {
+        let mut kept = Self::nothing();
+        kept.packed.version = version;
+        kept
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.parts
+            .get()
+            .map_or(self.packed.version, |parts| parts.version)
+    }
+
     pub(crate) fn parts(&self) -> &Parts {
         self.parts.get_or_init(|| Box::new(self.packed.unpack()))
     }

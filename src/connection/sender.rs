@@ -184,16 +184,19 @@ pub(super) fn ping(link: &Link, payload: &[u8]) -> Result<Pong, PingError> {
 }
 
 pub(super) fn close(link: &Link, code: CloseCode, reason: &str) -> Result<(), CloseError> {
-    let frame = CloseFrame::new(code, reason).ok_or_else(|| {
+    if link.close(close_frame(code, reason)?) {
+        Ok(())
+    } else {
+        Err(CloseError::Closed)
+    }
+}
+
+pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, CloseError> {
+    CloseFrame::new(code, reason).ok_or_else(|| {
         if code.is_sendable() {
             CloseError::ReasonTooLong(reason.len())
         } else {
             CloseError::InvalidCode(code)
         }
-    })?;
-    if link.close(frame) {
-        Ok(())
-    } else {
-        Err(CloseError::Closed)
-    }
+    })
 }

@@ -46,6 +46,7 @@ pub(crate) struct Driver<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(crate) fn new(io: IO, link: Arc<Link>, config: Arc<Config>) -> Self {
+        link.activity.open();
         let mut session = Session::new(config.clone());
         if let Some(terms) = link.inbound() {
             session.set_deflate(terms);
@@ -390,12 +391,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             match event {
                 Event::Message(message) => {
                     self.turn.message();
+                    self.link.activity.received(message.len(), now);
                     self.log(|f| write!(f, "received {message:?}"));
                     return Some(message);
                 }
                 Event::Control(opcode, payload) => {
                     if opcode == OpCode::Pong {
                         self.link.ponged(&payload);
+                        self.note_round_trip();
                     }
                     self.log(|f| write!(f, "received {opcode:?} {}", quote(&payload, MAX_TEXT)));
                 }
@@ -405,6 +408,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     write!(f, "received Close {}", quote(text.as_bytes(), MAX_TEXT))
                 }),
             }
+        }
+    }
+
+    /// A pong came: of a heartbeat, perhaps.
+    #[cold]
+    fn note_round_trip(&mut self) {
+        let micros = self.session.round_trip();
+        if micros > 0 {
+            self.link.activity.answered(micros);
         }
     }
 
@@ -474,6 +486,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let batch = &mut self.transport.batch;
         let filled = self.link.fill(&mut self.session, batch);
         self.queued = filled.more;
+        if self.transport.batch.has_messages() {
+            self.link.activity.sent(now);
+        }
         if filled.room {
             self.patience.room(now);
         }

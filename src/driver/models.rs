@@ -405,7 +405,9 @@ fn a11_a_drain_reaches_a_connection_that_is_about_to_open() {
             let shutdown = Shutdown::new();
             let (link, driver, peer) = opening();
             let member: Arc<dyn Member> = link.clone();
-            let tracked = shutdown.track(Arc::downgrade(&member)).unwrap();
+            let tracked = shutdown
+                .track(link.info.id.as_u64(), Arc::downgrade(&member))
+                .unwrap();
             let witness = Witness::default();
             let driving = spawn({
                 let witness = witness.clone();
@@ -463,7 +465,9 @@ fn a11_a13_a_drain_reaches_everybody_who_was_let_in_and_loses_nothing() {
                     spawn(async move {
                         let (link, driver, peer) = connection();
                         let member: Arc<dyn Member> = link.clone();
-                        let Some(tracked) = shutdown.track(Arc::downgrade(&member)) else {
+                        let Some(tracked) =
+                            shutdown.track(link.info.id.as_u64(), Arc::downgrade(&member))
+                        else {
                             return None;
                         };
                         let driving = spawn(async move {

@@ -17,6 +17,9 @@ pub(crate) struct Deadlines {
     sending: bool,
     ping: Option<Ping>,
     pings: u32,
+    /// When a ping was sent, in microseconds of the connection's age; once it is answered, how long
+    /// the answer took. It wraps, as no ping waits for an hour.
+    round_trip: u32,
     reading: Option<Progress>,
     writing: Option<Progress>,
     /// When a peer that reads as slowly as [`SLOWEST`] has read all that the socket took.
@@ -95,6 +98,7 @@ impl Deadlines {
             sending: false,
             ping: None,
             pings: 0,
+            round_trip: 0,
             reading: None,
             writing: None,
             caught_up: Moment::START,
@@ -143,10 +147,21 @@ impl Deadlines {
     pub(crate) fn ponged(&mut self, payload: &[u8], now: Moment) {
         if let Some(ping) = self.ping.filter(|ping| payload == ping.payload) {
             self.ping = None;
+            self.round_trip = micros(now).wrapping_sub(self.round_trip);
             self.timers.stop(Timer::Pong);
             // All that was written before the ping has been read.
             let since = now.plus_nanos(reading_time(ping.behind.into()));
             self.caught_up = self.caught_up.min(since);
+        }
+    }
+
+    /// How long the answer to the last ping took, in microseconds. Zero: none was answered, or one is
+    /// on its way.
+    pub(crate) fn round_trip(&self) -> u32 {
+        if self.ping.is_none() {
+            self.round_trip
+        } else {
+            0
         }
     }
 
@@ -210,6 +225,7 @@ impl Deadlines {
     fn ping_sent(&mut self, now: Moment, config: &Config) {
         if let Some(ping) = &mut self.ping {
             ping.is_sent = true;
+            self.round_trip = micros(now);
         }
         let behind = self.behind(now);
         let at = config.pong_timeout.map(|timeout| now + behind + timeout);
@@ -381,6 +397,11 @@ impl Deadlines {
         }
         Some(Due::Ping(payload))
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "only differences count")]
+fn micros(now: Moment) -> u32 {
+    now.age().as_micros() as u32
 }
 
 #[cfg(test)]

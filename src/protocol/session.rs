@@ -410,6 +410,11 @@ impl Session {
         !self.control.is_empty() || self.closing.has_close()
     }
 
+    /// How long the answer to the last heartbeat took, in microseconds; zero if that is not known.
+    pub(crate) fn round_trip(&self) -> u32 {
+        self.deadlines.round_trip()
+    }
+
     /// Bytes of memory that are held for what is arriving.
     #[cfg(any(tower_websocket_fuzzing, test))]
     pub(crate) fn held(&self) -> usize {

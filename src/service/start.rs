@@ -80,7 +80,7 @@ pub(super) fn start<E: Application>(
         request: if options.config.keep_request {
             StoredRequest::new(request)
         } else {
-            StoredRequest::nothing()
+            StoredRequest::nothing_but(version)
         },
         mount,
         protocol: protocol.map(String::into_boxed_str),
@@ -88,12 +88,16 @@ pub(super) fn start<E: Application>(
         seldom: Seldom::new(client, lifetime),
     };
     let config = options.config.clone();
-    let link = Arc::new(Link::new(config.clone(), info, agreed));
+    let mut link = Link::new(config.clone(), info, agreed);
+    if !E::MESSAGES {
+        link = link.of_another_protocol();
+    }
+    let link = Arc::new(link);
     // Before the task exists, so that a drain at this moment finds it.
     let member: Arc<dyn Member> = link.clone();
     let tracked = options
         .shutdown
-        .track(Arc::downgrade(&member))
+        .track(id.as_u64(), Arc::downgrade(&member))
         .ok_or_else(|| draining(version <= Version::HTTP_11))?;
     let running = run(
         application,

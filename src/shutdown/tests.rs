@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 
@@ -17,11 +17,19 @@ impl Member for Peer {
     fn abort(&self) {
         self.aborted.fetch_add(1, Ordering::Relaxed);
     }
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+fn key() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn track(shutdown: &Shutdown, peer: &Arc<Peer>) -> Option<Tracked> {
     let peer: Arc<dyn Member> = peer.clone();
-    let tracked = shutdown.track(Arc::downgrade(&peer))?;
+    let tracked = shutdown.track(key(), Arc::downgrade(&peer))?;
     tracked.opened();
     Some(tracked)
 }
@@ -74,7 +82,7 @@ async fn s9_what_never_opened_is_neither_closed_nor_forced() {
     let shutdown = Shutdown::new();
     let pending = || {
         let peer: Arc<dyn Member> = Arc::new(Peer::default());
-        shutdown.track(Arc::downgrade(&peer))
+        shutdown.track(key(), Arc::downgrade(&peer))
     };
     let (_stays, leaves) = (pending(), pending());
     let opens = pending().unwrap();

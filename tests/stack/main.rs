@@ -20,6 +20,7 @@ mod http2;
 mod kit;
 mod layer;
 mod limits;
+mod operator;
 mod options;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,3 @@
+//! What those who run a server see of its connections, and do to them.
+
+mod connections;
