@@ -15,7 +15,8 @@ import h2.events
 import h2.settings
 import wsproto
 from aioquic.asyncio import QuicConnectionProtocol, connect
-from aioquic.h3.connection import ErrorCode, H3Connection, Setting
+from aioquic.buffer import encode_uint_var
+from aioquic.h3.connection import ErrorCode, FrameType, H3Connection, Setting, encode_frame
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import (
@@ -323,6 +324,30 @@ async def test_data_frames_are_no_boundary(server):
         assert await ws.receive() == "a byte at a time"
 
 
+async def test_frames_of_unknown_kinds_are_skipped(server):
+    async with quic(server) as client:
+        ws = await client.websocket()
+        for length in 0, 1, 1000, 60_000:
+            frame = encode_frame(0x21, bytes(length))
+            client._quic.send_stream_data(ws.stream_id, frame)
+            await ws.expect_echo(f"behind {length}")
+
+
+async def test_a_long_frame_is_not_kept(server):
+    async with quic(server) as client:
+        ws = await client.websocket()
+        for kind in FrameType.HEADERS, 0x21:
+            stream_id = client._quic.get_next_available_stream_id()
+            client.streams[stream_id] = asyncio.Queue()
+            head = encode_uint_var(kind) + encode_uint_var(2**30)
+            client._quic.send_stream_data(stream_id, head + bytes(1000))
+            client.transmit()
+            # Well before the deadline for a head, 10 s.
+            events = [await asyncio.wait_for(client.streams[stream_id].get(), 5) for _ in "12"]
+            assert {type(event) for event in events} == {StreamReset, StopSendingReceived}, events
+        await ws.expect_echo("of the same connection")
+
+
 async def test_many_websockets_on_one_connection(server):
     async def one(client, n):
         ws = await client.websocket()
@@ -441,11 +466,11 @@ async def test_a_websocket_survives_a_new_address(server):
 
 
 async def quiet(server):
-    """What a client hears in 5 s that says nothing by itself, where QUIC gives it 2 s."""
-    async with quic(server, idle_timeout=2) as client:
+    """What a client hears in 7 s that says nothing by itself, where QUIC gives it 3 s."""
+    async with quic(server, idle_timeout=3) as client:
         ws = await client.websocket()
         reading = asyncio.create_task(ws.receive())
-        await asyncio.wait([reading], timeout=5)
+        await asyncio.wait([reading], timeout=7)
         if reading.done():
             return f"ended: {reading.exception()}"
         reading.cancel()

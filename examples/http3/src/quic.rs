@@ -13,8 +13,14 @@ use http3::quic::{
 };
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
+use crate::frames::Frames;
+
 /// What is read at once. It is on the stack: a stream that is quiet holds no buffer.
 const READ: usize = 8 * 1024;
+
+/// What a stream of one direction is good for: the control stream has a few frames of some bytes, and
+/// the others are stopped at once or have nothing to say to a decoder without a dynamic table.
+const MAX_UNI: usize = 1024 * 1024;
 
 type Waiting<T> = Option<Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send>>>;
 
@@ -48,7 +54,7 @@ impl quic::Connection<Bytes> for Connection {
             let connection = connection.clone();
             Box::pin(async move { connection.accept_uni().await })
         });
-        accepted.map(|stream| Ok(RecvStream::new(stream?)))
+        accepted.map(|stream| Ok(RecvStream::new(stream?, Bound::Bytes(MAX_UNI))))
     }
 
     fn poll_accept_bidi(
@@ -162,7 +168,7 @@ impl BidiStream {
     fn new((send, recv): (quinn::SendStream, quinn::RecvStream)) -> Self {
         Self {
             send: SendStream::new(send),
-            recv: RecvStream::new(recv),
+            recv: RecvStream::new(recv, Bound::Frames(Frames::new())),
         }
     }
 }
@@ -269,7 +275,7 @@ impl quic::SendStream<Bytes> for SendStream {
         ready!(self.poll_ready(cx))?;
         self.over = true;
         let finished = self.stream.finish();
-        Poll::Ready(finished.map_err(|error| StreamErrorIncoming::Unknown(Box::new(error))))
+        Poll::Ready(finished.map_err(unknown))
     }
 
     fn reset(&mut self, code: u64) {
@@ -295,13 +301,22 @@ impl Drop for SendStream {
 /// The peer's side of a stream. One that is dropped before its end is stopped.
 pub(crate) struct RecvStream {
     stream: quinn::RecvStream,
+    bound: Bound,
     over: bool,
 }
 
+/// What `http3` may be made to keep of a stream.
+enum Bound {
+    /// Bytes that are left.
+    Bytes(usize),
+    Frames(Frames),
+}
+
 impl RecvStream {
-    fn new(stream: quinn::RecvStream) -> Self {
+    fn new(stream: quinn::RecvStream, bound: Bound) -> Self {
         Self {
             stream,
+            bound,
             over: false,
         }
     }
@@ -315,13 +330,20 @@ impl quic::RecvStream for RecvStream {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         let mut buffer = [0; READ];
-        let read = ready!(self.stream.poll_read(cx, &mut buffer));
+        let room = match &self.bound {
+            Bound::Bytes(0) => return Poll::Ready(Err(unknown(TooMuch))),
+            Bound::Bytes(left) => READ.min(*left),
+            Bound::Frames(frames) => frames.room(READ),
+        };
+        let read = ready!(self.stream.poll_read(cx, &mut buffer[..room]));
         self.over |= !matches!(read, Ok(1..));
-        Poll::Ready(match read {
-            Ok(0) => Ok(None),
-            Ok(read) => Ok(Some(Bytes::copy_from_slice(&buffer[..read]))),
-            Err(error) => Err(read_error(error)),
-        })
+        let bytes = &buffer[..read.map_err(read_error)?];
+        match &mut self.bound {
+            Bound::Bytes(left) => *left -= bytes.len(),
+            Bound::Frames(frames) => frames.take(bytes).map_err(unknown)?,
+        }
+        let bytes = (!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes));
+        Poll::Ready(Ok(bytes))
     }
 
     fn stop_sending(&mut self, code: u64) {
@@ -342,6 +364,24 @@ impl Drop for RecvStream {
             self.stop_sending(Code::H3_NO_ERROR.value());
         }
     }
+}
+
+#[derive(Debug)]
+struct TooMuch;
+
+impl std::fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "a stream of one direction with more than {MAX_UNI} bytes"
+        )
+    }
+}
+
+impl std::error::Error for TooMuch {}
+
+fn unknown(error: impl std::error::Error + Send + Sync + 'static) -> StreamErrorIncoming {
+    StreamErrorIncoming::Unknown(Box::new(error))
 }
 
 fn varint(value: u64) -> VarInt {
@@ -374,7 +414,7 @@ fn read_error(error: ReadError) -> StreamErrorIncoming {
             error_code: code.into_inner(),
         },
         ReadError::ConnectionLost(error) => of_connection(connection_error(&error)),
-        other => StreamErrorIncoming::Unknown(Box::new(other)),
+        other => unknown(other),
     }
 }
 
@@ -384,6 +424,6 @@ fn write_error(error: WriteError) -> StreamErrorIncoming {
             error_code: code.into_inner(),
         },
         WriteError::ConnectionLost(error) => of_connection(connection_error(&error)),
-        other => StreamErrorIncoming::Unknown(Box::new(other)),
+        other => unknown(other),
     }
 }
