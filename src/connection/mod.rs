@@ -6,6 +6,8 @@
 //!                        ├◀ inbox    messages, events, pongs ───
 //!                        └─ info     the request, addresses, names
 //! ```
+//!
+//! `subscribing` has what both handles do with topics.
 
 mod connection;
 mod event;
@@ -18,6 +20,7 @@ mod pong;
 mod request;
 mod sender;
 mod signals;
+mod subscribing;
 
 pub use connection::Connection;
 pub use event::{Event, NotifyError};

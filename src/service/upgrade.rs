@@ -169,7 +169,12 @@ pub(super) fn upgrade<E: Application>(
             seldom: Seldom::new(client, lifetime),
         };
         let config = options.config.clone();
-        let link = Arc::new(Link::new(config.clone(), info, agreed));
+        let link = Arc::new(Link::new(
+            config.clone(),
+            info,
+            agreed,
+            options.topics.clone(),
+        ));
         // Before the task exists, so that a drain at this moment finds it.
         let member: Arc<dyn Member> = link.clone();
         let tracked = options

@@ -24,3 +24,4 @@ mod options;
 mod support;
 mod tasks;
 mod tls;
+mod topics;
