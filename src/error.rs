@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::close::{CloseCode, CloseReason};
+use crate::close::{CloseCode, CloseFrame, CloseReason};
 use crate::logging::escaped;
 use crate::message::Message;
 use crate::protocol::Failure;
@@ -214,6 +214,17 @@ pub enum CloseError {
 }
 
 impl CloseError {
+    /// The frame, if the code may be sent and the reason is short enough.
+    pub(crate) fn check(code: CloseCode, reason: &str) -> Result<CloseFrame, Self> {
+        CloseFrame::new(code, reason).ok_or_else(|| {
+            if code.is_sendable() {
+                Self::ReasonTooLong(reason.len())
+            } else {
+                Self::InvalidCode(code)
+            }
+        })
+    }
+
     /// Whether the connection is closed already; the arguments were valid.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed)

@@ -37,6 +37,7 @@ mod shutdown;
 mod sync;
 #[cfg(feature = "test-util")]
 pub mod test;
+mod topics;
 
 pub use close::{Close, CloseCause, CloseCode, CloseEvent};
 pub use connection::{
@@ -63,3 +64,7 @@ pub use shutdown::{Drain, Drained, Shutdown};
 #[cfg(feature = "tungstenite")]
 #[doc(no_inline)]
 pub use tokio_tungstenite;
+pub use topics::{
+    AppendError, Attached, OnFull, ParsePositionError, Position, Published, Retain, Status,
+    Subscribe, SubscribeError, Topic, Topics, TopicsBuilder,
+};

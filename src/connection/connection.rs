@@ -26,7 +26,7 @@ use crate::message::Message;
 ///
 /// Every callback gets it: to send, to close, and to look at the request that opened it.
 pub struct Connection {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
 }
 
 impl Connection {

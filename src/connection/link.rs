@@ -23,12 +23,17 @@ use crate::config::Config;
 use crate::error::{Error, SendError, TrySendError};
 use crate::logging;
 use crate::message::Message;
-use crate::protocol::{Agreed, Batch, InboundTerms, Session};
+use crate::protocol::{Agreed, Batch, Framed, InboundTerms, Session};
 use crate::shutdown::Member;
+use crate::topics::{
+    Attached, How, Offered, Published, Receiver, Subscribe, SubscribeError, Taken, Topics,
+};
 
 /// See the module docs.
 pub(crate) struct Link {
     pub(crate) info: Info,
+    /// Of the layer.
+    topics: Topics,
     signals: Signals,
     outbox: Outbox,
     inbox: Inbox,
@@ -51,9 +56,15 @@ enum State<'a> {
 }
 
 impl Link {
-    pub(crate) fn new(config: Arc<Config>, info: Info, agreed: Option<Agreed>) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        info: Info,
+        agreed: Option<Agreed>,
+        topics: Topics,
+    ) -> Self {
         Self {
             info,
+            topics,
             debug: config.debug,
             activity: Activity::new(config.track_connections),
             signals: Signals::new(),
@@ -163,6 +174,40 @@ impl Link {
         self.inbox.poll_event(cx)
     }
 
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        topic: &str,
+        how: Subscribe,
+    ) -> Result<Attached, SubscribeError> {
+        let subscriptions = self.outbox.subscriptions(&self.topics);
+        let receiver: Arc<dyn Receiver> = self.clone();
+        subscriptions
+            .ok_or(SubscribeError::Closed)?
+            .subscribe(&receiver, topic, how)
+    }
+
+    /// Whether the topic was subscribed.
+    pub(crate) fn unsubscribe(&self, topic: &str) -> bool {
+        let subscriptions = self.outbox.subscribed();
+        subscriptions.is_some_and(|subscriptions| subscriptions.unsubscribe(topic))
+    }
+
+    /// How many messages of a topic were dropped for this connection.
+    pub(crate) fn dropped(&self, topic: &str) -> u64 {
+        let subscriptions = self.outbox.subscribed();
+        subscriptions.map_or(0, |subscriptions| subscriptions.dropped(topic))
+    }
+
+    /// To all who subscribe the topic but this connection.
+    pub(crate) fn publish(&self, topic: &str, message: &Message) -> Published {
+        let id = self.info.id.as_u64();
+        self.topics.publish_from(topic, message, id)
+    }
+
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
     // ---- for the driver
 
     /// Tells whom to wake.
@@ -182,7 +227,44 @@ impl Link {
 
     #[inline]
     pub(crate) fn fill(&self, session: &mut Session, batch: &mut Batch) -> Filled {
-        self.outbox.fill(session, batch)
+        let mut filled = self.outbox.fill(session, batch);
+        if filled.lags {
+            self.refill();
+            filled.more = true;
+        }
+        filled
+    }
+
+    /// There is room for what topics have: first what waits, then what logs have, then others.
+    #[cold]
+    fn refill(&self) {
+        loop {
+            while let Some(frame) = self.outbox.next_waiting() {
+                if matches!(self.outbox.pass(&frame), Taken::Queued) {
+                    self.show(&frame);
+                }
+            }
+            if !self.outbox.is_behind() {
+                break;
+            }
+            if let Some(subscriptions) = self.outbox.subscribed() {
+                subscriptions.refill();
+            }
+        }
+        self.outbox.leave_room();
+    }
+
+    /// Logs a message of a topic.
+    fn show(&self, frame: &Framed) {
+        if logging::shows_wire(self.debug) {
+            let text = std::str::from_utf8(frame.payload()).ok();
+            let message = match text.filter(|_| frame.is_text()) {
+                Some(text) => Message::from(text.to_owned()),
+                None => Message::from(frame.payload().clone()),
+            };
+            let id = self.info.id.as_u64();
+            logging::wire(self.debug, id, &format_args!("send {message:?}"));
+        }
     }
 
     /// Accepts nothing more to send; with `discard`, what is waiting is dropped too.
@@ -232,6 +314,9 @@ impl Link {
     pub(crate) fn end(&self) {
         self.outbox.end(true);
         self.outbox.forget();
+        if let Some(subscriptions) = self.outbox.subscribed() {
+            subscriptions.end();
+        }
         for waker in self.inbox.end(None, true).into_iter().flatten() {
             waker.wake();
         }
@@ -283,6 +368,35 @@ impl Future for Sending<'_> {
             State::Later(later) => later.as_mut().poll(cx),
             State::Now(_) => Poll::Pending,
         }
+    }
+}
+
+impl Receiver for Link {
+    fn id(&self) -> u64 {
+        self.info.id.as_u64()
+    }
+
+    fn offer(&self, frame: &Framed, how: How) -> Offered {
+        let taken = self.outbox.offer(frame, how);
+        let is_queued = matches!(taken, Taken::Queued);
+        Offered {
+            taken,
+            wake: is_queued && self.signals.set(OUTPUT),
+            show: is_queued && logging::shows_wire(self.debug),
+        }
+    }
+
+    fn settle(&self, wake: bool, show: Option<&Framed>) {
+        if wake {
+            self.signals.wake();
+        }
+        if let Some(frame) = show {
+            self.show(frame);
+        }
+    }
+
+    fn close(&self, frame: CloseFrame) -> bool {
+        Self::close(self, frame)
     }
 }
 

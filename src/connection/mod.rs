@@ -7,6 +7,8 @@
 //!                        ├─ info     the request, addresses, names
 //!                        └─ traffic  what came and went, for those who look ◀──
 //! ```
+//!
+//! `subscribing` has what both handles do with topics.
 
 mod connection;
 mod event;
@@ -19,6 +21,7 @@ mod pong;
 mod request;
 mod sender;
 mod signals;
+mod subscribing;
 mod traffic;
 
 pub use connection::Connection;
@@ -32,7 +35,6 @@ pub use outbox::Queued;
 pub use pong::Pong;
 pub(crate) use request::StoredRequest;
 pub use sender::Sender;
-pub(crate) use sender::close_frame;
 #[cfg(all(test, shuttle))]
 pub(crate) use signals::Signals;
 pub(crate) use signals::{ABORT, ASKED, EVENT, OUTPUT};

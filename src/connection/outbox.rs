@@ -12,8 +12,9 @@ use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{SendError, TrySendError};
 use crate::message::Message;
-use crate::protocol::{Batch, Outbound, OutboundTerms, Session, Writer};
+use crate::protocol::{Batch, Framed, Load, Outbound, OutboundTerms, Session, Writer};
 use crate::sync::{Mutex, MutexGuard};
+use crate::topics::{Backlog, How, Kept, Subscriptions, Taken, Topics};
 
 /// See the module docs. It says what happened; the [`Link`](super::Link) wakes the driver.
 pub(super) struct Outbox {
@@ -28,16 +29,28 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct Queue {
     writer: Writer,
-    /// Nothing more is accepted.
-    closed: bool,
+    /// Why nothing is accepted, whatever room there is: it is closed, or others wait for room.
+    barred: Option<Refused>,
     /// Somebody found it full since there was last room.
     waited: bool,
     /// What else is asked of the driver. Boxed: most of the time it is nothing.
     requests: Option<Box<Requests>>,
-    /// For those who wait until it is closed. Most connections have none.
-    ended: Option<Arc<Notify>>,
+    /// Boxed: most connections have none of it.
+    rare: Option<Box<Rare>>,
     /// What was accepted since the beginning.
     sent: Traffic,
+}
+
+/// What few connections have.
+#[derive(Default)]
+struct Rare {
+    /// For those who wait until the queue is closed.
+    ended: Option<Arc<Notify>>,
+    subscriptions: Option<Arc<Subscriptions>>,
+    /// Messages of topics that wait for room. While there are some, nobody passes them.
+    backlog: Backlog,
+    /// When there is room, the subscriptions have more.
+    behind: bool,
 }
 
 /// What the driver is asked to do beside writing messages.
@@ -58,6 +71,8 @@ pub(crate) struct Filled {
     pub(crate) more: bool,
     /// It was full, somebody has waited, and now there is room.
     pub(crate) room: bool,
+    /// Topics had no room: [`Outbox::next_waiting`] and [`Outbox::is_behind`] come first.
+    pub(super) lags: bool,
 }
 
 /// How much waits to be written, of what was accepted from the application. See
@@ -69,6 +84,7 @@ pub struct Queued {
 }
 
 /// Why the queue does not take a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Refused {
     Closed,
     Full,
@@ -124,7 +140,7 @@ impl Outbox {
         let sent = deflate.compress(message.payload(), ready, |compressed| {
             let mut queue = self.lock();
             // Full by now is all right: that is one message of each sender at most.
-            if queue.closed {
+            if queue.is_closed() {
                 return Err(Refused::Closed);
             }
             match compressed {
@@ -164,7 +180,7 @@ impl Outbox {
     /// closed before.
     pub(super) fn close(&self, frame: CloseFrame) -> bool {
         let mut queue = self.lock();
-        if queue.closed {
+        if queue.is_closed() {
             return false;
         }
         queue.requests().close = Some(frame);
@@ -182,7 +198,7 @@ impl Outbox {
     /// Has a ping sent; one that still waits is replaced. `false`: it is closed.
     pub(super) fn ping(&self, payload: Bytes) -> bool {
         let mut queue = self.lock();
-        if queue.closed {
+        if queue.is_closed() {
             return false;
         }
         queue.requests().ping = Some(payload);
@@ -195,17 +211,17 @@ impl Outbox {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.lock().is_closed()
     }
 
     /// Waits until nothing more is accepted.
     pub(super) async fn closed(&self) {
         let ended = {
             let mut queue = self.lock();
-            if queue.closed {
+            if queue.is_closed() {
                 return;
             }
-            queue.ended.get_or_insert_default().clone()
+            queue.rare().ended.get_or_insert_default().clone()
         };
         let mut notified = pin!(ended.notified());
         // Registered before the look, so that the end is not missed.
@@ -237,25 +253,33 @@ impl Outbox {
     pub(super) fn fill(&self, session: &mut Session, batch: &mut Batch) -> Filled {
         let mut queue = self.lock();
         // Under this lock, so that no message is accepted behind our Close frame.
-        queue.closed |= !session.is_sendable();
+        if !session.is_sendable() {
+            queue.barred = Some(Refused::Closed);
+        }
         session.poll_output(&mut queue.writer, batch);
         let more = !queue.writer.is_empty();
         let room = queue.waited && !batch.is_empty();
+        let mut lags = false;
         if room {
             queue.waited = false;
+            lags = queue.rare.as_ref().is_some_and(|rare| rare.lags());
             drop(queue);
-            self.space.notify_one();
+            if !lags {
+                self.space.notify_one();
+            }
         }
-        Filled { more, room }
+        Filled { more, room, lags }
     }
 
     /// Accepts nothing more; with `discard`, what is waiting is dropped too.
     pub(super) fn end(&self, discard: bool) {
         let mut queue = self.lock();
+        let waiting = queue.rare.as_mut();
+        let waiting = waiting.map(|rare| std::mem::take(&mut rare.backlog));
         let discarded = discard.then(|| std::mem::take(&mut queue.writer));
         self.close_with(queue);
         // Not under the lock: see `try_send`.
-        drop(discarded);
+        drop((discarded, waiting));
     }
 
     /// Nothing more will be compressed either.
@@ -273,11 +297,114 @@ impl Outbox {
         self.lock().writer.is_empty()
     }
 
+    // ---- for topics
+
+    /// What the connection subscribes; made at the first call. `None`: it is closed.
+    pub(super) fn subscriptions(&self, topics: &Topics) -> Option<Arc<Subscriptions>> {
+        let mut queue = self.lock();
+        if queue.is_closed() {
+            return None;
+        }
+        let make = || Arc::new(Subscriptions::new(topics.registry()));
+        Some(queue.rare().subscriptions.get_or_insert_with(make).clone())
+    }
+
+    /// The same if there is something.
+    pub(super) fn subscribed(&self) -> Option<Arc<Subscriptions>> {
+        self.lock().rare.as_ref()?.subscriptions.clone()
+    }
+
+    /// Puts a message into the queue, or does with it what `how` says.
+    pub(super) fn offer(&self, frame: &Framed, how: How) -> Taken {
+        if let Some(deflate) = &self.deflate {
+            if deflate.takes(frame.payload().len()) {
+                return self.offer_compressed(deflate, frame, how);
+            }
+        }
+        self.lock().offer(frame, how, &self.config)
+    }
+
+    fn offer_compressed(&self, deflate: &Outbound, frame: &Framed, how: How) -> Taken {
+        let ready = || match self.lock().has_no_room(how, &self.config) {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        };
+        let sent = deflate.compress(frame.payload(), ready, |compressed| {
+            let mut queue = self.lock();
+            if queue.is_closed() {
+                return Err(Refused::Closed);
+            }
+            match compressed {
+                Some(compressed) => queue.writer.push_framed_compressed(frame, &compressed),
+                None => queue.writer.push_framed(frame),
+            }
+            queue.sent.add(frame.payload().len());
+            Ok(())
+        });
+        match sent {
+            Ok(()) => Taken::Queued,
+            // There may be room by now.
+            Err(_) => self.lock().offer(frame, how, &self.config),
+        }
+    }
+
+    /// The next message that waits, if there is room for it. For the driver, which puts it into the
+    /// queue by [`pass`](Self::pass); nobody passes it meanwhile.
+    pub(super) fn next_waiting(&self) -> Option<Framed> {
+        let mut queue = self.lock();
+        let Queue {
+            writer,
+            barred,
+            waited,
+            rare,
+            ..
+        } = &mut *queue;
+        if *barred != Some(Refused::Full) {
+            return None;
+        }
+        let Some(rare) = rare.as_mut().filter(|rare| !rare.backlog.is_empty()) else {
+            *barred = None;
+            return None;
+        };
+        if is_full(writer.load(), &self.config) {
+            *waited = true;
+            return None;
+        }
+        rare.backlog.pop()
+    }
+
+    /// Puts what [`next_waiting`](Self::next_waiting) gave into the queue.
+    pub(super) fn pass(&self, frame: &Framed) -> Taken {
+        self.offer(frame, How::Greeting)
+    }
+
+    /// Whether the subscriptions have more, and there is room for it.
+    pub(super) fn is_behind(&self) -> bool {
+        let mut queue = self.lock();
+        let is_behind = queue.rare.as_ref().is_some_and(|rare| rare.behind);
+        if !is_behind {
+            return false;
+        }
+        if queue.has_no_room(How::Refill, &self.config).is_some() {
+            queue.waited = true;
+            return false;
+        }
+        queue.rare().behind = false;
+        true
+    }
+
+    /// Lets others have the room that is left.
+    pub(super) fn leave_room(&self) {
+        if !self.lock().has_waiting() {
+            self.space.notify_one();
+        }
+    }
+
     // ---- inside
 
     fn close_with(&self, mut queue: MutexGuard<'_, Queue>) {
-        queue.closed = true;
-        let ended = queue.ended.take();
+        queue.barred = Some(Refused::Closed);
+        let ended = queue.rare.as_mut().and_then(|rare| rare.ended.take());
         drop(queue);
         self.space.notify_waiters();
         if let Some(ended) = ended {
@@ -295,20 +422,102 @@ impl Queue {
     /// Whether there is room for one more message.
     #[inline]
     fn refuses(&mut self, config: &Config) -> Option<Refused> {
-        if self.closed {
-            return Some(Refused::Closed);
+        if self.barred.is_some() {
+            return self.barred;
         }
-        let load = self.writer.load();
-        let full = load.messages >= config.queue_messages || load.bytes >= config.queue_bytes;
+        let full = is_full(self.writer.load(), config);
         if full {
             self.waited = true;
         }
         full.then_some(Refused::Full)
     }
 
+    fn is_closed(&self) -> bool {
+        self.barred == Some(Refused::Closed)
+    }
+
+    /// Whether messages of topics wait for room.
+    fn has_waiting(&self) -> bool {
+        self.barred == Some(Refused::Full)
+    }
+
+    /// Whether there is room for a message of a topic.
+    fn has_no_room(&mut self, how: How, config: &Config) -> Option<Refused> {
+        match how {
+            How::New { .. } => self.refuses(config),
+            How::Refill => {
+                let Load { messages, bytes } = self.writer.load();
+                // Half of it is for others: a log may have more for a long time.
+                let twice = Load {
+                    messages: messages.saturating_mul(2),
+                    bytes: bytes.saturating_mul(2),
+                };
+                if self.barred.is_some() {
+                    return self.barred;
+                }
+                (messages > 0 && is_full(twice, config)).then_some(Refused::Full)
+            }
+            How::Greeting => self.barred.filter(|_| self.is_closed()),
+        }
+    }
+
+    fn offer(&mut self, frame: &Framed, how: How, config: &Config) -> Taken {
+        match self.has_no_room(how, config) {
+            None => {
+                self.writer.push_framed(frame);
+                self.sent.add(frame.payload().len());
+                return Taken::Queued;
+            }
+            Some(Refused::Closed) => return Taken::Closed,
+            Some(Refused::Full) => {}
+        }
+        let (keep, behind) = match how {
+            How::New { keep, behind } => (keep, behind),
+            How::Refill => (None, true),
+            How::Greeting => (None, false),
+        };
+        if behind {
+            self.waited = true;
+            self.rare().behind = true;
+        }
+        let Some(keep) = keep else {
+            return Taken::Full;
+        };
+        let most = Load {
+            messages: config.queue_messages,
+            bytes: config.queue_bytes,
+        };
+        let Kept {
+            dropped,
+            is_refused,
+        } = self.rare().backlog.push(keep, frame, most);
+        if is_refused {
+            return Taken::Full;
+        }
+        self.waited = true;
+        self.barred = Some(Refused::Full);
+        Taken::Waits(dropped)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()
     }
+}
+
+impl Rare {
+    /// Whether topics wait for room.
+    fn lags(&self) -> bool {
+        self.behind || !self.backlog.is_empty()
+    }
+}
+
+#[inline]
+fn is_full(load: Load, config: &Config) -> bool {
+    load.messages >= config.queue_messages || load.bytes >= config.queue_bytes
 }
 
 impl Queued {

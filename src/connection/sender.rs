@@ -12,7 +12,7 @@ use super::info::ConnectionId;
 use super::link::Link;
 use super::outbox::Queued;
 use super::pong::Pong;
-use crate::close::{CloseCode, CloseFrame};
+use crate::close::CloseCode;
 use crate::error::{CloseError, PingError, SendError, TrySendError};
 use crate::message::Message;
 
@@ -46,7 +46,7 @@ use crate::message::Message;
 /// ```
 #[derive(Clone)]
 pub struct Sender {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
 }
 
 impl Sender {
@@ -184,19 +184,9 @@ pub(super) fn ping(link: &Link, payload: &[u8]) -> Result<Pong, PingError> {
 }
 
 pub(super) fn close(link: &Link, code: CloseCode, reason: &str) -> Result<(), CloseError> {
-    if link.close(close_frame(code, reason)?) {
+    if link.close(CloseError::check(code, reason)?) {
         Ok(())
     } else {
         Err(CloseError::Closed)
     }
-}
-
-pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, CloseError> {
-    CloseFrame::new(code, reason).ok_or_else(|| {
-        if code.is_sendable() {
-            CloseError::ReasonTooLong(reason.len())
-        } else {
-            CloseError::InvalidCode(code)
-        }
-    })
 }

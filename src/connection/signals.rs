@@ -49,12 +49,25 @@ impl Signals {
     /// Gives a signal, and wakes the driver if it sleeps and this one is new.
     #[inline]
     pub(crate) fn give(&self, signal: u32) {
+        if self.set(signal) {
+            self.wake();
+        }
+    }
+
+    /// Gives a signal. `true`: the driver has to be [woken](Self::wake), which the caller may do a
+    /// little later.
+    #[inline]
+    #[must_use]
+    pub(crate) fn set(&self, signal: u32) -> bool {
         let lasting = if signal & ABORT == 0 { 0 } else { ABORTED };
         let before = self.word.fetch_or(signal | lasting, Ordering::AcqRel);
-        if before & PARKED != 0 && before & signal != signal {
-            if let Some(driver) = self.driver.get() {
-                driver.wake_by_ref();
-            }
+        before & PARKED != 0 && before & signal != signal
+    }
+
+    #[inline]
+    pub(crate) fn wake(&self) {
+        if let Some(driver) = self.driver.get() {
+            driver.wake_by_ref();
         }
     }
 

@@ -28,6 +28,7 @@ use crate::connection::{ABORT, ASKED, Connection, Info, Link, OUTPUT, Sender, Si
 use crate::handler::{Result, WebSocketHandler};
 use crate::message::Message;
 use crate::shutdown::{Member, Shutdown};
+use crate::topics::Topics;
 
 /// Runs a model under a scheduler of chance, and under one that prefers rare orders.
 fn check(model: impl Fn() + Send + Sync + Copy + 'static) {
@@ -175,7 +176,12 @@ fn opening() -> (Arc<Link>, impl FnOnce() -> Driver<Socket>, Socket) {
         heartbeat: None,
         ..Config::default()
     });
-    let link = Arc::new(Link::new(config.clone(), Info::of_nobody(), None));
+    let link = Arc::new(Link::new(
+        config.clone(),
+        Info::of_nobody(),
+        None,
+        Topics::new(),
+    ));
     let (ours, theirs) = socket();
     let to_open = link.clone();
     (link, || Driver::new(ours, to_open, config), theirs)

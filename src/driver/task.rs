@@ -12,6 +12,7 @@ use crate::connection::{Connection, Item};
 use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
 use crate::logging::field;
+use crate::topics::SubscribeError;
 
 /// Runs a connection whose 101 has been sent, until nothing of it is left.
 #[expect(
@@ -160,6 +161,9 @@ fn is_closed(error: &Error) -> bool {
         || source
             .downcast_ref::<PingError>()
             .is_some_and(PingError::is_closed)
+        || source
+            .downcast_ref::<SubscribeError>()
+            .is_some_and(SubscribeError::is_closed)
         || source
             .downcast_ref::<Error>()
             // `on_error` gets what `recv` returned, whatever the callback makes of it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Version;
 
 use crate::close::{CloseCode, CloseFrame};
-use crate::connection::{ConnectionId, Link, Queued, Sender, Traffic, close_frame};
+use crate::connection::{ConnectionId, Link, Queued, Sender, Traffic};
 use crate::error::CloseError;
 use crate::shutdown::Member;
 
@@ -127,7 +127,7 @@ impl LiveConnection {
     ///
     /// The code must not be sent, the reason is longer than 123 bytes, or the connection is closed.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
-        let frame = close_frame(code, reason)?;
+        let frame = CloseError::check(code, reason)?;
         self.close_with(frame)
             .then_some(())
             .ok_or(CloseError::Closed)

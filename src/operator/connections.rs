@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::connection::LiveConnection;
 use crate::close::CloseCode;
-use crate::connection::{ConnectionId, Link, close_frame};
+use crate::connection::{ConnectionId, Link};
 use crate::error::CloseError;
 use crate::shutdown::{Member, SHARDS, Shutdown};
 
@@ -81,7 +81,7 @@ impl Connections {
     /// The code must not be sent, the reason is longer than 123 bytes, or there is no open connection
     /// of that id.
     pub fn close(&self, id: ConnectionId, code: CloseCode, reason: &str) -> Result<(), CloseError> {
-        let frame = close_frame(code, reason)?;
+        let frame = CloseError::check(code, reason)?;
         let closed = self.get(id).is_some_and(|one| one.close_with(frame));
         closed.then_some(()).ok_or(CloseError::Closed)
     }
@@ -98,7 +98,7 @@ impl Connections {
         code: CloseCode,
         reason: &str,
     ) -> Result<usize, CloseError> {
-        let frame = close_frame(code, reason)?;
+        let frame = CloseError::check(code, reason)?;
         let matching = self.iter().filter(|one| predicate(one));
         Ok(matching.filter(|one| one.close_with(frame.clone())).count())
     }

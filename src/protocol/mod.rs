@@ -45,4 +45,4 @@ pub(crate) use timers::{Moment, earlier};
 pub(crate) use utf8::{InvalidUtf8, TextBuilder};
 #[cfg(test)]
 pub(crate) use violation::Violation;
-pub(crate) use writer::{Batch, SLICES, Writer};
+pub(crate) use writer::{Batch, Framed, Load, SLICES, Writer};

@@ -63,6 +63,38 @@ impl Writer {
         self.frame(opcode(message), true, compressed);
     }
 
+    /// Writes a message that was framed before.
+    pub(crate) fn push_framed(&mut self, framed: &Framed) {
+        let load = Load {
+            messages: 1,
+            bytes: framed.load(),
+        };
+        self.load.messages += load.messages;
+        self.load.bytes += load.bytes;
+        if self.open.capacity() == 0 {
+            self.open = Vec::with_capacity(framed.head.len());
+        }
+        self.open.extend_from_slice(&framed.head);
+        if framed.payload.len() < BY_REFERENCE {
+            self.open_load.messages += load.messages;
+            self.open_load.bytes += load.bytes;
+            if self.open.len() >= SCRATCH / 2 {
+                self.seal();
+            }
+        } else {
+            self.seal();
+            self.sealed.push_back(Segment {
+                bytes: framed.payload.clone(),
+                load,
+            });
+        }
+    }
+
+    /// The same for one whose payload is `compressed`.
+    pub(crate) fn push_framed_compressed(&mut self, framed: &Framed, compressed: &Bytes) {
+        self.frame(framed.opcode, true, compressed);
+    }
+
     #[inline]
     fn frame(&mut self, opcode: OpCode, rsv1: bool, payload: &Bytes) {
         let load = Load {
@@ -134,6 +166,53 @@ impl Writer {
                 load: std::mem::take(&mut self.open_load),
             });
         }
+    }
+}
+
+/// A message that is framed once, for many connections. Clones share its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Framed {
+    opcode: OpCode,
+    /// The header, and behind it the payload if that is small.
+    head: Bytes,
+    payload: Bytes,
+}
+
+impl Framed {
+    pub(crate) fn new(message: &Message) -> Self {
+        let (opcode, payload) = (opcode(message), message.payload());
+        let is_small = payload.len() < BY_REFERENCE;
+        let room = if is_small { payload.len() } else { 0 };
+        let mut head = Vec::with_capacity(HEADER + room);
+        write_header(&mut head, opcode, false, payload.len());
+        if !is_small {
+            return Self {
+                opcode,
+                head: head.into(),
+                payload: payload.clone(),
+            };
+        }
+        let at = head.len();
+        head.extend_from_slice(payload);
+        let head = Bytes::from(head);
+        Self {
+            opcode,
+            payload: head.slice(at..),
+            head,
+        }
+    }
+
+    pub(crate) fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        self.opcode == OpCode::Text
+    }
+
+    /// What it counts in a queue that is limited in bytes.
+    pub(crate) fn load(&self) -> usize {
+        self.payload.len() + MESSAGE_OVERHEAD
     }
 }
 
@@ -307,6 +386,27 @@ mod tests {
         batch.set_control(vec![1, 2, 3]);
         batch.advance(3);
         assert_eq!((batch.control.capacity(), batch.parts.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_message_that_is_framed_once_comes_out_as_one_that_is_framed_alone() {
+        let sizes = [0, 125, 126, 8191, 8192, 70_000, 3];
+        let (mut alone, mut shared) = (Writer::default(), Writer::default());
+        for size in sizes {
+            for message in [
+                Message::from(vec![b'a'; size]),
+                Message::from("a".repeat(size)),
+            ] {
+                alone.push(&message);
+                let framed = Framed::new(&message);
+                shared.push_framed(&framed);
+                assert_eq!(framed.is_text(), message.is_text());
+                assert_eq!(framed.payload(), message.payload());
+            }
+            assert_eq!(alone.load(), shared.load());
+        }
+        assert_eq!(write_all(&mut alone, 1000), write_all(&mut shared, 777));
+        assert_eq!(shared.load(), Load::default());
     }
 
     #[test]

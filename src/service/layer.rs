@@ -52,8 +52,8 @@ use crate::handshake::Rejection;
 ///
 /// # Shared state
 ///
-/// Clones of a layer, and all services made by it, share one set of limits and one
-/// [`Shutdown`](crate::Shutdown): axum calls [`layer`](Layer::layer) once per route.
+/// Clones of a layer, and all services made by it, share one set of limits, one
+/// [`Shutdown`](crate::Shutdown) and one [`Topics`](crate::Topics): axum calls [`layer`](Layer::layer) once per route.
 ///
 /// # Options
 ///
@@ -122,7 +122,8 @@ impl WebSocketLayer<StreamFn> {
     ///
     /// Mounting, handshake, origin, size limits, the limit on connections, shutdown (at its
     /// deadline) and tracing apply; from then on the protocol is tungstenite's: heartbeats,
-    /// timeouts and backpressure are the function's own.
+    /// timeouts and backpressure are the function's own. Such a connection cannot subscribe
+    /// [`Topics`](crate::Topics).
     ///
     /// ```
     /// use futures_util::{SinkExt, StreamExt};

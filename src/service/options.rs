@@ -11,6 +11,7 @@ use crate::handler::UpgradeCheck;
 use crate::handshake::{Policy, TrustedProxies};
 use crate::protocol::Deflate;
 use crate::shutdown::Shutdown;
+use crate::topics::Topics;
 
 /// See the module docs.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub(super) struct Options {
     pub(super) policy: Policy,
     pub(super) config: Arc<Config>,
     pub(super) shutdown: Shutdown,
+    pub(super) topics: Topics,
     pub(super) limit: ConnectionLimit,
     /// Compress messages with clients that offer it; off by default: it costs memory and time.
     pub(super) deflate: Option<Deflate>,
@@ -39,6 +41,7 @@ impl Options {
             policy: Policy::default(),
             config: Arc::default(),
             shutdown: Shutdown::new(),
+            topics: Topics::new(),
             limit: ConnectionLimit::default(),
             deflate: None,
             peer: PeerFinder::default(),

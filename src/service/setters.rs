@@ -125,6 +125,16 @@ macro_rules! option_setters {
             self.set(|options| options.shutdown = shutdown)
         }
 
+        /// The topics of the connections of this layer. Default: topics of its own, which nothing else
+        /// reaches; clones of the layer share them.
+        ///
+        /// Give one [`Topics`](crate::Topics) to all layers of an application whose connections should
+        /// reach each other, and to whatever else publishes.
+        pub fn topics(self, topics: &$crate::Topics) -> Self {
+            let topics = topics.clone();
+            self.set(|options| options.topics = topics)
+        }
+
         /// Control frames (pings, pongs) that a peer may send in one second, and as many at once after a
         /// silence: a token bucket, as [`max_messages_per_second`](Self::max_messages_per_second). Default
         /// 50: a heartbeat needs one in many seconds. One more closes the connection with 1008. Zero

@@ -88,7 +88,7 @@ pub(super) fn start<E: Application>(
         seldom: Seldom::new(client, lifetime),
     };
     let config = options.config.clone();
-    let mut link = Link::new(config.clone(), info, agreed);
+    let mut link = Link::new(config.clone(), info, agreed, options.topics.clone());
     if !E::MESSAGES {
         link = link.of_another_protocol();
     }

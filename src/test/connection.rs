@@ -13,6 +13,7 @@ use crate::connection::{ConnectionId, Info, Link, Sender, StoredRequest};
 use crate::driver::serve;
 use crate::handler::WebSocketHandler;
 use crate::message::Message;
+use crate::topics::Topics;
 
 /// Runs one handler on a connection in memory: its callbacks, in the order and with the guarantees of a
 /// real connection, and without a server, a handshake or `on_upgrade`.
@@ -63,6 +64,12 @@ impl TestConnection {
 
     /// Opens a connection of this request.
     pub fn open_with<H: WebSocketHandler>(handler: H, request: Parts) -> Self {
+        Self::open_in(handler, request, &Topics::new())
+    }
+
+    /// Opens a connection of this request, which subscribes and publishes to these topics. Connections
+    /// that are opened otherwise have topics of their own each.
+    pub fn open_in<H: WebSocketHandler>(handler: H, request: Parts, topics: &Topics) -> Self {
         let info = Info {
             id: ConnectionId::next(),
             mount: "".into(),
@@ -73,7 +80,7 @@ impl TestConnection {
             seldom: None,
         };
         let config = Arc::default();
-        let link = Arc::new(Link::new(Arc::clone(&config), info, None));
+        let link = Arc::new(Link::new(Arc::clone(&config), info, None, topics.clone()));
         let (io, client) = tokio::io::duplex(64 * 1024);
         let sender = Sender::new(link.clone());
         Self {

@@ -92,6 +92,7 @@ fn each_floor_uses_only_what_is_below_it() {
         &["driver"],
         &["handler"],
         &["connection"],
+        &["topics"],
         &["error"],
         &["handshake", "protocol"],
         &["shutdown", "json"],

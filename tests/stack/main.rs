@@ -26,3 +26,4 @@ mod options;
 mod support;
 mod tasks;
 mod tls;
+mod topics;

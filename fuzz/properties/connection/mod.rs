@@ -22,6 +22,7 @@ use crate::driver::{Driver, drive};
 use crate::message::Message;
 use crate::protocol::{Agreed, Event, OpCode};
 use crate::shutdown::Member;
+use crate::topics::Topics;
 
 /// Row X4: whatever a client sends and the socket does, whatever the application does meanwhile and
 /// wherever it is cancelled: what is written are whole frames in order, what was sent is written
@@ -57,7 +58,7 @@ async fn played(mut input: Input<'_>) {
         .map(|age| Instant::now() + age - age / 10);
 
     let info = Info::of_nobody();
-    let link = Arc::new(Link::new(config.clone(), info, agreed));
+    let link = Arc::new(Link::new(config.clone(), info, agreed, Topics::new()));
     let wire = Driver::new(transport.with(bytes), link.clone(), config.clone());
     let application = Application::new(callbacks, link.clone(), log.clone());
     let driver = tokio::spawn(Brief::new(drive(application, wire), polls));

@@ -1,0 +1,128 @@
+//! What a [`Connection`] and its [`Sender`] do with topics: subscribe, publish.
+
+use std::future::{Future, ready};
+
+use super::connection::Connection;
+use super::sender::Sender;
+use crate::message::Message;
+use crate::topics::{Attached, Published, Subscribe, SubscribeError, Topics};
+
+impl Connection {
+    /// Subscribes a topic: what is [published](Self::publish) to it from now on is sent to this
+    /// connection, until it [unsubscribes](Self::unsubscribe) or ends.
+    ///
+    /// Messages go straight into the queue, in one order with what `send` puts there; no callback is
+    /// called for them. A peer that reads too slowly is closed with 1013, or keeps its place in the log
+    /// if the topic is retained: see [`OnFull`](crate::OnFull). Subscribing a topic again changes
+    /// nothing but takes back what [`subscribe_with`](Self::subscribe_with) has set.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed, it has 128 subscriptions
+    /// ([`max_subscriptions`](crate::TopicsBuilder::max_subscriptions)), or the name is longer than 256
+    /// bytes.
+    ///
+    /// ```
+    /// use tower_websocket::{Connection, Result, WebSocketHandler};
+    ///
+    /// #[derive(Clone)]
+    /// struct Prices;
+    ///
+    /// impl WebSocketHandler for Prices {
+    ///     async fn on_open(&mut self, conn: &mut Connection) -> Result {
+    ///         conn.subscribe("prices")?;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn subscribe(&self, topic: &str) -> Result<(), SubscribeError> {
+        self.link.subscribe(topic, Subscribe::new()).map(drop)
+    }
+
+    /// Subscribes a topic with a policy for slow readers, or from a position on. If the topic is
+    /// subscribed already, what is given here replaces what was; with a
+    /// [position](Subscribe::after), what came behind that is sent, again if need be.
+    ///
+    /// The future is ready at once, and the topic subscribed before that; it is one because a log that
+    /// lies elsewhere takes time.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_with(
+        &self,
+        topic: &str,
+        how: Subscribe,
+    ) -> impl Future<Output = Result<Attached, SubscribeError>> + Send + use<> {
+        ready(self.link.subscribe(topic, how))
+    }
+
+    /// Ends a subscription. What is in the queue already is still sent. `false`: there was none.
+    pub fn unsubscribe(&self, topic: &str) -> bool {
+        self.link.unsubscribe(topic)
+    }
+
+    /// Publishes a message to all who subscribe the topic but this connection, which need not subscribe
+    /// it. To all of them: `conn.topics().publish(…)`.
+    ///
+    /// A retained topic keeps the message. A client that comes back has another connection, which gets
+    /// it; so publish to all where clients recover what they missed.
+    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> Published {
+        self.link.publish(topic, &message.into())
+    }
+
+    /// How many messages of a topic were dropped for this connection since it was subscribed, by a policy
+    /// that drops.
+    pub fn dropped(&self, topic: &str) -> u64 {
+        self.link.dropped(topic)
+    }
+
+    /// The topics of the layer.
+    pub fn topics(&self) -> &Topics {
+        self.link.topics()
+    }
+}
+
+impl Sender {
+    /// Subscribes a topic, as [`Connection::subscribe`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn subscribe(&self, topic: &str) -> Result<(), SubscribeError> {
+        self.link.subscribe(topic, Subscribe::new()).map(drop)
+    }
+
+    /// Subscribes a topic, as [`Connection::subscribe_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::subscribe`].
+    pub fn subscribe_with(
+        &self,
+        topic: &str,
+        how: Subscribe,
+    ) -> impl Future<Output = Result<Attached, SubscribeError>> + Send + use<> {
+        ready(self.link.subscribe(topic, how))
+    }
+
+    /// Ends a subscription, as [`Connection::unsubscribe`].
+    pub fn unsubscribe(&self, topic: &str) -> bool {
+        self.link.unsubscribe(topic)
+    }
+
+    /// Publishes to all who subscribe the topic but this connection, as [`Connection::publish`].
+    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> Published {
+        self.link.publish(topic, &message.into())
+    }
+
+    /// How many messages of a topic were dropped, as [`Connection::dropped`].
+    pub fn dropped(&self, topic: &str) -> u64 {
+        self.link.dropped(topic)
+    }
+
+    /// The topics of the layer.
+    pub fn topics(&self) -> &Topics {
+        self.link.topics()
+    }
+}

@@ -1,0 +1,392 @@
+//! [`Members`]: who subscribes a topic, in chunks.
+//!
+//! Whoever delivers a message locks the next chunk before it lets go of the last: messages cannot
+//! overtake each other on their way, so all members get them in one order, and publishers follow each
+//! other through the chunks in place of waiting for each other.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use super::backlog::Keep;
+use super::log::{Entry, Log, Read, Time};
+use super::published::Published;
+use super::receiver::{How, Offered, Receiver, Taken};
+use super::terms::{OnFull, Terms};
+use crate::close::{CloseCode, CloseFrame};
+use crate::message::Message;
+use crate::protocol::Framed;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
+
+/// Members of a chunk. A publisher holds its lock for that many deliveries, about 0.1 ms.
+pub(super) const CHUNK: u32 = 1024;
+
+/// See the module docs.
+pub(super) struct Members {
+    first: Arc<Chunk>,
+    space: Mutex<Space>,
+    count: AtomicUsize,
+}
+
+/// Which slots are free.
+struct Space {
+    chunks: Vec<Arc<Chunk>>,
+    /// Slots that were given back. The lowest are used first, so that chunks at the end become empty.
+    free: BinaryHeap<Reverse<u32>>,
+    /// Slots that were ever used.
+    used: u32,
+}
+
+#[derive(Default)]
+struct Chunk {
+    slots: Mutex<Slots>,
+    next: OnceLock<Arc<Self>>,
+}
+
+#[derive(Default)]
+struct Slots {
+    members: Vec<Option<Member>>,
+    count: usize,
+}
+
+/// A connection that subscribes a topic.
+pub(super) struct Member {
+    pub(super) receiver: Arc<dyn Receiver>,
+    /// `None`: all as by default.
+    pub(super) terms: Option<Box<Terms>>,
+    /// In a retained topic, the offset of the message that it gets next.
+    pub(super) cursor: u64,
+}
+
+/// A message on its way to all members.
+pub(super) struct Delivery<'a> {
+    pub(super) message: &'a Message,
+    pub(super) frame: &'a Framed,
+    /// In a retained topic; 0 in a plain one.
+    pub(super) offset: u64,
+    /// The connection that does not get it, or 0.
+    pub(super) from: u64,
+}
+
+/// What came of a delivery, and what is left to do when no lock is held.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) published: Published,
+    todo: Vec<Todo>,
+    /// Dropping a payload may run code of the application.
+    garbage: Vec<Framed>,
+}
+
+enum Todo {
+    Settle {
+        receiver: Arc<dyn Receiver>,
+        wake: bool,
+        show: Option<Framed>,
+    },
+    Close(Arc<dyn Receiver>),
+}
+
+impl Tally {
+    fn offered(&mut self, receiver: &Arc<dyn Receiver>, frame: &Framed, offered: &Offered) {
+        if offered.wake || offered.show {
+            self.todo.push(Todo::Settle {
+                receiver: receiver.clone(),
+                wake: offered.wake,
+                show: offered.show.then(|| frame.clone()),
+            });
+        }
+    }
+
+    /// Does what was left to do. No lock may be held.
+    pub(super) fn settle(self) -> Published {
+        for todo in self.todo {
+            match todo {
+                Todo::Settle {
+                    receiver,
+                    wake,
+                    show,
+                } => receiver.settle(wake, show.as_ref()),
+                Todo::Close(receiver) => {
+                    receiver.close(too_slow());
+                }
+            }
+        }
+        self.published
+    }
+}
+
+fn too_slow() -> CloseFrame {
+    CloseFrame::known(
+        CloseCode::TRY_AGAIN_LATER,
+        "the connection is too slow for what it subscribes",
+    )
+}
+
+impl Members {
+    pub(super) fn new() -> Self {
+        let first = Arc::<Chunk>::default();
+        Self {
+            space: Mutex::new(Space {
+                chunks: vec![first.clone()],
+                free: BinaryHeap::new(),
+                used: 0,
+            }),
+            first,
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// A slot for a new member, with which [`fill`](Self::fill) is called.
+    pub(super) fn reserve(&self) -> u32 {
+        let mut space = self.space();
+        if let Some(Reverse(slot)) = space.free.pop() {
+            return slot;
+        }
+        let slot = space.used;
+        space.used += 1;
+        if slot > 0 && slot % CHUNK == 0 {
+            let chunk = Arc::<Chunk>::default();
+            if let Some(last) = space.chunks.last() {
+                // Nobody else appends: the space is locked.
+                let _ = last.next.set(chunk.clone());
+            }
+            space.chunks.push(chunk);
+        }
+        slot
+    }
+
+    /// Puts a member into its slot. `with` is called behind that, while the chunk is locked. Gives
+    /// the member that was there.
+    pub(super) fn fill(
+        &self,
+        slot: u32,
+        member: Member,
+        with: impl FnOnce(&mut Member),
+    ) -> Option<Member> {
+        let chunk = self.chunk(slot);
+        let mut slots = chunk.lock();
+        let at = (slot % CHUNK) as usize;
+        if slots.members.len() <= at {
+            slots.members.resize_with(at + 1, || None);
+        }
+        let before = slots.members[at].replace(member);
+        if before.is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            slots.count += 1;
+        }
+        if let Some(member) = &mut slots.members[at] {
+            with(member);
+        }
+        before
+    }
+
+    /// Lets `with` change the member of a slot, while its chunk is locked.
+    pub(super) fn with<R>(&self, slot: u32, with: impl FnOnce(&mut Member) -> R) -> Option<R> {
+        let chunk = self.chunk(slot);
+        let mut slots = chunk.lock();
+        let member = slots.members.get_mut((slot % CHUNK) as usize)?;
+        member.as_mut().map(with)
+    }
+
+    /// Takes a member out. The caller drops it where it holds no lock.
+    pub(super) fn remove(&self, slot: u32) -> Option<Member> {
+        let chunk = self.chunk(slot);
+        let member = {
+            let mut slots = chunk.lock();
+            let member = slots.members.get_mut((slot % CHUNK) as usize)?.take()?;
+            slots.count -= 1;
+            if slots.count == 0 {
+                slots.members = Vec::new();
+            }
+            member
+        };
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.space().free.push(Reverse(slot));
+        Some(member)
+    }
+
+    /// Offers a message to all. `entered` is called when no later message can overtake it any more.
+    pub(super) fn deliver(
+        &self,
+        delivery: &Delivery<'_>,
+        tally: &mut Tally,
+        entered: impl FnOnce(),
+    ) {
+        let mut chunk = &self.first;
+        let mut slots = chunk.lock();
+        entered();
+        loop {
+            if slots.count > 0 {
+                for member in slots.members.iter_mut().flatten() {
+                    member.deliver(delivery, tally);
+                }
+            }
+            let Some(next) = chunk.next.get() else {
+                return;
+            };
+            let following = next.lock();
+            drop(std::mem::replace(&mut slots, following));
+            chunk = next;
+        }
+    }
+
+    /// All who subscribe now.
+    pub(super) fn receivers(&self) -> Vec<Arc<dyn Receiver>> {
+        let chunks = self.space().chunks.clone();
+        let mut receivers = Vec::with_capacity(self.count());
+        for chunk in chunks {
+            let slots = chunk.lock();
+            let members = slots.members.iter().flatten();
+            receivers.extend(members.map(|member| member.receiver.clone()));
+        }
+        receivers
+    }
+
+    fn chunk(&self, slot: u32) -> Arc<Chunk> {
+        if slot < CHUNK {
+            return self.first.clone();
+        }
+        self.space().chunks[(slot / CHUNK) as usize].clone()
+    }
+
+    fn space(&self) -> MutexGuard<'_, Space> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Chunk {
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    fn deliver(&mut self, delivery: &Delivery<'_>, tally: &mut Tally) {
+        let &Delivery {
+            message,
+            frame,
+            offset,
+            from,
+        } = delivery;
+        if offset != 0 {
+            if self.cursor != offset {
+                // It reads this one from the log, or has done so.
+                tally.published.waiting += usize::from(self.cursor < offset);
+                return;
+            }
+            self.cursor = offset + 1;
+        }
+        let receiver = &self.receiver;
+        if from != 0 && receiver.id() == from {
+            return;
+        }
+        let Some(terms) = self.terms.as_deref() else {
+            let behind = offset != 0;
+            let offered = receiver.offer(frame, How::New { keep: None, behind });
+            match offered.taken {
+                Taken::Queued => tally.published.delivered += 1,
+                Taken::Full if behind => {
+                    self.cursor = offset;
+                    tally.published.waiting += 1;
+                }
+                Taken::Full => {
+                    tally.published.dropped += 1;
+                    tally.todo.push(Todo::Close(receiver.clone()));
+                }
+                Taken::Waits(_) | Taken::Closed => {}
+            }
+            tally.offered(receiver, frame, &offered);
+            return;
+        };
+        let behind = terms.on_full == OnFull::Pause || terms.has_gap();
+        let mut offered = receiver.offer(frame, How::New { keep: None, behind });
+        if matches!(offered.taken, Taken::Full) {
+            if let Some(keep) = Keep::new(terms.on_full, terms.id, || terms.key(message)) {
+                let keep = Some(keep);
+                offered = receiver.offer(frame, How::New { keep, behind });
+            }
+        }
+        tally.offered(receiver, frame, &offered);
+        match offered.taken {
+            Taken::Queued => tally.published.delivered += 1,
+            Taken::Waits(dropped) => {
+                tally.published.waiting += 1;
+                if let Some(dropped) = dropped {
+                    tally.published.dropped += 1;
+                    terms.lost(1);
+                    tally.garbage.push(dropped);
+                }
+            }
+            Taken::Full if terms.on_full == OnFull::Pause => {
+                self.cursor = offset;
+                tally.published.waiting += 1;
+            }
+            Taken::Full => {
+                tally.published.dropped += 1;
+                terms.lost(1);
+                if terms.on_full == OnFull::Close {
+                    tally.todo.push(Todo::Close(receiver.clone()));
+                }
+            }
+            Taken::Closed => {}
+        }
+    }
+
+    /// Sends a message about what was dropped, if that is wanted. `false`: there is no room for it.
+    pub(super) fn tell_gap(&self, tally: &mut Tally) -> bool {
+        let Some(terms) = &self.terms else {
+            return true;
+        };
+        let Some((message, untold)) = terms.gap() else {
+            return true;
+        };
+        if let Some(message) = message {
+            if !self.offer(&Framed::new(&message), How::Refill, tally) {
+                return false;
+            }
+        }
+        terms.told(untold);
+        true
+    }
+
+    /// Takes what comes next from the log, as far as there is room.
+    pub(super) fn read_on<T: Time>(&mut self, log: &Log<T>, tally: &mut Tally) {
+        loop {
+            match log.read(self.cursor) {
+                Read::End => return,
+                Read::Next(Entry { frame, from, .. }) => {
+                    let is_own = *from == self.receiver.id();
+                    if !is_own && !self.offer(frame, How::Refill, tally) {
+                        return;
+                    }
+                    self.cursor += 1;
+                }
+                Read::Lost(messages) => {
+                    let Some(terms) = self.terms.as_ref().filter(|terms| terms.has_gap()) else {
+                        // No offset is ever this one: it gets nothing more.
+                        self.cursor = u64::MAX;
+                        tally.todo.push(Todo::Close(self.receiver.clone()));
+                        return;
+                    };
+                    terms.lost(messages);
+                    self.cursor += messages;
+                    if !self.tell_gap(tally) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Offers a message that is for this member alone. Whether it was taken.
+    pub(super) fn offer(&self, frame: &Framed, how: How, tally: &mut Tally) -> bool {
+        let offered = self.receiver.offer(frame, how);
+        tally.offered(&self.receiver, frame, &offered);
+        matches!(offered.taken, Taken::Queued)
+    }
+}

@@ -1,0 +1,38 @@
+//! Topics: one message to many connections.
+//!
+//! ```text
+//! Topics, Topic ─▶ registry ─▶ room ─┬─ members ─▶ receiver (a connection's link) ─▶ its queue
+//!   by name                          └─ log          │ full: terms, backlog
+//!                                        ▲           ▼
+//! subscriptions of a connection ─────────┴── refill, when there is room
+//! ```
+//!
+//! Locks are taken in this order: the list of a connection's subscriptions, a shard of the registry,
+//! the log of a topic, its chunks of members one behind the other, the queue of a connection. Nobody is
+//! woken and nothing of the application is dropped while one of them is held; functions of the
+//! application that must run there are `contained` and cannot come back.
+
+mod backlog;
+mod calls;
+mod log;
+mod members;
+mod position;
+mod published;
+mod receiver;
+mod registry;
+mod room;
+mod subscriptions;
+mod terms;
+mod topics;
+
+pub(crate) use backlog::{Backlog, Kept};
+pub use log::Retain;
+pub use position::{ParsePositionError, Position};
+pub use published::{AppendError, Published, SubscribeError};
+pub(crate) use receiver::{How, Offered, Receiver, Taken};
+pub(crate) use subscriptions::Subscriptions;
+pub use terms::{Attached, OnFull, Subscribe};
+pub use topics::{Status, Topic, Topics, TopicsBuilder};
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;

@@ -1,0 +1,201 @@
+//! [`Room`]: one topic: its members, and its log if it is retained.
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError};
+
+use tokio::time::Instant;
+
+use super::calls::contained;
+use super::log::{Log, Retain};
+use super::members::{Delivery, Member, Members, Tally};
+use super::position::Position;
+use super::published::Published;
+use super::receiver::{How, Receiver};
+use super::terms::{Attached, Subscribe};
+use crate::message::Message;
+use crate::protocol::Framed;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
+
+pub(super) type StampFn = dyn Fn(&str, Position, &Message) -> Message + Send + Sync;
+
+/// See the module docs.
+pub(super) struct Room {
+    pub(super) name: Box<str>,
+    /// Members, handles, and whoever works with it. Becomes more than 0 only under the lock of its
+    /// shard.
+    pub(super) refs: AtomicUsize,
+    /// It is in the queue of topics that nobody uses and that have a log. Changes only under the lock
+    /// of its shard.
+    pub(super) is_idle: AtomicBool,
+    members: Members,
+    log: Option<Box<Mutex<Log<Instant>>>>,
+}
+
+impl Room {
+    pub(super) fn new(name: Box<str>, retain: Option<Retain>, epoch: impl FnOnce() -> u64) -> Self {
+        Self {
+            name,
+            refs: AtomicUsize::new(0),
+            is_idle: AtomicBool::new(false),
+            members: Members::new(),
+            log: retain
+                .map(|retain| Box::new(Mutex::new(Log::new(retain, epoch(), Instant::now())))),
+        }
+    }
+
+    pub(super) fn is_retained(&self) -> bool {
+        self.log.is_some()
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.members.count()
+    }
+
+    pub(super) fn receivers(&self) -> Vec<Arc<dyn Receiver>> {
+        self.members.receivers()
+    }
+
+    /// Nobody uses the topic any more.
+    pub(super) fn leave(&self) {
+        if let Some(mut log) = self.log() {
+            log.leave(Instant::now());
+        }
+    }
+
+    /// Whether nothing is retained any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let Some(mut log) = self.log() else {
+            return true;
+        };
+        let now = Instant::now();
+        let dropped = log.trim(now);
+        let is_forgotten = log.is_forgotten(now);
+        drop(log);
+        drop(dropped);
+        is_forgotten
+    }
+
+    /// Delivers a message to all members but `from`, and appends it to the log if there is one.
+    pub(super) fn publish(
+        &self,
+        message: &Message,
+        from: u64,
+        stamp: Option<&StampFn>,
+    ) -> (Published, Option<Position>) {
+        let mut tally = Tally::default();
+        let Some(mut log) = self.log() else {
+            if self.members.count() > 0 {
+                let delivery = Delivery {
+                    message,
+                    frame: &Framed::new(message),
+                    offset: 0,
+                    from,
+                };
+                self.members.deliver(&delivery, &mut tally, || ());
+            }
+            return (tally.settle(), None);
+        };
+        let position = log.next();
+        let stamped =
+            stamp.and_then(|stamp| contained("stamp", || stamp(&self.name, position, message)));
+        let message = stamped.as_ref().unwrap_or(message);
+        let frame = Framed::new(message);
+        let dropped = log.append(&frame, from, Instant::now());
+        let delivery = Delivery {
+            message,
+            frame: &frame,
+            offset: position.offset,
+            from,
+        };
+        self.members.deliver(&delivery, &mut tally, || drop(log));
+        drop(dropped);
+        (tally.settle(), Some(position))
+    }
+
+    /// Makes a connection a member, or replaces how it is one. Gives its slot.
+    pub(super) fn subscribe(
+        &self,
+        receiver: &Arc<dyn Receiver>,
+        mut how: Subscribe,
+        slot: Option<u32>,
+    ) -> (u32, Attached) {
+        let terms = how.terms(self.is_retained());
+        let slot = slot.unwrap_or_else(|| self.members.reserve());
+        let (mut tally, mut greeting) = (Tally::default(), None);
+
+        // Nothing is appended until the member is there, so nothing is missed or doubled.
+        let mut log = self.log();
+        let dropped = log.as_mut().map(|log| log.trim(Instant::now()));
+        let resumed = how
+            .after
+            .zip(log.as_ref())
+            .and_then(|(after, log)| Some((after, log.resume(after)?)));
+        let end = log.as_ref().map(|log| log.end());
+        let next = end.map_or(0, |end| end.offset + 1);
+        let attached = Attached {
+            recovered: how.after.is_none() || resumed.is_some(),
+            position: resumed.map(|(after, _)| after).or(end),
+        };
+        let member = Member {
+            receiver: receiver.clone(),
+            terms,
+            cursor: resumed.map_or(next, |(_, next)| next),
+        };
+        let before = self.members.fill(slot, member, |member| {
+            if let Some(greet) = how.greeting.take() {
+                greeting = contained("greeting", || greet(&attached));
+            }
+            if let Some(greeting) = &greeting {
+                member.offer(&Framed::new(greeting), How::Greeting, &mut tally);
+            }
+            if let Some(log) = &log {
+                member.read_on(log, &mut tally);
+            }
+        });
+        drop(log);
+        tally.settle();
+        drop((before, dropped));
+        (slot, attached)
+    }
+
+    /// Ends a membership.
+    pub(super) fn unsubscribe(&self, slot: u32) {
+        drop(self.members.remove(slot));
+    }
+
+    /// There is room again in the queue of a member that was behind.
+    pub(super) fn refill(&self, slot: u32) {
+        let mut tally = Tally::default();
+        let log = self.log();
+        self.members.with(slot, |member| {
+            if member.tell_gap(&mut tally) {
+                if let Some(log) = &log {
+                    member.read_on(log, &mut tally);
+                }
+            }
+        });
+        drop(log);
+        tally.settle();
+    }
+
+    /// How many messages were dropped for a member.
+    pub(super) fn dropped(&self, slot: u32) -> u64 {
+        let dropped = |member: &mut Member| member.terms.as_ref().map_or(0, |t| t.dropped());
+        self.members.with(slot, dropped).unwrap_or(0)
+    }
+
+    fn log(&self) -> Option<MutexGuard<'_, Log<Instant>>> {
+        let log = self.log.as_ref()?;
+        Some(log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room")
+            .field("name", &self.name)
+            .field("subscribers", &self.subscribers())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! [`Subscriptions`]: what one connection subscribes.
+
+use std::sync::{Arc, PoisonError};
+
+use super::calls::assert_outside;
+use super::published::SubscribeError;
+use super::receiver::Receiver;
+use super::registry::{MAX_NAME, Registry};
+use super::room::Room;
+use super::terms::{Attached, Subscribe};
+use crate::sync::{Mutex, MutexGuard};
+
+/// See the module docs. A connection has one from its first subscription on.
+pub(crate) struct Subscriptions {
+    registry: Arc<Registry>,
+    list: Mutex<List>,
+}
+
+#[derive(Default)]
+struct List {
+    /// The connection is no more.
+    ended: bool,
+    /// By the address of the topic.
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    room: Arc<Room>,
+    slot: u32,
+}
+
+impl Subscriptions {
+    pub(crate) fn new(registry: &Arc<Registry>) -> Self {
+        Self {
+            registry: registry.clone(),
+            list: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn subscribe(
+        &self,
+        receiver: &Arc<dyn Receiver>,
+        name: &str,
+        how: Subscribe,
+    ) -> Result<Attached, SubscribeError> {
+        assert_outside();
+        let mut list = self.list();
+        if list.ended {
+            return Err(SubscribeError::Closed);
+        }
+        let Some(room) = self.registry.acquire(name) else {
+            return Err(SubscribeError::NameTooLong(name.len()));
+        };
+        debug_assert!(name.len() <= MAX_NAME);
+        let at = match list.find(&room) {
+            Ok(at) => {
+                // It is held by the first subscription.
+                self.registry.release(&room);
+                let slot = list.entries[at].slot;
+                return Ok(room.subscribe(receiver, how, Some(slot)).1);
+            }
+            Err(at) => at,
+        };
+        let most = self.registry.rules.max_subscriptions;
+        if list.entries.len() >= most {
+            self.registry.release(&room);
+            return Err(SubscribeError::TooMany(most));
+        }
+        let (slot, attached) = room.subscribe(receiver, how, None);
+        if list.entries.capacity() == 0 {
+            // Most connections have one.
+            list.entries.reserve_exact(1);
+        }
+        list.entries.insert(at, Entry { room, slot });
+        Ok(attached)
+    }
+
+    /// Whether it was subscribed.
+    pub(crate) fn unsubscribe(&self, name: &str) -> bool {
+        assert_outside();
+        let mut list = self.list();
+        let Some(at) = list.find_name(&self.registry, name) else {
+            return false;
+        };
+        let entry = list.entries.remove(at);
+        // The list stays locked: subscribing anew comes behind it.
+        entry.room.unsubscribe(entry.slot);
+        self.registry.release(&entry.room);
+        true
+    }
+
+    /// How many messages were dropped.
+    pub(crate) fn dropped(&self, name: &str) -> u64 {
+        assert_outside();
+        let list = self.list();
+        let at = list.find_name(&self.registry, name);
+        at.map_or(0, |at| {
+            let Entry { room, slot } = &list.entries[at];
+            room.dropped(*slot)
+        })
+    }
+
+    /// There is room in the queue of the connection, which was behind.
+    pub(crate) fn refill(&self) {
+        let list = self.list();
+        for Entry { room, slot } in &list.entries {
+            room.refill(*slot);
+        }
+    }
+
+    /// The connection is no more.
+    pub(crate) fn end(&self) {
+        let entries = {
+            let mut list = self.list();
+            list.ended = true;
+            std::mem::take(&mut list.entries)
+        };
+        for Entry { room, slot } in entries {
+            room.unsubscribe(slot);
+            self.registry.release(&room);
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    fn find(&self, room: &Arc<Room>) -> Result<usize, usize> {
+        let address = |room: &Arc<Room>| Arc::as_ptr(room).addr();
+        self.entries
+            .binary_search_by_key(&address(room), |entry| address(&entry.room))
+    }
+
+    fn find_name(&self, registry: &Registry, name: &str) -> Option<usize> {
+        self.find(&registry.find(name)?).ok()
+    }
+}

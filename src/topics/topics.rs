@@ -1,0 +1,390 @@
+//! [`Topics`]: publishes to connections by the name of what they subscribe.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::sync::Arc;
+
+use super::calls::assert_outside;
+use super::log::Retain;
+use super::position::Position;
+use super::published::{AppendError, Published};
+use super::registry::{Registry, Rules};
+use super::room::Room;
+use crate::close::CloseCode;
+use crate::error::CloseError;
+use crate::message::Message;
+
+/// One message to many: connections subscribe topics, and whatever is published to a topic goes to all
+/// who subscribe it.
+///
+/// A topic is a name: a room, a document, a price. It exists while somebody subscribes it or holds a
+/// [`Topic`]; nobody declares it. A user with several tabs is a topic too, `user:42`: publishing to it
+/// sends to all of them, and [`close`](Self::close) logs the user out everywhere.
+///
+/// ```
+/// use tower_websocket::{Connection, Message, Result, Topics, WebSocketHandler, WebSocketLayer};
+///
+/// #[derive(Clone)]
+/// struct Chat;
+///
+/// impl WebSocketHandler for Chat {
+///     async fn on_open(&mut self, conn: &mut Connection) -> Result {
+///         conn.subscribe("room:1")?;
+///         Ok(())
+///     }
+///     async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+///         // To all but this connection.
+///         conn.publish("room:1", message);
+///         Ok(())
+///     }
+/// }
+///
+/// let topics = Topics::new();
+/// let layer = WebSocketLayer::new("/chat", Chat).topics(&topics);
+///
+/// // Anywhere else: in the handler of an HTTP request, a task, another layer. To all.
+/// topics.publish("room:1", "the server says hello");
+/// # drop(layer);
+/// ```
+///
+/// Without [`WebSocketLayer::topics`](crate::WebSocketLayer::topics) a layer has topics of its own, which
+/// only its connections reach. Clones are one: give one `Topics` to all layers and handlers of an
+/// application.
+///
+/// # Delivery
+///
+/// A message goes straight into the queue of each subscriber, the same that `send` fills: what a
+/// connection is sent goes out in the order in which it was accepted, and all subscribers of a topic get
+/// its messages in one order. No callback is called for it. [`publish`](Self::publish) never waits: when
+/// the queue of a subscriber is full, its [`OnFull`](crate::OnFull) decides, and nobody else notices.
+///
+/// A message is framed once, and its payload is held once if it is large. With compression it is
+/// compressed once per thread and parameters, where the peer gets messages that stand by themselves (the
+/// default); with context takeover once per connection, in the task that publishes.
+///
+/// By default a topic promises what a socket promises: who is connected and keeps up gets everything,
+/// once, in order. [Retained](TopicsBuilder::retain) topics promise more: a client whose network was gone
+/// for a while gets what it missed.
+///
+/// # Missed messages
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_websocket::{Connection, Message, Position, Result, Retain, Subscribe, Topics, WebSocketLayer};
+///
+/// let topics = Topics::builder()
+///     .retain("room:", Retain::messages(100).age(Duration::from_secs(300)))
+///     // Each message carries its position, where the client finds it.
+///     .stamp(|_topic, position, message| {
+///         Message::from(format!("{position} {}", message.as_text().unwrap_or_default()))
+///     })
+///     .build();
+///
+/// // The client comes back as `/chat?after=…`, with the last position that it has seen.
+/// async fn chat(mut conn: Connection) -> Result {
+///     let query = conn.request().uri.query().unwrap_or_default();
+///     let after: Option<Position> = query.strip_prefix("after=").and_then(|text| text.parse().ok());
+///     let attached = conn.subscribe_with("room:1", Subscribe::new().after(after)).await?;
+///     if !attached.recovered() {
+///         conn.send("too much was missed: load the page again").await?;
+///     }
+///     while let Some(message) = conn.recv().await? {
+///         conn.topics().publish("room:1", message);
+///     }
+///     Ok(())
+/// }
+///
+/// let layer = WebSocketLayer::from_fn("/chat", chat).topics(&topics);
+/// # drop(layer);
+/// ```
+///
+/// # Limits
+///
+/// A connection has at most 128 subscriptions ([`max_subscriptions`](TopicsBuilder::max_subscriptions)),
+/// a name at most 256 bytes. What a subscription costs is about 64 bytes. When a connection ends, in
+/// whatever way, its subscriptions end.
+///
+/// Connections of [`WebSocketLayer::stream`](crate::WebSocketLayer::stream) have no topics: their
+/// messages are written by tungstenite, and nothing else can reach their queue.
+#[derive(Clone)]
+pub struct Topics {
+    registry: Arc<Registry>,
+}
+
+impl Topics {
+    /// Plain topics, with the default limits.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Topics with options.
+    pub fn builder() -> TopicsBuilder {
+        TopicsBuilder {
+            rules: Rules::default(),
+        }
+    }
+
+    /// Sends a message to all who subscribe the topic, and appends it if the topic is
+    /// [retained](TopicsBuilder::retain).
+    ///
+    /// It never waits and never fails. A topic whose name is longer than 256 bytes has no subscribers.
+    ///
+    /// To publish to one topic again and again, [`topic`](Self::topic) looks it up once.
+    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> Published {
+        self.publish_from(topic, &message.into(), 0)
+    }
+
+    /// Appends a message to a [retained](TopicsBuilder::retain) topic, sends it to all who subscribe it,
+    /// and tells its position.
+    ///
+    /// The future is ready at once, and the message appended before that; it is one because a log that
+    /// lies elsewhere takes time.
+    ///
+    /// # Errors
+    ///
+    /// The topic is not retained, or its name is longer than 256 bytes; the error gives the message back.
+    ///
+    /// ```
+    /// use tower_websocket::{Retain, Topics};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let topics = Topics::builder().retain("feed:", Retain::messages(10)).build();
+    /// let position = topics.append("feed:1", "hello").await.unwrap();
+    /// println!("clients that show {position} have seen it");
+    ///
+    /// assert!(topics.append("chat", "hello").await.is_err());
+    /// # }
+    /// ```
+    pub fn append<M: Into<Message>>(
+        &self,
+        topic: &str,
+        message: M,
+    ) -> impl Future<Output = Result<Position, AppendError>> + Send + use<M> {
+        let message = message.into();
+        let (_, position) = if self.registry.is_retained(topic) {
+            self.registry.publish(topic, &message, 0)
+        } else {
+            Default::default()
+        };
+        ready(position.ok_or(AppendError(message)))
+    }
+
+    /// Closes every connection that subscribes the topic, behind what is in its queue. Tells how many
+    /// were not closed already.
+    ///
+    /// # Errors
+    ///
+    /// The code must not be sent, or the reason is longer than 123 bytes.
+    ///
+    /// ```
+    /// use tower_websocket::{CloseCode, Topics};
+    ///
+    /// # fn log_out(topics: &Topics) -> Result<(), tower_websocket::CloseError> {
+    /// topics.close("user:42", CloseCode::POLICY_VIOLATION, "logged out")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(&self, topic: &str, code: CloseCode, reason: &str) -> Result<usize, CloseError> {
+        let frame = CloseError::check(code, reason)?;
+        let Some(room) = self.registry.find(topic) else {
+            return Ok(0);
+        };
+        let closed = room.receivers().into_iter();
+        let closed = closed.filter(|receiver| receiver.close(frame.clone()));
+        Ok(closed.count())
+    }
+
+    /// How many connections subscribe the topic.
+    pub fn subscribers(&self, topic: &str) -> usize {
+        let room = self.registry.find(topic);
+        room.map_or(0, |room| room.subscribers())
+    }
+
+    /// A handle to one topic, which publishes without looking it up by name. While it is held, the topic
+    /// stays.
+    ///
+    /// A topic whose name is longer than 256 bytes has no subscribers.
+    pub fn topic(&self, name: &str) -> Topic {
+        Topic {
+            registry: self.registry.clone(),
+            room: self.registry.acquire(name),
+        }
+    }
+
+    /// Where messages go: in one process [`Status::Local`], at all times.
+    pub fn status(&self) -> Status {
+        Status::Local
+    }
+
+    /// To all but one connection.
+    pub(crate) fn publish_from(&self, topic: &str, message: &Message, from: u64) -> Published {
+        self.registry.publish(topic, message, from).0
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topics")
+            .field("topics", &self.registry.count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Options of [`Topics`].
+#[must_use = "topics are made by `build`"]
+pub struct TopicsBuilder {
+    rules: Rules,
+}
+
+impl TopicsBuilder {
+    /// Retains the messages of all topics whose names begin with `prefix`; of several prefixes that fit,
+    /// the longest decides. Default: nothing is retained.
+    ///
+    /// A retained topic numbers its messages. A client that comes back subscribes
+    /// [after](crate::Subscribe::after) the position that it has seen, and gets what it missed, in
+    /// order, once. A client that reads too slowly keeps its place in the same log
+    /// ([`OnFull::Pause`](crate::OnFull::Pause)).
+    ///
+    /// What is retained is held in memory once, whatever the number of subscribers. When the last user
+    /// of a topic is gone it stays until its messages are too old; at most 16,384 topics without a user
+    /// do so.
+    pub fn retain(mut self, prefix: &str, retain: Retain) -> Self {
+        self.rules.retain.push((prefix.into(), retain));
+        self
+    }
+
+    /// Changes each message of retained topics before it is framed, to put its position where the client
+    /// finds it. Default: messages are sent as they are, and clients do not learn positions.
+    ///
+    /// The function is called once per message, not per receiver, while the topic is locked: it should
+    /// be short, and must not use topics. If it panics, the panic is logged and the message is sent as it
+    /// is.
+    pub fn stamp(
+        mut self,
+        stamp: impl Fn(&str, Position, &Message) -> Message + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.stamp = Some(Box::new(stamp));
+        self
+    }
+
+    /// Topics that one connection may subscribe. Default 128: a peer that can choose what it subscribes
+    /// costs no more than that.
+    pub fn max_subscriptions(mut self, subscriptions: usize) -> Self {
+        self.rules.max_subscriptions = subscriptions;
+        self
+    }
+
+    /// The topics.
+    pub fn build(self) -> Topics {
+        Topics {
+            registry: Arc::new(Registry::new(self.rules)),
+        }
+    }
+}
+
+impl fmt::Debug for TopicsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicsBuilder")
+            .field("retain", &self.rules.retain)
+            .field("max_subscriptions", &self.rules.max_subscriptions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handle to one topic, from [`Topics::topic`]: it publishes without looking the topic up.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_websocket::Topics;
+///
+/// async fn tick(topics: Topics) {
+///     let clock = topics.topic("clock");
+///     loop {
+///         clock.publish("tick");
+///         tokio::time::sleep(Duration::from_secs(1)).await;
+///     }
+/// }
+/// ```
+pub struct Topic {
+    registry: Arc<Registry>,
+    /// `None`: the name is too long.
+    room: Option<Arc<Room>>,
+}
+
+impl Topic {
+    /// Sends a message to all who subscribe the topic, as [`Topics::publish`].
+    pub fn publish(&self, message: impl Into<Message>) -> Published {
+        let Some(room) = &self.room else {
+            return Published::default();
+        };
+        self.registry.publish_in(room, &message.into(), 0).0
+    }
+
+    /// Appends a message to a retained topic, as [`Topics::append`].
+    ///
+    /// # Errors
+    ///
+    /// The topic is not retained; the error gives the message back.
+    pub fn append<M: Into<Message>>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = Result<Position, AppendError>> + Send + use<M> {
+        let message = message.into();
+        let room = self.room.as_ref().filter(|room| room.is_retained());
+        let append = |room: &Arc<Room>| self.registry.publish_in(room, &message, 0).1;
+        ready(room.and_then(append).ok_or(AppendError(message)))
+    }
+
+    /// How many connections subscribe it.
+    pub fn subscribers(&self) -> usize {
+        self.room.as_ref().map_or(0, |room| room.subscribers())
+    }
+}
+
+impl Clone for Topic {
+    fn clone(&self) -> Self {
+        assert_outside();
+        if let Some(room) = &self.room {
+            Registry::acquire_again(room);
+        }
+        Self {
+            registry: self.registry.clone(),
+            room: self.room.clone(),
+        }
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        if let Some(room) = &self.room {
+            self.registry.release(room);
+        }
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topic")
+            .field("name", &self.room.as_ref().map(|room| &room.name))
+            .field("subscribers", &self.subscribers())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the messages of [`Topics`] go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// To the connections of this process.
+    Local,
+}
