@@ -5,7 +5,7 @@
 //! how every connection ends. The certificate is made at start and signed by nobody.
 //!
 //!     curl -ki https://127.0.0.1:3444/      # the header `alt-svc` names the door of HTTP/3
-//!     curl -ki --http3-only https://127.0.0.1:3444/
+//!     curl -ki --http3-only https://127.0.0.1:3444/      # where curl was built with it
 //!     ../../tests/peers/http3.sh            # aioquic as the client
 //!
 //! An experiment: QUIC is quinn's, HTTP/3 that of the crate `http3`, which is young. (`h3` 0.0.8 refuses
