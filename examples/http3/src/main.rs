@@ -5,7 +5,7 @@
 //! how every connection ends. The certificate is made at start and signed by nobody.
 //!
 //!     curl -ki https://127.0.0.1:3444/      # the header `alt-svc` names the door of HTTP/3
-//!     curl -ki --http3-only https://127.0.0.1:3444/
+//!     curl -ki --http3-only https://127.0.0.1:3444/      # where curl was built with it
 //!     ../../tests/peers/http3.sh            # aioquic as the client
 //!
 //! An experiment: QUIC is quinn's, HTTP/3 that of the crate `http3`, which is young. (`h3` 0.0.8 refuses
@@ -14,8 +14,8 @@
 //! What is particular to HTTP/3, and where:
 //! - `requests.rs`: a CONNECT in early data (0-RTT) gets 425; the stream goes to the layer by
 //!   `Upgrade` once the 200 was sent.
-//! - `stream.rs`, `quic.rs`: after the Close frame a FIN; what ends without one is RESET_STREAM, and one
-//!   from the client is code 1006 to the handler.
+//! - `stream.rs`, `quic.rs`: a FIN follows the Close frame, and a stream that is dropped before it is
+//!   reset (RESET_STREAM). One that the client resets is code 1006 to the handler.
 //! - `frames.rs`: what `http3` may be made to buffer.
 //! - here: `Alt-Svc`, quinn's limits, its idle time-out beside the layer's heartbeat. A client that
 //!   changes its address (connection migration) keeps its WebSockets; quinn sees to that.
@@ -129,12 +129,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok::<_, Box<dyn Error>>(config)
     };
     let acceptor = TlsAcceptor::from(Arc::new(tls(&[b"h2", b"http/1.1"])?));
-    let tcp = TcpListener::bind(addr)
+    let (tcp, udp) = listen(addr, &quic(tls(&[b"h3"])?)?)
         .await
         .map_err(|e| format!("cannot listen on {addr}: {e}; choose another address with --addr"))?;
     let addr = tcp.local_addr()?;
-    let udp = Endpoint::server(quic(tls(&[b"h3"])?)?, addr)
-        .map_err(|e| format!("cannot listen on {addr} with UDP: {e}"))?;
     println!("listening on {addr}");
 
     let shutdown = Shutdown::new();
@@ -148,6 +146,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     udp.close(VarInt::from_u32(0x100), b"H3_NO_ERROR");
     udp.wait_idle().await;
     Ok(())
+}
+
+/// TCP and UDP on one number. Of port 0 the system makes one that is free for TCP, which UDP may have in
+/// use: then another.
+async fn listen(
+    addr: SocketAddr,
+    quic: &quinn::ServerConfig,
+) -> std::io::Result<(TcpListener, Endpoint)> {
+    let mut tries = if addr.port() == 0 { 10 } else { 1 };
+    loop {
+        let tcp = TcpListener::bind(addr).await?;
+        tries -= 1;
+        match Endpoint::server(quic.clone(), tcp.local_addr()?) {
+            Err(_) if tries > 0 => {}
+            udp => return Ok((tcp, udp?)),
+        }
+    }
 }
 
 /// HTTP/3, until the endpoint is closed.
