@@ -46,6 +46,9 @@ pub(crate) struct Config {
     pub(crate) max_lifetime: Option<Duration>,
     /// How long `on_message` may take; off by default.
     pub(crate) on_message_timeout: Option<Duration>,
+    /// A callback that takes longer is reported in the log; off by default, since it costs two looks at
+    /// the clock for each.
+    pub(crate) slow_callback: Option<Duration>,
     /// How long `on_upgrade` may take. The server then has as long again to hand over the socket.
     pub(crate) upgrade_timeout: Duration,
     /// A frame, a message or a write that has begun must be done in this time,
@@ -80,6 +83,7 @@ impl Default for Config {
             idle_timeout: None,
             max_lifetime: None,
             on_message_timeout: None,
+            slow_callback: None,
             upgrade_timeout: Duration::from_secs(10),
             progress_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),

@@ -7,6 +7,9 @@ pub mod axum {}
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}
 
+#[doc = include_str!("guide/operating.md")]
+pub mod operating {}
+
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}
 

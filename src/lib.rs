@@ -25,6 +25,7 @@ mod jitter;
 #[cfg(feature = "json")]
 mod json;
 mod logging;
+mod measure;
 mod message;
 mod operator;
 #[cfg(any(tower_websocket_fuzzing, test))]

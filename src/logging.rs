@@ -204,6 +204,20 @@ impl Throttle {
     }
 }
 
+/// Reports a callback that took longer than `most`, if there is such a limit.
+pub(crate) fn slow(name: &'static str, took: Duration, most: Option<Duration>) {
+    let Some(most) = most.filter(|most| took > *most) else {
+        return;
+    };
+    static LINES: Throttle = Throttle::new();
+    if let Some(missed) = LINES.pass() {
+        tracing::warn!(
+            missed,
+            "{name} took {took:?}, which is longer than {most:?}"
+        );
+    }
+}
+
 /// Whether a subscriber wants the wire events: messages and control frames, on the target
 /// `tower_websocket::wire`, at DEBUG for a layer with `debug` and at TRACE otherwise.
 #[inline]

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::FORCED;
-use crate::jitter;
 use crate::sync::{Mutex, MutexGuard};
+use crate::{jitter, measure};
 
 /// Gracefully ends WebSocket connections when a server stops.
 ///
@@ -317,6 +317,7 @@ impl How {
         }
         let _ = timeout(FORCED, self.state.empty()).await;
         let drained = self.state.since(before);
+        measure::drained(drained.closed, drained.forced, drained.unopened);
         if drained.forced == 0 {
             let Drained {
                 closed, unopened, ..

@@ -22,6 +22,7 @@ use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{Error, SendError, TrySendError};
 use crate::logging;
+use crate::measure;
 use crate::message::Message;
 use crate::protocol::{Agreed, Batch, Framed, InboundTerms, Session};
 use crate::shutdown::Member;
@@ -85,6 +86,15 @@ impl Link {
     /// Queues a message if there is room.
     #[inline]
     pub(crate) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        let sent = self.queue(message);
+        if matches!(sent, Err(TrySendError::Full(_))) {
+            measure::queue_full();
+        }
+        sent
+    }
+
+    #[inline]
+    fn queue(&self, message: Message) -> Result<(), TrySendError> {
         // No lock is held while it is logged: whoever reads the log may send.
         let shown = logging::shows_wire(self.debug).then(|| message.clone());
         self.outbox.try_send(message)?;
@@ -359,7 +369,7 @@ impl Future for Sending<'_> {
                 Err(TrySendError::Full(message)) => {
                     let later = link
                         .outbox
-                        .send_later(message, |message| link.try_send(message));
+                        .send_later(message, |message| link.queue(message));
                     self.state = State::Later(Box::pin(later));
                 }
             }

@@ -11,6 +11,7 @@ use super::traffic::Traffic;
 use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{SendError, TrySendError};
+use crate::measure;
 use crate::message::Message;
 use crate::protocol::{Batch, Framed, Load, Outbound, OutboundTerms, Session, Writer};
 use crate::sync::{Mutex, MutexGuard};
@@ -256,7 +257,13 @@ impl Outbox {
         if !session.is_sendable() {
             queue.barred = Some(Refused::Closed);
         }
+        let before = queue.writer.load();
         session.poll_output(&mut queue.writer, batch);
+        let after = queue.writer.load();
+        let taken = (
+            before.messages - after.messages,
+            before.payload() - after.payload(),
+        );
         let more = !queue.writer.is_empty();
         let room = queue.waited && !batch.is_empty();
         let mut lags = false;
@@ -267,6 +274,12 @@ impl Outbox {
             if !lags {
                 self.space.notify_one();
             }
+        } else {
+            drop(queue);
+        }
+        // Not under the lock: a recorder is the application's.
+        if taken.0 > 0 {
+            measure::sent(taken.0, taken.1);
         }
         Filled { more, room, lags }
     }

@@ -19,7 +19,7 @@ pub struct Traffic {
 
 impl Traffic {
     #[inline]
-    pub(super) fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         self.messages += 1;
         self.bytes += bytes as u64;
     }

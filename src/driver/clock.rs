@@ -39,11 +39,15 @@ impl Clock {
         self.now
     }
 
+    /// What time it is, without taking note of it.
+    pub(super) fn peek(&self) -> Moment {
+        Moment::new(tokio::time::Instant::now().into_std() - self.started)
+    }
+
     /// Looks what time it is.
     #[inline]
     pub(super) fn look(&mut self) -> Moment {
-        let age = tokio::time::Instant::now().into_std() - self.started;
-        self.now = Moment::new(age);
+        self.now = self.peek();
         self.now
     }
 

@@ -16,12 +16,14 @@ use super::transport::Transport;
 use super::turn::{Turn, let_others_run};
 use crate::close::{CloseCause, CloseEvent, CloseFrame};
 use crate::config::{Config, FORCED};
+#[cfg(feature = "metrics")]
+use crate::connection::Traffic;
 use crate::connection::{ABORT, ASKED, Connection, EVENT, Item, Link, OUTPUT};
 use crate::error::Error;
-use crate::jitter;
 use crate::logging::{self, MAX_TEXT, quote};
 use crate::message::Message;
 use crate::protocol::{Event, Failure, Moment, OpCode, Phase, Session, earlier};
+use crate::{jitter, measure};
 
 /// See the module docs.
 pub(crate) struct Driver<IO> {
@@ -42,6 +44,9 @@ pub(crate) struct Driver<IO> {
     full: bool,
     /// The phase that the queue and the inbox know of.
     seen: Phase,
+    /// What was received and is not in the metrics yet: those are shared by all threads.
+    #[cfg(feature = "metrics")]
+    unreported: Traffic,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
@@ -70,6 +75,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             delivered: false,
             full: false,
             seen: Phase::Open,
+            #[cfg(feature = "metrics")]
+            unreported: Traffic::default(),
         }
     }
 
@@ -197,10 +204,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.patience.begin(self.config.on_message_timeout);
     }
 
+    /// When a callback begins, if anybody wants to know how long it takes.
+    #[inline]
+    pub(super) fn callback_begins(&self) -> Option<Moment> {
+        let is_timed = measure::TIMES_CALLBACKS || self.config.slow_callback.is_some();
+        is_timed.then(|| self.clock.peek())
+    }
+
     /// The callback has ended, in whatever way.
     #[inline]
-    pub(crate) fn returned(&mut self) {
+    pub(super) fn callback_ended(&mut self, name: &'static str, began: Option<Moment>) {
         self.patience.returned();
+        if let Some(began) = began {
+            let took = self.clock.peek().since(began);
+            measure::callback(name, took);
+            // It may run for as long as the connection.
+            if name != "on_open" {
+                logging::slow(name, took, self.config.slow_callback);
+            }
+        }
     }
 
     /// The callback that comes next has the close timeout, and no more.
@@ -392,6 +414,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Event::Message(message) => {
                     self.turn.message();
                     self.link.activity.received(message.len(), now);
+                    #[cfg(feature = "metrics")]
+                    self.unreported.add(message.len());
                     self.log(|f| write!(f, "received {message:?}"));
                     return Some(message);
                 }
@@ -414,9 +438,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// A pong came: of a heartbeat, perhaps.
     #[cold]
     fn note_round_trip(&mut self) {
-        let micros = self.session.round_trip();
+        let micros = self.session.take_round_trip();
         if micros > 0 {
             self.link.activity.answered(micros);
+            measure::round_trip(micros);
         }
     }
 
@@ -641,6 +666,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// The task is about to sleep: nothing of the thread's is kept.
     #[inline]
     fn rest(&mut self) {
+        #[cfg(feature = "metrics")]
+        self.report();
         self.transport.read_buffer.rest();
         self.turn.sleep();
     }
@@ -652,8 +679,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 }
 
+impl<IO> Driver<IO> {
+    #[cfg(feature = "metrics")]
+    fn report(&mut self) {
+        let Traffic { messages, bytes } = std::mem::take(&mut self.unreported);
+        if messages > 0 {
+            measure::received(messages, bytes);
+        }
+    }
+}
+
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        self.report();
         self.link.end();
     }
 }

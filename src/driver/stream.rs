@@ -12,9 +12,11 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::application::{Application, Opened, sealed};
 use super::callback::{caught, log};
 use super::io::UpgradedIo;
+use crate::close::CloseCause;
 use crate::error::{CallbackFailure, Error};
 use crate::handler::{Handshake, Result};
 use crate::handshake::Rejection;
+use crate::measure;
 
 /// The application of [`WebSocketLayer::stream`](crate::WebSocketLayer::stream).
 #[derive(Clone)]
@@ -92,11 +94,18 @@ impl Application for StreamFn {
         let request = opened.link.info.request.parts().clone();
         let running = caught(async { (self.function)(socket, request).await });
         let failure = match opened.link.unless_aborted(running).await {
-            None => return tracing::debug!("dropped at the deadline of the shutdown"),
-            Some(Ok(Ok(()))) => return tracing::debug!("closed"),
+            None => {
+                measure::closed(CloseCause::Shutdown);
+                return tracing::debug!("dropped at the deadline of the shutdown");
+            }
+            Some(Ok(Ok(()))) => {
+                measure::closed(CloseCause::Application);
+                return tracing::debug!("closed");
+            }
             Some(Ok(Err(error))) => CallbackFailure::Returned(error),
             Some(Err(message)) => CallbackFailure::Panicked(message),
         };
+        measure::closed(CloseCause::ApplicationFailed);
         log(
             "error",
             &Error::of_callback("the stream's function", failure),

@@ -12,6 +12,7 @@ use crate::connection::{Connection, Item};
 use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
 use crate::logging::field;
+use crate::measure;
 use crate::topics::SubscribeError;
 
 /// Runs a connection whose 101 has been sent, until nothing of it is left.
@@ -99,6 +100,7 @@ where
             clean = event.clean,
             "closed"
         );
+        measure::closed(event.cause);
         driver.limit();
         let called = call(&mut driver, "on_close", async {
             handler.on_close(&mut conn, event).await

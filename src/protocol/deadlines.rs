@@ -155,14 +155,13 @@ impl Deadlines {
         }
     }
 
-    /// How long the answer to the last ping took, in microseconds. Zero: none was answered, or one is
-    /// on its way.
-    pub(crate) fn round_trip(&self) -> u32 {
-        if self.ping.is_none() {
-            self.round_trip
-        } else {
-            0
+    /// How long the answer to a ping took that has come since the last call, in microseconds. Zero:
+    /// none has.
+    pub(crate) fn take_round_trip(&mut self) -> u32 {
+        if self.ping.is_some() {
+            return 0;
         }
+        std::mem::take(&mut self.round_trip)
     }
 
     /// Messages are about to be written.

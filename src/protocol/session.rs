@@ -410,9 +410,10 @@ impl Session {
         !self.control.is_empty() || self.closing.has_close()
     }
 
-    /// How long the answer to the last heartbeat took, in microseconds; zero if that is not known.
-    pub(crate) fn round_trip(&self) -> u32 {
-        self.deadlines.round_trip()
+    /// How long the answer to a heartbeat took that has come since the last call, in microseconds.
+    /// Zero: none has.
+    pub(crate) fn take_round_trip(&mut self) -> u32 {
+        self.deadlines.take_round_trip()
     }
 
     /// Bytes of memory that are held for what is arriving.

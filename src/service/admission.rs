@@ -14,6 +14,7 @@ use crate::driver::{Source, Upgrade};
 use crate::handshake::{self, Rejection};
 use crate::jitter;
 use crate::logging::Throttle;
+use crate::measure;
 
 /// What a handshake needs of its surroundings to be accepted.
 pub(super) struct Admission {
@@ -41,6 +42,7 @@ impl Admission {
                      inserts none, or another layer took it"
                 );
             }
+            measure::refused("server");
             return Err(Rejection::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "this server cannot upgrade connections",
@@ -105,16 +107,19 @@ fn room(options: &Options, parts: &Parts) -> Result<Room, Rejection> {
         .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));
     let address = client.or(peer.map(|peer| peer.ip()));
     let permit = options.limit.enter(address).map_err(|reached| {
-        let (status, text) = match reached {
+        let (status, text, reason) = match reached {
             LimitReached::InAll => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many WebSocket connections, try again later",
+                "limit",
             ),
             LimitReached::OfThisClient => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too many WebSocket connections from your address",
+                "client_limit",
             ),
         };
+        measure::refused(reason);
         try_later(Rejection::new(status, text))
     })?;
     Ok((peer, client, permit))
@@ -127,6 +132,7 @@ fn here() -> Result<runtime::Handle, Rejection> {
         if let Some(missed) = LINES.pass() {
             tracing::error!(missed, "a WebSocket handshake came outside a tokio runtime");
         }
+        measure::refused("server");
         Rejection::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "this server cannot run connections",
@@ -141,6 +147,7 @@ fn try_later(rejection: Rejection) -> Rejection {
 }
 
 pub(super) fn draining(http1: bool) -> Rejection {
+    measure::refused("draining");
     let rejection = try_later(Rejection::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "the server is going down",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::request::Parts;
 use hyper::ext::Protocol;
 
@@ -12,6 +13,7 @@ use super::options::Options;
 use super::upgrade::upgrade;
 use crate::driver::Application;
 use crate::handshake::{self, Decision, Rejection};
+use crate::measure;
 
 /// See the module docs.
 #[expect(
@@ -43,6 +45,11 @@ pub(super) fn answer<E: Application>(
         }
         Decision::Refused(rejection) => {
             hints::refused(&parts, rejection.status());
+            measure::refused(match rejection.status() {
+                StatusCode::FORBIDDEN => "origin",
+                StatusCode::MISDIRECTED_REQUEST => "host",
+                _ => "invalid",
+            });
             Answer::Refused(rejection)
         }
         Decision::Offer(offer) => match Admission::new(options, parts) {

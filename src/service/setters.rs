@@ -228,6 +228,22 @@ macro_rules! option_setters {
             self.set_config(|config| config.on_message_timeout = timeout)
         }
 
+        /// Reports callbacks that take longer than this with one line at WARN in 10 s, which names the
+        /// callback and says how long it took and how many lines were left out; it stands in the span
+        /// of the connection. Default `None`, off, since it costs two looks at the clock for each
+        /// callback, 50 ns together; zero means the same. Nothing is ended: that is
+        /// [`on_message_timeout`](Self::on_message_timeout).
+        ///
+        /// All callbacks but `on_open`, which may run for the whole connection. What counts is the time
+        /// from the call to its return, whether it waits or blocks its thread.
+        pub fn warn_slow_callbacks(
+            self,
+            threshold: impl Into<Option<::std::time::Duration>>,
+        ) -> Self {
+            let threshold = $crate::service::setters::unless_zero(threshold.into());
+            self.set_config(|config| config.slow_callback = threshold)
+        }
+
         /// Closes connections with 1001 when they are this old, less a random tenth of it, so that
         /// clients that connected together do not reconnect together. The message that is arriving and
         /// the messages in the queue are finished first. Default none. Use it where a load balancer should

@@ -19,6 +19,7 @@ use crate::connection::{ConnectionId, Info, Link, Seldom, StoredRequest};
 use crate::driver::{Application, Opened, Pending, Socket, Upgrade};
 use crate::handshake::Rejection;
 use crate::logging::field;
+use crate::measure;
 use crate::protocol::Agreed;
 use crate::shutdown::{Member, Tracked};
 
@@ -175,6 +176,7 @@ fn run<E: Application>(
             return;
         };
         held.tracked.opened();
+        let open = measure::Open::new();
         let serving = application.serve(Opened {
             link,
             config,
@@ -182,6 +184,7 @@ fn run<E: Application>(
             first,
         });
         serving.await;
+        drop(open);
         drop(held);
     }
 }

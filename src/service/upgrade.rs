@@ -14,7 +14,8 @@ use super::start::{Started, start};
 use crate::driver::{Application, Ours, Pending, Source, caught, within};
 use crate::handler::Handshake;
 use crate::handshake::{self, Offer, Rejection, Transport};
-use crate::logging::{Throttle, escaped};
+use crate::logging::{Throttle, escaped, slow};
+use crate::measure;
 use crate::protocol::negotiate;
 
 /// Asks the application, answers, and starts the connection's task.
@@ -58,8 +59,17 @@ pub(super) fn upgrade<E: Application>(
             }
             application.upgrade(&mut handshake).await
         });
-        match within(deadline, pin!(asked)).await {
-            Ok(Ok(answer)) => answer?,
+        let began = tokio::time::Instant::now();
+        let answer = within(deadline, pin!(asked)).await;
+        let took = began.elapsed();
+        measure::callback("on_upgrade", took);
+        slow("on_upgrade", took, options.config.slow_callback);
+        match answer {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(rejection))) => {
+                measure::refused("application");
+                return Err(rejection);
+            }
             Ok(Err(message)) => {
                 // As for the callbacks: ten in 10 s stand out.
                 static LINES: Throttle = Throttle::with_burst(10);
@@ -69,6 +79,7 @@ pub(super) fn upgrade<E: Application>(
                 } else {
                     tracing::debug!("on_upgrade panicked: {message}");
                 }
+                measure::refused("panic");
                 return Err(StatusCode::INTERNAL_SERVER_ERROR.into());
             }
             Err(_) => {
@@ -79,6 +90,7 @@ pub(super) fn upgrade<E: Application>(
                         "on_upgrade took longer than {deadline:?}; the handshake was refused"
                     );
                 }
+                measure::refused("timeout");
                 return Err(Rejection::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the application took too long to decide",

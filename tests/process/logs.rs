@@ -789,3 +789,50 @@ async fn h27_the_span_names_the_request_as_it_came_whatever_on_upgrade_does_to_i
         log.text()
     );
 }
+
+/// Waits in `on_message`, and longer in `on_open`.
+#[derive(Clone)]
+struct Slow;
+
+impl WebSocketHandler for Slow {
+    async fn on_open(&mut self, _: &mut Connection) -> Result {
+        tokio::time::sleep(std::time::Duration::from_secs(9)).await;
+        Ok(())
+    }
+
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        Ok(conn.send(message).await?)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_a_slow_callback_is_named_once_in_the_span_of_its_connection() {
+    if elsewhere("r12_a_slow_callback_is_named_once_in_the_span_of_its_connection") {
+        return;
+    }
+    let (log, _guard) = Log::begin(LevelFilter::INFO);
+    let threshold = std::time::Duration::from_secs(1);
+    let stack = Stack::new(Slow).with(|layer| layer.warn_slow_callbacks(threshold));
+    let mut client = stack.open().await;
+    for _ in 0..3 {
+        client.send(&text("x")).await;
+        client.expect(0x81, b"x").await;
+    }
+    let lines = log.lines_with(" took ");
+    assert_eq!(lines.len(), 1, "{}", log.text());
+    let expected = "on_message took 2s, ";
+    assert!(
+        lines[0].contains(" WARN ") && lines[0].contains(expected),
+        "{}",
+        lines[0]
+    );
+    assert!(lines[0].contains("websocket{id="), "{}", lines[0]);
+
+    // By default nothing is.
+    let stack = Stack::new(Slow);
+    let mut client = stack.open().await;
+    client.send(&text("x")).await;
+    client.expect(0x81, b"x").await;
+    assert_eq!(log.lines_with(" took ").len(), 1);
+}

@@ -96,6 +96,7 @@ fn each_floor_uses_only_what_is_below_it() {
         &["error"],
         &["handshake", "protocol"],
         &["shutdown", "json"],
+        &["measure"],
         &["close", "config"],
         &["message"],
         &["logging", "jitter", "sync"],

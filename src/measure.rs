@@ -1,0 +1,382 @@
+//! What is measured of a server, with the feature `metrics`; without it nothing here does anything.
+//!
+//! The names stand here once, and in the table of `guide/operating.md`, which a test compares.
+
+use std::time::Duration;
+
+use crate::close::CloseCause;
+
+/// A metric: its name, what kind it is, its unit, its labels with all their values, and what it says.
+#[cfg(feature = "metrics")]
+pub(crate) struct Metric {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) unit: metrics::Unit,
+    /// The label, and every value that it can have.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the table"))]
+    pub(crate) label: Option<(&'static str, &'static [&'static str])>,
+    pub(crate) what: &'static str,
+}
+
+#[cfg(feature = "metrics")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+#[cfg(feature = "metrics")]
+mod on {
+    use std::sync::LazyLock;
+    use std::sync::Once;
+
+    use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+
+    use super::{Kind, Metric};
+
+    const ACTIVE: &str = "websocket.server.active_connections";
+    const OPENED: &str = "websocket.server.opened_connections";
+    const CLOSED: &str = "websocket.server.closed_connections";
+    const REFUSED: &str = "websocket.server.refused_handshakes";
+    const DURATION: &str = "websocket.server.connection.duration";
+    const MESSAGES: &str = "websocket.server.messages";
+    const BYTES: &str = "websocket.server.message_bytes";
+    const QUEUE_FULL: &str = "websocket.server.queue_full";
+    const ROUND_TRIP: &str = "websocket.server.heartbeat.round_trip";
+    const CALLBACK: &str = "websocket.server.callback.duration";
+    const DRAINED: &str = "websocket.server.drained_connections";
+
+    pub(crate) const CAUSES: &[&str] = &[
+        "peer",
+        "application",
+        "application_failed",
+        "shutdown",
+        "idle",
+        "lifetime",
+        "timeout",
+        "violation",
+        "transport",
+    ];
+    pub(crate) const REASONS: &[&str] = &[
+        "draining",
+        "limit",
+        "client_limit",
+        "origin",
+        "host",
+        "invalid",
+        "application",
+        "timeout",
+        "panic",
+        "server",
+    ];
+    pub(crate) const DIRECTIONS: &[&str] = &["received", "sent"];
+    pub(crate) const CALLBACKS: &[&str] = &[
+        "on_upgrade",
+        "on_open",
+        "on_message",
+        "on_event",
+        "on_error",
+        "on_close",
+    ];
+    pub(crate) const OUTCOMES: &[&str] = &["closed", "forced", "unopened"];
+
+    /// All of them. Those of topics belong here, too.
+    pub(crate) const ALL: &[Metric] = &[
+        Metric {
+            name: ACTIVE,
+            kind: Kind::Gauge,
+            unit: Unit::Count,
+            label: None,
+            what: "Connections that are open.",
+        },
+        Metric {
+            name: OPENED,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: None,
+            what: "Connections that were opened.",
+        },
+        Metric {
+            name: CLOSED,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: Some(("cause", CAUSES)),
+            what: "Connections that ended, by `CloseCause`.",
+        },
+        Metric {
+            name: REFUSED,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: Some(("reason", REASONS)),
+            what: "Handshakes that were refused.",
+        },
+        Metric {
+            name: DURATION,
+            kind: Kind::Histogram,
+            unit: Unit::Seconds,
+            label: None,
+            what: "How long connections were open.",
+        },
+        Metric {
+            name: MESSAGES,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: Some(("direction", DIRECTIONS)),
+            what: "Messages that came, and that were handed to the socket.",
+        },
+        Metric {
+            name: BYTES,
+            kind: Kind::Counter,
+            unit: Unit::Bytes,
+            label: Some(("direction", DIRECTIONS)),
+            what: "Bytes of their payload: received ones inflated, sent ones as they were written.",
+        },
+        Metric {
+            name: QUEUE_FULL,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: None,
+            what: "Times that a message found the queue of its connection full.",
+        },
+        Metric {
+            name: ROUND_TRIP,
+            kind: Kind::Histogram,
+            unit: Unit::Seconds,
+            label: None,
+            what: "How long peers took to answer a heartbeat.",
+        },
+        Metric {
+            name: CALLBACK,
+            kind: Kind::Histogram,
+            unit: Unit::Seconds,
+            label: Some(("callback", CALLBACKS)),
+            what: "How long callbacks took. `on_open` may last as long as its connection.",
+        },
+        Metric {
+            name: DRAINED,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: Some(("outcome", OUTCOMES)),
+            what: "Connections that a drain waited for, by what became of them.",
+        },
+    ];
+
+    /// Those that move with every message or callback: a look-up each time would cost more than the
+    /// message.
+    pub(super) struct Handles {
+        pub(super) active: Gauge,
+        pub(super) opened: Counter,
+        pub(super) duration: Histogram,
+        pub(super) messages: [Counter; 2],
+        pub(super) bytes: [Counter; 2],
+        pub(super) queue_full: Counter,
+        pub(super) round_trip: Histogram,
+        /// In the order of [`CALLBACKS`].
+        pub(super) callbacks: Vec<Histogram>,
+    }
+
+    /// Of the recorder that is installed when the first connection is about to open.
+    pub(super) fn handles() -> &'static Handles {
+        static HANDLES: LazyLock<Handles> = LazyLock::new(|| {
+            describe();
+            let directed =
+                |name: &'static str| [0, 1].map(|i| counter!(name, "direction" => DIRECTIONS[i]));
+            Handles {
+                active: gauge!(ACTIVE),
+                opened: counter!(OPENED),
+                duration: histogram!(DURATION),
+                messages: directed(MESSAGES),
+                bytes: directed(BYTES),
+                queue_full: counter!(QUEUE_FULL),
+                round_trip: histogram!(ROUND_TRIP),
+                callbacks: CALLBACKS
+                    .iter()
+                    .map(|name| histogram!(CALLBACK, "callback" => *name))
+                    .collect(),
+            }
+        });
+        &HANDLES
+    }
+
+    fn describe() {
+        static DESCRIBED: Once = Once::new();
+        DESCRIBED.call_once(|| {
+            for metric in ALL {
+                let (name, unit, what) = (metric.name, metric.unit, metric.what);
+                match metric.kind {
+                    Kind::Counter => metrics::describe_counter!(name, unit, what),
+                    Kind::Gauge => metrics::describe_gauge!(name, unit, what),
+                    Kind::Histogram => metrics::describe_histogram!(name, unit, what),
+                }
+            }
+        });
+    }
+
+    pub(super) fn closed(cause: &'static str) {
+        counter!(CLOSED, "cause" => cause).increment(1);
+    }
+
+    pub(super) fn refused(reason: &'static str) {
+        describe();
+        counter!(REFUSED, "reason" => reason).increment(1);
+    }
+
+    pub(super) fn callback(name: &str, seconds: f64) {
+        let at = CALLBACKS.iter().position(|callback| *callback == name);
+        if let Some(histogram) = at.and_then(|at| handles().callbacks.get(at)) {
+            histogram.record(seconds);
+        }
+    }
+
+    pub(super) fn drained(outcome: &'static str, n: usize) {
+        counter!(DRAINED, "outcome" => outcome).increment(n as u64);
+    }
+}
+
+/// Whether callbacks are timed for a metric.
+pub(crate) const TIMES_CALLBACKS: bool = cfg!(feature = "metrics");
+
+/// Counts a connection as open for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Open {
+    #[cfg(feature = "metrics")]
+    since: tokio::time::Instant,
+}
+
+impl Open {
+    pub(crate) fn new() -> Self {
+        #[cfg(feature = "metrics")]
+        {
+            on::handles().active.increment(1);
+            on::handles().opened.increment(1);
+        }
+        Self {
+            #[cfg(feature = "metrics")]
+            since: tokio::time::Instant::now(),
+        }
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Drop for Open {
+    fn drop(&mut self) {
+        on::handles().active.decrement(1);
+        on::handles().duration.record(self.since.elapsed());
+    }
+}
+
+pub(crate) fn closed(cause: CloseCause) {
+    let _ = cause;
+    #[cfg(feature = "metrics")]
+    on::closed(match cause {
+        CloseCause::Peer => "peer",
+        CloseCause::Application => "application",
+        CloseCause::ApplicationFailed => "application_failed",
+        CloseCause::Shutdown => "shutdown",
+        CloseCause::Idle => "idle",
+        CloseCause::Lifetime => "lifetime",
+        CloseCause::Timeout => "timeout",
+        CloseCause::Violation => "violation",
+        CloseCause::Transport => "transport",
+    });
+}
+
+/// `reason` is one of those in the table.
+pub(crate) fn refused(reason: &'static str) {
+    let _ = reason;
+    #[cfg(feature = "metrics")]
+    on::refused(reason);
+}
+
+#[cfg(feature = "metrics")]
+pub(crate) fn received(messages: u64, bytes: u64) {
+    on::handles().messages[0].increment(messages);
+    on::handles().bytes[0].increment(bytes);
+}
+
+#[inline]
+pub(crate) fn sent(messages: usize, bytes: usize) {
+    let _ = (messages, bytes);
+    #[cfg(feature = "metrics")]
+    {
+        on::handles().messages[1].increment(messages as u64);
+        on::handles().bytes[1].increment(bytes as u64);
+    }
+}
+
+pub(crate) fn queue_full() {
+    #[cfg(feature = "metrics")]
+    on::handles().queue_full.increment(1);
+}
+
+pub(crate) fn round_trip(micros: u32) {
+    let _ = micros;
+    #[cfg(feature = "metrics")]
+    on::handles()
+        .round_trip
+        .record(Duration::from_micros(micros.into()));
+}
+
+pub(crate) fn callback(name: &'static str, took: Duration) {
+    let _ = (name, took);
+    #[cfg(feature = "metrics")]
+    on::callback(name, took.as_secs_f64());
+}
+
+pub(crate) fn drained(closed: usize, forced: usize, unopened: usize) {
+    let _ = (closed, forced, unopened);
+    #[cfg(feature = "metrics")]
+    for (outcome, n) in on::OUTCOMES.iter().zip([closed, forced, unopened]) {
+        on::drained(outcome, n);
+    }
+}
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use super::on::ALL;
+    use super::*;
+
+    /// A table that no test reads becomes wrong.
+    #[test]
+    fn the_guide_lists_every_metric_with_its_labels() {
+        let page = include_str!("guide/operating.md");
+        let rows: Vec<String> = ALL.iter().map(row).collect();
+        let expected = rows.join("\n");
+        assert!(page.contains(&expected), "the table is to be:\n{expected}");
+        let named = page.matches("| `websocket.server.").count();
+        assert_eq!(named, ALL.len());
+    }
+
+    fn row(metric: &Metric) -> String {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let kind = match metric.unit {
+            metrics::Unit::Count => kind.to_owned(),
+            unit => format!("{kind}, {}", unit.as_str()),
+        };
+        let label = metric.label.map(|(name, values)| {
+            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            format!("`{name}`: {}", values.join(", "))
+        });
+        let Metric { name, what, .. } = metric;
+        format!(
+            "| `{name}` | {kind} | {} | {what} |",
+            label.unwrap_or_default()
+        )
+    }
+
+    #[test]
+    fn no_label_has_more_than_a_dozen_values() {
+        for metric in ALL {
+            assert!(
+                metric.label.is_none_or(|(_, values)| values.len() <= 12),
+                "{}",
+                metric.name
+            );
+        }
+    }
+}

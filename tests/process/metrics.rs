@@ -1,0 +1,420 @@
+//! Each metric moves when it should, and by as much. A process of its own: the recorder belongs to it.
+
+#![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
+
+#[allow(dead_code)]
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
+};
+use tower_websocket::{
+    CloseCode, Connection, Handshake, Message, Rejection, Result, WebSocketHandler,
+};
+
+use crate::support::*;
+
+/// Sums of counters and gauges; of histograms how often something was recorded, and the last value.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<BTreeMap<String, (f64, f64)>>>);
+
+struct One(String, Seen);
+
+impl One {
+    fn add(&self, n: f64, last: f64) {
+        let mut all = self.1.0.lock().unwrap();
+        let entry = all.entry(self.0.clone()).or_default();
+        *entry = (entry.0 + n, last);
+    }
+}
+
+impl CounterFn for One {
+    fn increment(&self, n: u64) {
+        self.add(n as f64, 0.0);
+    }
+    fn absolute(&self, _: u64) {
+        panic!("counters are incremented");
+    }
+}
+
+impl GaugeFn for One {
+    fn increment(&self, n: f64) {
+        self.add(n, 0.0);
+    }
+    fn decrement(&self, n: f64) {
+        self.add(-n, 0.0);
+    }
+    fn set(&self, _: f64) {
+        panic!("of several layers the last would win");
+    }
+}
+
+impl HistogramFn for One {
+    fn record(&self, value: f64) {
+        self.add(1.0, value);
+    }
+}
+
+impl Seen {
+    fn one(&self, key: &Key) -> Arc<One> {
+        let labels = key.labels().map(|label| format!(" {}", label.value()));
+        let name = key.name().strip_prefix("websocket.server.").unwrap();
+        let name = format!("{name}{}", labels.collect::<String>());
+        Arc::new(One(name, self.clone()))
+    }
+
+    fn get(&self, name: &str) -> (f64, f64) {
+        self.0
+            .lock()
+            .unwrap()
+            .get(name)
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+impl Recorder for Seen {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.one(key))
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.one(key))
+    }
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.one(key))
+    }
+}
+
+/// One test at a time, with how the metrics stood before it.
+struct Alone {
+    seen: Seen,
+    before: BTreeMap<String, (f64, f64)>,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
+}
+
+impl Alone {
+    async fn begin() -> Self {
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        static SEEN: LazyLock<Seen> = LazyLock::new(|| {
+            let seen = Seen::default();
+            metrics::set_global_recorder(seen.clone()).unwrap();
+            seen
+        });
+        let turn = TURN.lock().await;
+        let seen = SEEN.clone();
+        let before = seen.0.lock().unwrap().clone();
+        Self {
+            seen,
+            before,
+            _turn: turn,
+        }
+    }
+
+    /// By how much it has moved since the beginning.
+    fn moved(&self, name: &str) -> f64 {
+        self.seen.get(name).0 - self.before.get(name).copied().unwrap_or_default().0
+    }
+
+    fn last(&self, name: &str) -> f64 {
+        self.seen.get(name).1
+    }
+}
+
+/// Does what the message says.
+#[derive(Clone)]
+struct Obeys(Witness);
+
+type Witness = support::Recorder;
+
+impl WebSocketHandler for Obeys {
+    async fn on_upgrade(&mut self, handshake: &mut Handshake) -> Result<(), Rejection> {
+        match handshake.path() {
+            "/no" => Err(http::StatusCode::FORBIDDEN.into()),
+            "/late" => std::future::pending().await,
+            "/panic" => panic!("as asked"),
+            _ => Ok(()),
+        }
+    }
+
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        match message.as_text() {
+            Some("fail") => Err("as asked".into()),
+            Some("sleep") => {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                Ok(())
+            }
+            Some("bye") => {
+                conn.close(CloseCode::NORMAL_CLOSURE, "")?;
+                Ok(())
+            }
+            Some("full") => {
+                conn.send("fills the queue").await?;
+                assert!(conn.try_send("too much").unwrap_err().is_full());
+                conn.send("waits").await?;
+                Ok(())
+            }
+            _ => Ok(conn.send(message).await?),
+        }
+    }
+
+    async fn on_close(
+        &mut self,
+        conn: &mut Connection,
+        event: tower_websocket::CloseEvent,
+    ) -> Result {
+        self.0.on_close(conn, event).await
+    }
+}
+
+fn stack() -> Stack<Obeys> {
+    Stack::new(Obeys(Witness::default()))
+}
+
+/// What a handshake with this path gets, and with this change.
+async fn refused(stack: &Stack<Obeys>, path: &str, from: &str, to: &str) -> u16 {
+    let mut client = stack.connect();
+    let handshake = HANDSHAKE.replace("/ws", path).replace(from, to);
+    client.send(handshake.as_bytes()).await;
+    client.head().await.status
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_opened_active_closed_and_has_a_duration() {
+    let metrics = Alone::begin().await;
+    let stack = stack();
+    let mut client = stack.open().await;
+    client.send(&text("x")).await;
+    client.expect(0x81, b"x").await;
+    let open = ["active_connections", "opened_connections"].map(|name| metrics.moved(name));
+    assert_eq!(open, [1.0, 1.0]);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    client.send(&close(1000, "")).await;
+    client.expect_close(Some(1000)).await;
+    drop(client);
+    left(&stack.shutdown, 0).await;
+    let closed = [
+        "active_connections",
+        "opened_connections",
+        "closed_connections peer",
+    ];
+    assert_eq!(closed.map(|name| metrics.moved(name)), [0.0, 1.0, 1.0]);
+    assert_eq!(metrics.moved("connection.duration"), 1.0);
+    let duration = metrics.last("connection.duration");
+    assert!((5.0..6.0).contains(&duration), "{duration}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_counted_by_its_cause_when_it_closes() {
+    let metrics = Alone::begin().await;
+    for (says, cause) in [
+        (text("bye"), "application"),
+        (text("fail"), "application_failed"),
+        (vec![0xff, 0x80, 0, 0, 0, 0], "violation"),
+        (vec![], "transport"),
+    ] {
+        let stack = stack();
+        let mut client = stack.open().await;
+        client.send(&says).await;
+        if !says.is_empty() {
+            client.end().await;
+        }
+        drop(client);
+        left(&stack.shutdown, 0).await;
+        assert_eq!(
+            metrics.moved(&format!("closed_connections {cause}")),
+            1.0,
+            "{cause}"
+        );
+    }
+    let with = [
+        (
+            stack().with(|layer| layer.idle_timeout(Duration::from_secs(1))),
+            "idle",
+        ),
+        (
+            stack().with(|layer| layer.max_lifetime(Duration::from_secs(1))),
+            "lifetime",
+        ),
+        (
+            stack().with(|layer| layer.heartbeat(Duration::from_secs(1))),
+            "timeout",
+        ),
+    ];
+    for (stack, cause) in with {
+        let mut client = stack.open().await;
+        client.end().await;
+        drop(client);
+        left(&stack.shutdown, 0).await;
+        assert_eq!(
+            metrics.moved(&format!("closed_connections {cause}")),
+            1.0,
+            "{cause}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_and_their_bytes_are_counted_in_both_directions() {
+    let metrics = Alone::begin().await;
+    let stack = stack();
+    let mut client = stack.open().await;
+    for said in ["one", "three"] {
+        client.send(&text(said)).await;
+        client.expect(0x81, said.as_bytes()).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for direction in ["received", "sent"] {
+        assert_eq!(metrics.moved(&format!("messages {direction}")), 2.0);
+        assert_eq!(metrics.moved(&format!("message_bytes {direction}")), 8.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_are_counted_by_why_they_were_refused() {
+    let metrics = Alone::begin().await;
+    let full = |stack: Stack<Obeys>| stack.with(|layer| layer.max_connections(0));
+    let client_full = |stack: Stack<Obeys>| stack.with(|layer| layer.max_connections_per_ip(0));
+    let hosts = |stack: Stack<Obeys>| stack.with(|layer| layer.allowed_hosts(["else.example"]));
+    let draining = stack();
+    assert_eq!(draining.shutdown.drain(Duration::ZERO).await.closed(), 0);
+    let origin = "\r\nOrigin: http://evil.example\r\n\r\n";
+    for (stack, path, from, to, status, reason) in [
+        (full(stack()), "/ws", "", "", 503, "limit"),
+        (client_full(stack()), "/ws", "", "", 429, "client_limit"),
+        (hosts(stack()), "/ws", "", "", 421, "host"),
+        (draining, "/ws", "", "", 503, "draining"),
+        (stack(), "/ws", "\r\n\r\n", origin, 403, "origin"),
+        (stack(), "/ws", "Version: 13", "Version: 12", 426, "invalid"),
+        (stack(), "/ws/no", "", "", 403, "application"),
+        (stack(), "/ws/panic", "", "", 500, "panic"),
+        (stack(), "/ws/late", "", "", 503, "timeout"),
+    ] {
+        assert_eq!(refused(&stack, path, from, to).await, status, "{reason}");
+        assert_eq!(
+            metrics.moved(&format!("refused_handshakes {reason}")),
+            1.0,
+            "{reason}"
+        );
+    }
+    assert_eq!(metrics.moved("opened_connections"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_the_server_cannot_upgrade_is_counted_too() {
+    let metrics = Alone::begin().await;
+    let mut request = http::Request::get("/ws").body(String::new()).unwrap();
+    for line in HANDSHAKE
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+    {
+        let (name, value) = line.split_once(": ").unwrap();
+        let name: http::HeaderName = name.parse().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let service = stack().layer.into_service();
+    let response = tower::ServiceExt::oneshot(service, request).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert_eq!(metrics.moved("refused_handshakes server"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_finds_the_queue_full_is_counted_once() {
+    let metrics = Alone::begin().await;
+    let stack = stack().with(|layer| layer.max_queued_messages(1));
+    let mut client = stack.open().await;
+    client.send(&text("full")).await;
+    client.expect(0x81, b"fills the queue").await;
+    client.expect(0x81, b"waits").await;
+    // One that was given back, and one that waited.
+    assert_eq!(metrics.moved("queue_full"), 2.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_round_trip_of_a_heartbeat_is_recorded_once() {
+    let metrics = Alone::begin().await;
+    let stack = stack();
+    let mut client = stack.open().await;
+    let ping = client.frame().await.unwrap();
+    assert_eq!(ping.first, 0x89);
+    tokio::time::advance(Duration::from_millis(80)).await;
+    for _ in 0..2 {
+        // The second answers nothing.
+        client.send(&frame(0x8a, &ping.payload)).await;
+    }
+    client.send(&text("x")).await;
+    client.expect(0x81, b"x").await;
+    assert_eq!(metrics.moved("heartbeat.round_trip"), 1.0);
+    let round_trip = metrics.last("heartbeat.round_trip");
+    assert!((0.08..0.09).contains(&round_trip), "{round_trip}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_is_timed_by_its_name() {
+    let metrics = Alone::begin().await;
+    let stack = stack();
+    let mut client = stack.open().await;
+    client.send(&text("sleep")).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(metrics.moved("callback.duration on_message"), 1.0);
+    let took = metrics.last("callback.duration on_message");
+    assert!((3.0..3.1).contains(&took), "{took}");
+
+    client.send(&text("fail")).await;
+    client.expect_close(Some(1011)).await;
+    drop(client);
+    left(&stack.shutdown, 0).await;
+    for name in ["on_upgrade", "on_open", "on_error", "on_close"] {
+        assert_eq!(
+            metrics.moved(&format!("callback.duration {name}")),
+            1.0,
+            "{name}"
+        );
+    }
+    assert_eq!(metrics.moved("callback.duration on_message"), 2.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_timed_as_one() {
+    let metrics = Alone::begin().await;
+    let stack = stack();
+    let mut client = stack.open().await;
+    client.send(&text("x")).await;
+    client.expect(0x81, b"x").await;
+    let one = stack.layer.connections().iter().next().unwrap();
+    one.sender().notify(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(metrics.moved("callback.duration on_event"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_counts_what_became_of_each_connection() {
+    let metrics = Alone::begin().await;
+    let stack = stack().with(|layer| layer.close_timeout(Duration::from_secs(60)));
+    let mut leaves = stack.open().await;
+    let _stays = stack.open().await;
+    let drain = tokio::spawn(stack.shutdown.drain(Duration::from_secs(5)));
+    leaves.send(&close(1000, "")).await;
+    leaves.end().await;
+    drop(leaves);
+    drain.await.unwrap();
+    let outcomes = ["closed", "forced", "unopened"];
+    let moved = outcomes.map(|name| metrics.moved(&format!("drained_connections {name}")));
+    assert_eq!(moved, [1.0, 1.0, 0.0]);
+    // The first one may have been ahead of the drain.
+    let [shutdown, peer] =
+        ["shutdown", "peer"].map(|cause| metrics.moved(&format!("closed_connections {cause}")));
+    assert!(
+        shutdown >= 1.0 && shutdown + peer == 2.0,
+        "{shutdown} {peer}"
+    );
+}
