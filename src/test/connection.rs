@@ -4,12 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use http::request::Parts;
 use http::{Request, Response};
 use tokio::task::JoinHandle;
 
 use super::client::TestClient;
-use crate::connection::{ConnectionId, Info, Link, Sender, StoredRequest};
+use super::values::info;
+use crate::connection::{Link, Sender};
 use crate::driver::serve;
 use crate::handler::WebSocketHandler;
 use crate::message::Message;
@@ -58,22 +58,15 @@ pub struct TestConnection {
 impl TestConnection {
     /// Opens a connection of a `GET /` without headers, with the default options.
     pub fn open<H: WebSocketHandler>(handler: H) -> Self {
-        Self::open_with(handler, Request::new(()).into_parts().0)
+        Self::open_with(handler, Request::new(()))
     }
 
-    /// Opens a connection of this request.
-    pub fn open_with<H: WebSocketHandler>(handler: H, request: Parts) -> Self {
-        let info = Info {
-            id: ConnectionId::next(),
-            mount: "".into(),
-            path: request.uri.path().into(),
-            protocol: None,
-            peer: request.extensions.get().copied(),
-            request: StoredRequest::new(request),
-            seldom: None,
-        };
+    /// Opens a connection of this request, which needs none of the headers of a handshake. A
+    /// `SocketAddr` in its extensions is the peer's address, and the first subprotocol that it offers is
+    /// agreed.
+    pub fn open_with<H: WebSocketHandler>(handler: H, request: Request<()>) -> Self {
         let config = Arc::default();
-        let link = Arc::new(Link::new(Arc::clone(&config), info, None));
+        let link = Arc::new(Link::new(Arc::clone(&config), info(request), None));
         let (io, client) = tokio::io::duplex(64 * 1024);
         let sender = Sender::new(link.clone());
         Self {
