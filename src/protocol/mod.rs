@@ -43,6 +43,6 @@ pub(crate) use session::{Event, Session};
 pub(crate) use timers::{Moment, earlier};
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use utf8::{InvalidUtf8, TextBuilder};
-#[cfg(test)]
+#[cfg(any(feature = "test-util", test))]
 pub(crate) use violation::Violation;
 pub(crate) use writer::{Batch, Framed, Load, SLICES, Writer};

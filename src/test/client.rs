@@ -1,6 +1,5 @@
 //! [`TestClient`]: a client that keeps the rules, and says what came when something else was expected.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::codec;
+use super::deflate::Deflate;
+use super::recent::Recent;
 use crate::close::CloseCode;
 use crate::message::Message;
 
@@ -27,10 +28,12 @@ pub struct TestClient {
     io: Box<dyn Io>,
     response: Response<()>,
     input: Vec<u8>,
-    /// The first fragments of a message: its opcode and what came.
+    /// The first fragments of a message: its first byte and what came.
     partial: Option<(u8, Vec<u8>)>,
-    /// The last frames that came, for whoever reads why a test failed.
-    recent: VecDeque<String>,
+    recent: Recent,
+    /// If it was agreed.
+    deflate: Option<Deflate>,
+    compressed: usize,
     pings: usize,
     answers: bool,
     closed: bool,
@@ -52,11 +55,11 @@ pub enum Received {
     End,
 }
 
-/// How long a function waits: a server that is right answers at once, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Marks a compressed message (RFC 7692 §6).
+const RSV1: u8 = 0x40;
 
-/// As many as a reader looks at.
-const RECENT: usize = 8;
+/// How long a function waits: a server that is right answers at once, also on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 impl TestClient {
     pub(super) fn new(io: Box<dyn Io>, response: Response<()>) -> Self {
@@ -65,11 +68,18 @@ impl TestClient {
             response,
             input: Vec::new(),
             partial: None,
-            recent: VecDeque::new(),
+            recent: Recent::default(),
+            deflate: None,
+            compressed: 0,
             pings: 0,
             answers: true,
             closed: false,
         }
+    }
+
+    pub(super) fn with_deflate(mut self, deflate: Option<Deflate>) -> Self {
+        self.deflate = deflate;
+        self
     }
 
     /// The response that opened it: 101, or 200 over HTTP/2, with its headers.
@@ -95,17 +105,24 @@ impl TestClient {
         self.pings
     }
 
+    /// How many messages have come compressed so far; see
+    /// [`TestRequest::deflate`](super::TestRequest::deflate).
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    pub fn compressed(&self) -> usize {
+        self.compressed
+    }
+
     // ---- out
 
-    /// Sends a message in one frame.
+    /// Sends a message in one frame, compressed if that was agreed.
     ///
     /// # Panics
     ///
     /// The server has ended the connection.
     pub async fn send(&mut self, message: impl Into<Message>) {
-        let message = message.into();
-        let first = if message.is_text() { 0x81 } else { 0x82 };
-        self.write(&codec::frame(first, message.as_bytes())).await;
+        let (first, payload) = self.payload(&message.into());
+        self.write(&codec::frame(first, &payload)).await;
     }
 
     /// Sends `value` as a text message of JSON. Needs the feature `json`.
@@ -124,9 +141,8 @@ impl TestClient {
     ///
     /// `size` is zero, or the server has ended the connection.
     pub async fn send_fragments(&mut self, message: impl Into<Message>, size: usize) {
-        let message = message.into();
-        let first = if message.is_text() { 0x81 } else { 0x82 };
-        let frames: Vec<_> = codec::fragments(first, message.as_bytes().chunks(size)).collect();
+        let (first, payload) = self.payload(&message.into());
+        let frames: Vec<_> = codec::fragments(first, payload.chunks(size)).collect();
         self.write(&frames.concat()).await;
     }
 
@@ -148,6 +164,16 @@ impl TestClient {
         self.closed = true;
         self.write(&codec::close(code.into().as_u16(), reason))
             .await;
+    }
+
+    /// The first byte of a message in one frame, and what it carries.
+    fn payload(&mut self, message: &Message) -> (u8, Vec<u8>) {
+        let first = if message.is_text() { 0x81 } else { 0x82 };
+        let deflate = self.deflate.as_mut();
+        match deflate.and_then(|deflate| deflate.compress(message.as_bytes())) {
+            Some(compressed) => (first | RSV1, compressed),
+            None => (first, message.as_bytes().to_vec()),
+        }
     }
 
     async fn write(&mut self, bytes: &[u8]) {
@@ -299,7 +325,7 @@ impl TestClient {
 
     async fn next_until(&mut self, deadline: Instant) -> Option<Received> {
         loop {
-            match codec::parse(&self.input, false) {
+            match codec::parse(&self.input, self.deflate.is_some()) {
                 Err(fault) => self.fail("frames that keep RFC 6455", &fault),
                 Ok(Some((frame, size))) => {
                     self.input.drain(..size);
@@ -342,31 +368,36 @@ impl TestClient {
                 self.partial = partial;
                 Received::Pong(payload.into())
             }
-            (opcode @ 1..=2, None) if fin => self.message_of(opcode, payload),
-            (opcode @ 1..=2, None) => {
-                self.partial = Some((opcode, payload));
+            (1..=2, None) if fin => self.message_of(first, payload),
+            (1..=2, None) => {
+                self.partial = Some((first, payload));
                 return None;
             }
-            (0, Some((opcode, mut begin))) => {
+            (0, Some((first, mut begin))) => {
                 begin.extend(payload);
                 if !fin {
-                    self.partial = Some((opcode, begin));
+                    self.partial = Some((first, begin));
                     return None;
                 }
-                self.message_of(opcode, begin)
+                self.message_of(first, begin)
             }
             _ => self.fail("frames that keep RFC 6455", "fragments in a wrong order"),
         };
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(shown(&received));
+        self.recent.push(shown(&received));
         Some(received)
     }
 
+    /// The message whose first frame begins with `first`.
     #[track_caller]
-    fn message_of(&self, opcode: u8, payload: Vec<u8>) -> Received {
-        if opcode == 2 {
+    fn message_of(&mut self, first: u8, mut payload: Vec<u8>) -> Received {
+        if let (true, Some(deflate)) = (first & RSV1 != 0, &mut self.deflate) {
+            self.compressed += 1;
+            payload = match deflate.inflate(payload) {
+                Ok(message) => message,
+                Err(fault) => self.fail("messages that keep RFC 7692", &fault),
+            };
+        }
+        if first & 0xF == 2 {
             return Received::Message(payload.into());
         }
         match String::from_utf8(payload) {
@@ -377,14 +408,7 @@ impl TestClient {
 
     #[track_caller]
     fn fail(&self, expected: &str, got: &str) -> ! {
-        let recent = match self.recent.len() {
-            0 => "nothing came before".to_owned(),
-            _ => {
-                let recent: Vec<&str> = self.recent.iter().map(String::as_str).collect();
-                format!("the last that came: {}", recent.join(", "))
-            }
-        };
-        panic!("expected {expected}, got {got}; {recent}");
+        self.recent.fail(expected, got)
     }
 }
 

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use http::request::Parts;
 use http::{Request, Response};
 use tokio::task::JoinHandle;
 
 use super::client::TestClient;
-use crate::connection::{ConnectionId, Info, Link, Sender, StoredRequest};
+use super::values::info;
+use crate::connection::{Link, Sender};
 use crate::driver::serve;
 use crate::handler::WebSocketHandler;
 use crate::message::Message;
@@ -59,28 +59,26 @@ pub struct TestConnection {
 impl TestConnection {
     /// Opens a connection of a `GET /` without headers, with the default options.
     pub fn open<H: WebSocketHandler>(handler: H) -> Self {
-        Self::open_with(handler, Request::new(()).into_parts().0)
+        Self::open_with(handler, Request::new(()))
     }
 
-    /// Opens a connection of this request.
-    pub fn open_with<H: WebSocketHandler>(handler: H, request: Parts) -> Self {
+    /// Opens a connection of this request, which needs none of the headers of a handshake. A
+    /// `SocketAddr` in its extensions is the peer's address, and the first subprotocol that it offers is
+    /// agreed.
+    pub fn open_with<H: WebSocketHandler>(handler: H, request: Request<()>) -> Self {
         Self::open_in(handler, request, &Topics::new())
     }
 
     /// Opens a connection of this request, which subscribes and publishes to these topics. Connections
     /// that are opened otherwise have topics of their own each.
-    pub fn open_in<H: WebSocketHandler>(handler: H, request: Parts, topics: &Topics) -> Self {
-        let info = Info {
-            id: ConnectionId::next(),
-            mount: "".into(),
-            path: request.uri.path().into(),
-            protocol: None,
-            peer: request.extensions.get().copied(),
-            request: StoredRequest::new(request),
-            seldom: None,
-        };
+    pub fn open_in<H: WebSocketHandler>(handler: H, request: Request<()>, topics: &Topics) -> Self {
         let config = Arc::default();
-        let link = Arc::new(Link::new(Arc::clone(&config), info, None, topics.clone()));
+        let link = Arc::new(Link::new(
+            Arc::clone(&config),
+            info(request),
+            None,
+            topics.clone(),
+        ));
         let (io, client) = tokio::io::duplex(64 * 1024);
         let sender = Sender::new(link.clone());
         Self {

@@ -5,6 +5,7 @@
 //!     │           real hyper in between └▶ Response   a refusal, whole
 //!     └─ raw ─▶ RawClient                             bytes and frames, right or wrong
 //! TestConnection                                      one handler, without HTTP
+//! connection, handshake, event, error, close_event    the arguments of one callback
 //! ```
 //!
 //! Nothing here has a socket: with `#[tokio::test(start_paused = true)]` (tokio's feature `test-util`)
@@ -20,13 +21,22 @@ mod client;
 )]
 mod codec;
 mod connection;
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "disabled.rs"]
+mod deflate;
+mod pipe;
 mod raw;
+mod recent;
 mod request;
 mod server;
 mod stack;
+mod values;
 
 pub use client::{Received, TestClient};
 pub use connection::TestConnection;
 pub use raw::{RawClient, RawFrame};
 pub use request::TestRequest;
 pub use server::TestServer;
+pub use values::{ErrorKind, close_event, connection, error, event, handshake};

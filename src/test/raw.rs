@@ -1,22 +1,37 @@
 //! [`RawClient`]: bytes and frames, right or wrong.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::time::{sleep, timeout};
 
 use super::codec;
+use super::pipe::Reset;
+use super::recent::Recent;
 
 /// A connection of HTTP/1.1 for what a good client cannot do: broken handshakes and frames, half a
-/// message, a byte at a time, an end in the middle. To vanish, drop it; to stall, wait with it.
-pub struct RawClient {
-    io: DuplexStream,
+/// message, a byte at a time, an end in the middle. To vanish, drop it; to read nothing, ask it for
+/// nothing: a pipe in memory holds 64 KiB.
+///
+/// [`TestServer::raw`](super::TestServer::raw) makes one in memory, [`new`](Self::new) one on any stream.
+/// Its functions panic if something else comes than was expected, with what came and the last frames.
+/// Each waits for at most two minutes: longer than every default deadline of a layer, so that a test
+/// can wait for each of them. With tokio's time paused, this takes none.
+pub struct RawClient<IO = DuplexStream> {
+    /// The stream, for what this client has no function for. What was read of it already is not in it.
+    pub io: IO,
     input: Vec<u8>,
+    /// Whether the server agreed to permessage-deflate, and may compress.
+    deflate: bool,
+    recent: Recent,
+    reset: Option<Reset>,
 }
 
-/// A frame that came: FIN, the reserved bits and the opcode in `first`.
+/// A frame that came. Messages are as they came, fragmented and compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RawFrame {
@@ -26,26 +41,73 @@ pub struct RawFrame {
     pub payload: Vec<u8>,
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl RawFrame {
+    /// The code of a Close frame; `None` if it has none, or is another frame.
+    pub fn close_code(&self) -> Option<u16> {
+        let code = self.payload.first_chunk()?;
+        (self.first == 0x88).then(|| u16::from_be_bytes(*code))
+    }
+}
 
 impl RawClient {
-    pub(super) fn new(io: DuplexStream) -> Self {
+    pub(super) fn with_reset(io: DuplexStream, reset: Reset) -> Self {
+        Self {
+            reset: Some(reset),
+            ..Self::new(io)
+        }
+    }
+
+    /// Ends the connection as RST does: the server gets
+    /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), and nothing of what it has not read yet.
+    ///
+    /// # Panics
+    ///
+    /// It is not one of [`TestServer::raw`](super::TestServer::raw).
+    pub fn reset(self) {
+        let reset = self.reset.expect("a client of TestServer::raw");
+        reset.store(true, Ordering::Release);
+        drop(self.io);
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> RawClient<IO> {
+    /// On a stream of your own, such as a `TcpStream` to a server that listens.
+    pub fn new(io: IO) -> Self {
         Self {
             io,
             input: Vec::new(),
+            deflate: false,
+            recent: Recent::default(),
+            reset: None,
         }
     }
+
+    // ---- out
 
     /// Sends bytes.
     ///
     /// # Panics
     ///
-    /// The server has ended the connection, or does not read for 10 s.
+    /// The server has ended the connection, or does not read.
     pub async fn send(&mut self, bytes: &[u8]) {
-        let written = timeout(PATIENCE, self.io.write_all(bytes)).await;
-        written
-            .expect("the server reads within 10 s")
-            .expect("the server has not ended the connection");
+        match timeout(PATIENCE, self.io.write_all(bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.recent.fail("to be able to send", &error.to_string()),
+            Err(_) => self.recent.fail("to be able to send", UNREAD),
+        }
+    }
+
+    /// As [`send`](Self::send), but the server may have ended the connection.
+    ///
+    /// # Panics
+    ///
+    /// The server does not read.
+    pub async fn try_send(&mut self, bytes: &[u8]) {
+        if timeout(PATIENCE, self.io.write_all(bytes)).await.is_err() {
+            self.recent.fail("to be able to send", UNREAD);
+        }
     }
 
     /// Sends bytes one by one, with a pause after each.
@@ -56,23 +118,13 @@ impl RawClient {
     pub async fn send_slowly(&mut self, bytes: &[u8], pause: Duration) {
         for byte in bytes {
             self.send(&[*byte]).await;
-            sleep(pause).await;
+            self.stall(pause).await;
         }
     }
 
-    /// Sends a handshake that is right in every respect, and gives the head of the response.
-    ///
-    /// # Panics
-    ///
-    /// There is none.
-    pub async fn handshake(&mut self, path: &str) -> Response<()> {
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Version: 13\r\n\r\n"
-        );
-        self.send(request.as_bytes()).await;
-        self.head().await
+    /// Neither sends nor reads for so long.
+    pub async fn stall(&mut self, time: Duration) {
+        sleep(time).await;
     }
 
     /// Sends a frame, masked as a client has to. `first` is its first byte: 0x81 for a whole text
@@ -91,7 +143,26 @@ impl RawClient {
     ///
     /// The server has ended the connection.
     pub async fn half_close(&mut self) {
-        self.io.shutdown().await.expect("a connection");
+        if let Err(error) = self.io.shutdown().await {
+            self.recent.fail("a connection", &error.to_string());
+        }
+    }
+
+    // ---- HTTP
+
+    /// Sends a handshake that is right in every respect, and gives the head of the response.
+    ///
+    /// # Panics
+    ///
+    /// There is none.
+    pub async fn handshake(&mut self, path: &str) -> Response<()> {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n\r\n"
+        );
+        self.send(request.as_bytes()).await;
+        self.head().await
     }
 
     /// The head of a response.
@@ -104,67 +175,198 @@ impl RawClient {
             if let Some(at) = self.input.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(self.more().await, "no response, but {:?}", self.input);
+            if !self.more("a response").await {
+                self.not("a response");
+            }
         };
-        let head: Vec<u8> = self.input.drain(..end).collect();
-        let head = String::from_utf8_lossy(&head);
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1));
-        let status = status.and_then(|status| status.parse::<StatusCode>().ok());
-        let mut response = Response::new(());
-        *response.status_mut() = status.expect("a status");
-        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
-            let name = HeaderName::try_from(name).expect("a header");
-            let value = HeaderValue::try_from(value).expect("a header");
-            response.headers_mut().append(name, value);
-        }
+        let Some(response) = parsed(&self.input[..end]) else {
+            self.not("a response");
+        };
+        self.input.drain(..end);
+        self.deflate = response
+            .headers()
+            .contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
         response
     }
+
+    /// A response with its body, where that has a length: such as a refusal.
+    ///
+    /// # Panics
+    ///
+    /// There is none.
+    pub async fn response(&mut self) -> Response<Bytes> {
+        let response = self.head().await;
+        let length = response.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let body = self.take(length.unwrap_or(0), "the whole body").await;
+        response.map(|()| body.into())
+    }
+
+    // ---- WebSocket
 
     /// The next frame; `None` at the end of the connection.
     ///
     /// # Panics
     ///
-    /// Nothing comes in 10 s, or what comes is not a frame of a server.
+    /// Nothing comes, or what comes is not a frame of a server.
     pub async fn frame(&mut self) -> Option<RawFrame> {
         loop {
-            let parsed = codec::parse(&self.input, false).expect("a frame of a server");
-            if let Some((codec::Frame { first, payload }, size)) = parsed {
-                self.input.drain(..size);
-                return Some(RawFrame { first, payload });
+            match codec::parse(&self.input, self.deflate) {
+                Err(fault) => self.recent.fail("frames that keep RFC 6455", &fault),
+                Ok(Some((codec::Frame { first, payload }, size))) => {
+                    self.input.drain(..size);
+                    let frame = RawFrame { first, payload };
+                    self.recent.push(shown(&frame));
+                    return Some(frame);
+                }
+                Ok(None) => {}
             }
-            if !self.more().await {
-                assert!(self.input.is_empty(), "the connection ends inside a frame");
+            if !self.more("a frame").await {
+                if !self.input.is_empty() {
+                    self.not("a whole frame");
+                }
                 return None;
             }
         }
     }
 
-    /// The next frame is a Close frame with this code, and nothing comes behind it. It is not
-    /// answered.
+    /// The next frame is this: its first byte, and what it carries.
     ///
     /// # Panics
     ///
     /// Something else comes, or nothing.
-    pub async fn expect_close(&mut self, code: u16) {
-        let frame = self.frame().await.expect("a Close frame");
-        assert_eq!(frame.first, 0x88, "not a Close frame: {frame:x?}");
-        let got = frame
-            .payload
-            .first_chunk()
-            .map(|code| u16::from_be_bytes(*code));
-        assert_eq!(got, Some(code), "another Close frame: {frame:x?}");
-        assert_eq!(self.frame().await, None, "a frame behind the Close frame");
+    pub async fn expect(&mut self, first: u8, payload: &[u8]) {
+        let payload = payload.to_vec();
+        let expected = Some(RawFrame { first, payload });
+        let got = self.frame().await;
+        if got != expected {
+            self.fail(&expected, &got);
+        }
     }
 
-    async fn more(&mut self) -> bool {
-        let read = timeout(PATIENCE, self.io.read_buf(&mut self.input)).await;
-        read.expect("something comes within 10 s").unwrap_or(0) > 0
+    /// The next frame is a Close frame with this code, or with `None` without one, and nothing comes
+    /// behind it. It is not answered.
+    ///
+    /// # Panics
+    ///
+    /// Something else comes, or nothing.
+    pub async fn expect_close(&mut self, code: impl Into<Option<u16>>) {
+        let code = code.into();
+        let expected = match code {
+            Some(code) => format!("a Close frame with {code}"),
+            None => "a Close frame without a code".to_owned(),
+        };
+        let got = self.frame().await;
+        match &got {
+            Some(frame) if frame.first == 0x88 && frame.close_code() == code => {
+                let reason = frame.payload.get(2..).unwrap_or_default();
+                if std::str::from_utf8(reason).is_err() {
+                    self.recent.fail("a reason in UTF-8", "another");
+                }
+            }
+            _ => self.recent.fail(&expected, &name(&got)),
+        }
+        let behind = self.frame().await;
+        if behind.is_some() {
+            self.fail(&None, &behind);
+        }
+    }
+
+    /// The next bytes are these, frames or not.
+    ///
+    /// # Panics
+    ///
+    /// Others come, or too few.
+    pub async fn expect_bytes(&mut self, bytes: &[u8]) {
+        let expected = format!("{:?}", Bytes::copy_from_slice(bytes));
+        let got = self.take(bytes.len(), &expected).await;
+        if got != bytes {
+            self.recent
+                .fail(&expected, &format!("{:?}", Bytes::from(got)));
+        }
+    }
+
+    /// Waits for the end of the connection, whatever comes before it.
+    ///
+    /// # Panics
+    ///
+    /// It does not end.
+    pub async fn end(&mut self) {
+        while self.more("the end of the connection").await {
+            self.input.clear();
+        }
+    }
+
+    async fn take(&mut self, size: usize, expected: &str) -> Vec<u8> {
+        while self.input.len() < size {
+            if !self.more(expected).await {
+                self.not(expected);
+            }
+        }
+        self.input.drain(..size).collect()
+    }
+
+    /// Whether something came, rather than the end.
+    async fn more(&mut self, expected: &str) -> bool {
+        match timeout(PATIENCE, self.io.read_buf(&mut self.input)).await {
+            Ok(read) => read.unwrap_or(0) > 0,
+            Err(_) => self.recent.fail(expected, "nothing in two minutes"),
+        }
+    }
+
+    fn fail(&self, expected: &Option<RawFrame>, got: &Option<RawFrame>) -> ! {
+        self.recent.fail(&name(expected), &name(got))
+    }
+
+    /// What came is not what was expected.
+    fn not(&self, expected: &str) -> ! {
+        let input = Bytes::copy_from_slice(&self.input);
+        let got = format!("{input:?} and the end of the connection");
+        self.recent.fail(expected, &got)
     }
 }
 
-impl fmt::Debug for RawClient {
+const UNREAD: &str = "a server that does not read for two minutes";
+
+/// The head of a response.
+fn parsed(head: &[u8]) -> Option<Response<()>> {
+    let head = String::from_utf8_lossy(head);
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?;
+    let mut response = Response::new(());
+    *response.status_mut() = status.parse::<StatusCode>().ok()?;
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        let name = HeaderName::try_from(name).ok()?;
+        response
+            .headers_mut()
+            .append(name, HeaderValue::try_from(value).ok()?);
+    }
+    Some(response)
+}
+
+fn name(frame: &Option<RawFrame>) -> String {
+    frame
+        .as_ref()
+        .map_or_else(|| "the end of the connection".to_owned(), shown)
+}
+
+/// As much of a frame as a reader looks at.
+fn shown(frame: &RawFrame) -> String {
+    const MOST: usize = 64;
+    let RawFrame { first, payload } = frame;
+    let begin = Bytes::copy_from_slice(&payload[..payload.len().min(MOST)]);
+    let more = if payload.len() > MOST { "…" } else { "" };
+    let len = payload.len();
+    match frame.close_code() {
+        Some(code) => format!("a Close frame with {code} {:?}", begin.slice(2..)),
+        None => format!("a frame {first:#04x} of {len} bytes {begin:?}{more}"),
+    }
+}
+
+impl<IO> fmt::Debug for RawClient<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawClient").finish_non_exhaustive()
+        f.debug_struct("RawClient")
+            .field("recent", &self.recent)
+            .finish_non_exhaustive()
     }
 }

@@ -13,8 +13,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::{Instant, sleep};
 
-use super::client::TestClient;
+use super::client::{PATIENCE, TestClient};
+use super::deflate::Deflate;
+#[cfg(feature = "deflate")]
+use super::deflate::OFFER;
 use super::stack::Stack;
 
 /// A handshake of a good client, sent when it is awaited; made by
@@ -44,16 +48,16 @@ pub struct TestRequest {
 
 /// The key of RFC 6455 §1.3, and what answers it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub(super) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 impl TestRequest {
-    pub(super) fn new(stack: Stack, path: &str, version: Version) -> Self {
+    pub(super) fn new(stack: Stack, path: &str, version: Version, extensions: Extensions) -> Self {
         Self {
             stack,
             path: path.to_owned(),
             version,
             headers: HeaderMap::new(),
-            extensions: Extensions::new(),
+            extensions,
         }
     }
 
@@ -95,8 +99,41 @@ impl TestRequest {
         self
     }
 
+    /// Offers permessage-deflate (RFC 7692) as browsers do. If the server agrees, the client compresses
+    /// what it sends and inflates what comes; [`TestClient::compressed`] counts the latter. Needs the
+    /// feature `deflate`.
+    ///
+    /// For an offer with other parameters, add a [`header`](Self::header): the client keeps to what
+    /// was agreed.
+    ///
+    /// ```no_run
+    /// # use tower_websocket::test::TestServer;
+    /// # async fn f(server: TestServer) {
+    /// let mut client = server.connect("/chat").deflate().await.expect("open");
+    /// client.send("hello ".repeat(100)).await;
+    /// client.expect_text(&"hello ".repeat(100)).await;
+    /// assert_eq!(client.compressed(), 1);
+    ///
+    /// let offer = "permessage-deflate; server_max_window_bits=10";
+    /// let request = server.connect("/chat").header("sec-websocket-extensions", offer);
+    /// # drop(request);
+    /// # }
+    /// ```
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    pub fn deflate(self) -> Self {
+        self.header("sec-websocket-extensions", OFFER)
+    }
+
     async fn open(self) -> Result<TestClient, Response<Bytes>> {
-        let io = TokioIo::new(self.stack.pipe(self.version, self.extensions));
+        let (io, _) = self.stack.pipe(self.version, self.extensions);
+        let io = TokioIo::new(io);
+        let offers = self.headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS);
+        let offers: Vec<_> = offers
+            .iter()
+            .filter_map(|offer| offer.to_str().ok())
+            .collect();
+        let offer = offers.join(", ");
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.headers_mut() = self.headers;
         let headers = request.headers_mut();
@@ -108,9 +145,14 @@ impl TestRequest {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io)
                 .await
                 .expect("the server speaks HTTP/2");
+            // That CONNECT may name a protocol, the server's first frame says. hyper reads it in a task of
+            // its own and wakes nobody.
+            let end = Instant::now() + PATIENCE;
+            while !connection.is_extended_connect_protocol_enabled() {
+                assert!(Instant::now() < end, "the server does not speak HTTP/2");
+                sleep(Duration::from_millis(1)).await;
+            }
             tokio::spawn(connection);
-            // That CONNECT may name a protocol, the server's first frame says.
-            tokio::time::sleep(Duration::from_millis(1)).await;
             *request.method_mut() = Method::CONNECT;
             *request.uri_mut() = format!("http://localhost{}", self.path)
                 .parse()
@@ -145,7 +187,16 @@ impl TestRequest {
         *head.headers_mut() = response.headers().clone();
         *head.version_mut() = response.version();
         let upgraded = hyper::upgrade::on(response).await.expect("an upgrade");
-        Ok(TestClient::new(Box::new(TokioIo::new(upgraded)), head))
+        let answer = head.headers().get(header::SEC_WEBSOCKET_EXTENSIONS);
+        let deflate = answer.map(|answer| {
+            let answer = answer.to_str().unwrap_or("what is no text");
+            match Deflate::agreed(&offer, answer) {
+                Ok(deflate) => deflate,
+                Err(fault) => panic!("a wrong Sec-WebSocket-Extensions: {fault}"),
+            }
+        });
+        let client = TestClient::new(Box::new(TokioIo::new(upgraded)), head);
+        Ok(client.with_deflate(deflate))
     }
 }
 

@@ -46,6 +46,7 @@ use crate::error::BoxError;
 #[derive(Clone)]
 pub struct TestServer {
     stack: Stack,
+    extensions: Extensions,
 }
 
 impl TestServer {
@@ -54,7 +55,7 @@ impl TestServer {
     /// Must be used inside a tokio runtime, as the other functions of this module.
     pub fn new<S, B>(service: S) -> Self
     where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
@@ -62,23 +63,37 @@ impl TestServer {
     {
         Self {
             stack: Stack::new(service),
+            extensions: Extensions::new(),
         }
+    }
+
+    /// Puts a value into the extensions of every request that is made from now on, as a server does:
+    /// such as the peer's `SocketAddr`.
+    #[must_use]
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.extensions.insert(value);
+        self
     }
 
     /// Opens a WebSocket over HTTP/1.1, when it is awaited: a
     /// [`TestClient`](super::TestClient), or the whole response if the server refuses.
     pub fn connect(&self, path: &str) -> TestRequest {
-        TestRequest::new(self.stack.clone(), path, Version::HTTP_11)
+        self.request(path, Version::HTTP_11)
     }
 
     /// Opens a WebSocket over HTTP/2 (RFC 8441), on a connection of its own.
     pub fn connect_h2(&self, path: &str) -> TestRequest {
-        TestRequest::new(self.stack.clone(), path, Version::HTTP_2)
+        self.request(path, Version::HTTP_2)
     }
 
     /// A connection of HTTP/1.1 on which nothing was sent yet, for what a good client cannot do.
     pub fn raw(&self) -> RawClient {
-        RawClient::new(self.stack.pipe(Version::HTTP_11, Extensions::new()))
+        let (io, reset) = self.stack.pipe(Version::HTTP_11, self.extensions.clone());
+        RawClient::with_reset(io, reset)
+    }
+
+    fn request(&self, path: &str, version: Version) -> TestRequest {
+        TestRequest::new(self.stack.clone(), path, version, self.extensions.clone())
     }
 }
 

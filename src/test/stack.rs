@@ -1,6 +1,6 @@
 //! [`Stack`]: a tower stack on hyper, and the pipes to it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Extensions, Request, Response, Version};
@@ -12,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::DuplexStream;
 use tower::Service;
 
+use super::pipe::{Reset, ServerEnd};
 use crate::error::BoxError;
 
 /// See the module docs.
@@ -20,7 +21,7 @@ pub(super) struct Stack {
     serve: Arc<Serve>,
 }
 
-type Serve = dyn Fn(DuplexStream, Version, Extensions) + Send + Sync;
+type Serve = dyn Fn(ServerEnd, Version, Extensions) + Send + Sync;
 
 /// What a pipe holds in each direction: less than large messages, so that reads and writes are partial.
 const PIPE: usize = 64 * 1024;
@@ -28,13 +29,16 @@ const PIPE: usize = 64 * 1024;
 impl Stack {
     pub(super) fn new<S, B>(service: S) -> Self
     where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let serve = move |io: DuplexStream, version, extensions: Extensions| {
+        // Not all services are Sync.
+        let service = Mutex::new(service);
+        let serve = move |io: ServerEnd, version, extensions: Extensions| {
+            let service = service.lock().unwrap_or_else(PoisonError::into_inner);
             let service = TowerToHyperService::new(service.clone());
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().extend(extensions.clone());
@@ -57,9 +61,10 @@ impl Stack {
     }
 
     /// A connection to it. Its requests have these extensions, as if a server had put them there.
-    pub(super) fn pipe(&self, version: Version, extensions: Extensions) -> DuplexStream {
-        let (client, server) = tokio::io::duplex(PIPE);
+    pub(super) fn pipe(&self, version: Version, extensions: Extensions) -> (DuplexStream, Reset) {
+        let (client, server) = ServerEnd::pipe(PIPE);
+        let reset = server.reset();
         (self.serve)(server, version, extensions);
-        client
+        (client, reset)
     }
 }

@@ -98,8 +98,7 @@ async fn topics_reach_from_everywhere_to_every_style_but_streams() {
     pull.expect_text("from-a-route").await;
 
     // Without a server, too.
-    let request = http::Request::new(()).into_parts().0;
-    let alone = TestConnection::open_in(Obedient, request, &topics);
+    let alone = TestConnection::open_in(Obedient, http::Request::new(()), &topics);
     assert_eq!(
         alone.sender().publish("room", "from a sender").delivered(),
         1
