@@ -66,6 +66,7 @@ pub use shutdown::{Drain, Drained, Shutdown};
 #[doc(no_inline)]
 pub use tokio_tungstenite;
 pub use topics::{
-    AppendError, Attached, OnFull, ParsePositionError, Position, Published, Retain, Status,
-    Subscribe, SubscribeError, Topic, Topics, TopicsBuilder,
+    AppendError, Attached, OnFull, ParsePositionError, Position, Presence, PresenceChange,
+    PresenceChanges, Present, Published, Retain, Status, Subscribe, SubscribeError, Topic, Topics,
+    TopicsBuilder, TrackError,
 };

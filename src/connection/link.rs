@@ -28,6 +28,7 @@ use crate::protocol::{Agreed, Batch, Framed, InboundTerms, Session};
 use crate::shutdown::Member;
 use crate::topics::{
     Attached, How, Offered, Published, Receiver, Subscribe, SubscribeError, Taken, Topics,
+    TrackError,
 };
 
 /// See the module docs.
@@ -202,6 +203,18 @@ impl Link {
         subscriptions.is_some_and(|subscriptions| subscriptions.unsubscribe(topic))
     }
 
+    pub(crate) fn track(&self, topic: &str, key: &str, meta: String) -> Result<(), TrackError> {
+        let subscriptions = self.outbox.subscriptions(&self.topics);
+        let subscriptions = subscriptions.ok_or(TrackError::Closed)?;
+        subscriptions.track(self.info.id.as_u64(), topic, key, meta)
+    }
+
+    /// Whether the connection was tracked.
+    pub(crate) fn untrack(&self, topic: &str, key: &str) -> bool {
+        let subscriptions = self.outbox.subscribed();
+        subscriptions.is_some_and(|all| all.untrack(self.info.id.as_u64(), topic, key))
+    }
+
     /// How many messages of a topic were dropped for this connection.
     pub(crate) fn dropped(&self, topic: &str) -> u64 {
         let subscriptions = self.outbox.subscribed();
@@ -325,7 +338,7 @@ impl Link {
         self.outbox.end(true);
         self.outbox.forget();
         if let Some(subscriptions) = self.outbox.subscribed() {
-            subscriptions.end();
+            subscriptions.end(self.info.id.as_u64());
         }
         for waker in self.inbox.end(None, true).into_iter().flatten() {
             waker.wake();

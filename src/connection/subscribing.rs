@@ -5,7 +5,7 @@ use std::future::{Future, ready};
 use super::connection::Connection;
 use super::sender::Sender;
 use crate::message::Message;
-use crate::topics::{Attached, Published, Subscribe, SubscribeError, Topics};
+use crate::topics::{Attached, Published, Subscribe, SubscribeError, Topics, TrackError};
 
 impl Connection {
     /// Subscribes a topic: what is [published](Self::publish) to it from now on is sent to this
@@ -71,6 +71,48 @@ impl Connection {
         self.link.publish(topic, &message.into())
     }
 
+    /// Makes the connection present in a topic as `key`, until it [leaves](Self::untrack) or ends:
+    /// [`Topics::presence`] lists who is there. A user's connections share a key, such as the user's
+    /// name: the user is there from the first to the last of them.
+    ///
+    /// `meta` is what others should know of this connection, at most 1,024 bytes in whatever form the
+    /// application likes; tracking a key again replaces it. Being present and subscribing are two
+    /// things: a connection may do one without the other.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed or tracked 128 times
+    /// ([`max_subscriptions`](crate::TopicsBuilder::max_subscriptions)), the topic is
+    /// [full](crate::TopicsBuilder::max_present), or a text is too long.
+    ///
+    /// ```
+    /// use tower_websocket::{Connection, Result, WebSocketHandler};
+    ///
+    /// #[derive(Clone)]
+    /// struct Chat {
+    ///     user: String,
+    /// }
+    ///
+    /// impl WebSocketHandler for Chat {
+    ///     async fn on_open(&mut self, conn: &mut Connection) -> Result {
+    ///         conn.subscribe("room:1")?;
+    ///         conn.track("room:1", &self.user, "")?;
+    ///         for present in conn.topics().presence("room:1").list() {
+    ///             conn.send(format!("{} is here", present.key())).await?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn track(&self, topic: &str, key: &str, meta: impl Into<String>) -> Result<(), TrackError> {
+        self.link.track(topic, key, meta.into())
+    }
+
+    /// Ends what [`track`](Self::track) has begun. `false`: the connection was not present as that.
+    pub fn untrack(&self, topic: &str, key: &str) -> bool {
+        self.link.untrack(topic, key)
+    }
+
     /// How many messages of a topic were dropped for this connection since it was subscribed, by a policy
     /// that drops.
     pub fn dropped(&self, topic: &str) -> u64 {
@@ -114,6 +156,20 @@ impl Sender {
     /// Publishes to all who subscribe the topic but this connection, as [`Connection::publish`].
     pub fn publish(&self, topic: &str, message: impl Into<Message>) -> Published {
         self.link.publish(topic, &message.into())
+    }
+
+    /// Makes the connection present in a topic, as [`Connection::track`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn track(&self, topic: &str, key: &str, meta: impl Into<String>) -> Result<(), TrackError> {
+        self.link.track(topic, key, meta.into())
+    }
+
+    /// Ends what [`track`](Self::track) has begun.
+    pub fn untrack(&self, topic: &str, key: &str) -> bool {
+        self.link.untrack(topic, key)
     }
 
     /// How many messages of a topic were dropped, as [`Connection::dropped`].

@@ -28,7 +28,7 @@ use crate::connection::{ABORT, ASKED, Connection, Info, Link, OUTPUT, Sender, Si
 use crate::handler::{Result, WebSocketHandler};
 use crate::message::Message;
 use crate::shutdown::{Member, Shutdown};
-use crate::topics::Topics;
+use crate::topics::{Retain, Subscribe, SubscribeError, Topics};
 
 /// Runs a model under a scheduler of chance, and under one that prefers rare orders.
 fn check(model: impl Fn() + Send + Sync + Copy + 'static) {
@@ -165,12 +165,20 @@ impl WebSocketHandler for Witness {
 
 /// A connection with a queue for two messages; its other end of the socket.
 fn connection() -> (Arc<Link>, Driver<Socket>, Socket) {
-    let (link, driver, peer) = opening();
+    connection_in(&Topics::new())
+}
+
+fn connection_in(topics: &Topics) -> (Arc<Link>, Driver<Socket>, Socket) {
+    let (link, driver, peer) = opening_in(topics);
     (link, driver(), peer)
 }
 
 /// The same, before it is open.
 fn opening() -> (Arc<Link>, impl FnOnce() -> Driver<Socket>, Socket) {
+    opening_in(&Topics::new())
+}
+
+fn opening_in(topics: &Topics) -> (Arc<Link>, impl FnOnce() -> Driver<Socket> + use<>, Socket) {
     let config = Arc::new(Config {
         queue_messages: 2,
         heartbeat: None,
@@ -180,7 +188,7 @@ fn opening() -> (Arc<Link>, impl FnOnce() -> Driver<Socket>, Socket) {
         config.clone(),
         Info::of_nobody(),
         None,
-        Topics::new(),
+        topics.clone(),
     ));
     let (ours, theirs) = socket();
     let to_open = link.clone();
@@ -195,7 +203,12 @@ struct Heard {
 }
 
 /// Reads whole frames until the end of the stream, and answers a Close frame.
-async fn listen(mut socket: Socket) -> Heard {
+async fn listen(socket: Socket) -> Heard {
+    listen_for(socket, usize::MAX).await
+}
+
+/// The same; closes when it has heard so many messages.
+async fn listen_for(mut socket: Socket, enough: usize) -> Heard {
     let (mut bytes, mut heard) = (Vec::new(), Heard::default());
     loop {
         let mut piece = [0; 64];
@@ -213,12 +226,18 @@ async fn listen(mut socket: Socket) -> Heard {
             let frame = std::mem::replace(&mut bytes, rest);
             assert!(!heard.closed, "something behind the Close frame: {frame:?}");
             match frame[0] {
-                0x81 => heard
-                    .messages
-                    .push(String::from_utf8(frame[2..].to_vec()).unwrap()),
+                0x81 => {
+                    let text = String::from_utf8(frame[2..].to_vec()).unwrap();
+                    heard.messages.push(text);
+                    if heard.messages.len() == enough {
+                        write(&mut socket, b"\x88\x80\0\0\0\0").await;
+                    }
+                }
                 0x88 => {
                     heard.closed = true;
-                    write(&mut socket, b"\x88\x80\0\0\0\0").await;
+                    if heard.messages.len() < enough {
+                        write(&mut socket, b"\x88\x80\0\0\0\0").await;
+                    }
                 }
                 first => panic!("{first:#04x}"),
             }
@@ -543,6 +562,119 @@ fn no_signal_is_lost_between_the_last_look_and_the_sleep() {
             }
             signals.take();
             assert!(signals.park() && signals.is_aborted());
+        });
+    });
+}
+
+/// While others publish and the queue is full again and again, a subscriber that comes with a position
+/// gets what came behind it, once, in order; what is sent beside it gets its turn.
+#[test]
+fn t2_whoever_subscribes_while_others_publish_misses_nothing_and_gets_nothing_twice() {
+    check(|| {
+        block_on(async {
+            let topics = Topics::builder().retain("", Retain::messages(9)).build();
+            let start = topics.append("room", "m0").await.unwrap();
+            let (link, driver, peer) = connection_in(&topics);
+            let driving = spawn(drive(Witness::default(), driver));
+            let hearing = spawn(listen_for(peer, 8));
+            let publishers = ["a", "b"].map(|name| {
+                let topic = topics.topic("room");
+                spawn(async move {
+                    for i in 0..3 {
+                        topic.publish(format!("{name}{i}"));
+                        yield_now().await;
+                    }
+                })
+            });
+            let talking = spawn(talk(Sender::new(link.clone()), 's', 2));
+            let subscriber = spawn(async move {
+                let how = Subscribe::new().after(start);
+                assert!(link.subscribe("room", how).unwrap().recovered());
+            });
+            let heard = hearing.await.unwrap();
+            for name in ['a', 'b'] {
+                let all: Vec<_> = (0..3).map(|i| format!("{name}{i}")).collect();
+                assert_eq!(said(&heard, name), all);
+            }
+            assert_eq!(said(&heard, 's'), talking.await.unwrap());
+            for task in publishers {
+                task.await.unwrap();
+            }
+            subscriber.await.unwrap();
+            driving.await.unwrap();
+            assert_eq!(topics.subscribers("room"), 0);
+        });
+    });
+}
+
+#[test]
+fn t6_all_subscribers_get_the_messages_of_all_publishers_in_one_order() {
+    check(|| {
+        block_on(async {
+            let topics = Topics::new();
+            let hearing = [0, 1].map(|_| {
+                let (link, driver, peer) = connection_in(&topics);
+                link.subscribe("room", Subscribe::new()).unwrap();
+                (
+                    spawn(drive(Witness::default(), driver)),
+                    spawn(listen_for(peer, 2)),
+                )
+            });
+            for name in ["a", "b"] {
+                let topics = topics.clone();
+                spawn(async move { assert_eq!(topics.publish("room", name).delivered(), 2) });
+            }
+            let mut heard = Vec::new();
+            for (driving, hearing) in hearing {
+                heard.push(hearing.await.unwrap().messages);
+                driving.await.unwrap();
+            }
+            assert_eq!(heard[0], heard[1]);
+        });
+    });
+}
+
+/// Subscribing, unsubscribing, publishing and the end of the connection at the same time.
+#[test]
+fn t5_of_a_connection_that_ends_while_it_subscribes_nothing_stays() {
+    check(|| {
+        block_on(async {
+            let topics = Topics::new();
+            let (link, driver, peer) = connection_in(&topics);
+            let driving = spawn(drive(Witness::default(), driver));
+            let hearing = spawn(listen(peer));
+            let subscribing = spawn({
+                let link = link.clone();
+                async move {
+                    for _ in 0..2 {
+                        match link.subscribe("room", Subscribe::new()) {
+                            Ok(_) | Err(SubscribeError::Closed) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                        yield_now().await;
+                        link.unsubscribe("room");
+                        yield_now().await;
+                        let _ = link.subscribe("other", Subscribe::new());
+                    }
+                }
+            });
+            let publishing = spawn({
+                let topics = topics.clone();
+                async move {
+                    topics.publish("room", "x");
+                    topics.publish("other", "y");
+                }
+            });
+            link.close(crate::close::CloseFrame::known(
+                CloseCode::NORMAL_CLOSURE,
+                "",
+            ));
+            hearing.await.unwrap();
+            driving.await.unwrap();
+            subscribing.await.unwrap();
+            publishing.await.unwrap();
+            assert_eq!(topics.subscribers("room") + topics.subscribers("other"), 0);
+            assert_eq!(format!("{topics:?}"), "Topics { topics: 0, .. }");
         });
     });
 }

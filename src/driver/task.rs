@@ -13,7 +13,7 @@ use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
 use crate::logging::field;
 use crate::measure;
-use crate::topics::SubscribeError;
+use crate::topics::{SubscribeError, TrackError};
 
 /// Runs a connection whose 101 has been sent, until nothing of it is left.
 #[expect(
@@ -166,6 +166,9 @@ fn is_closed(error: &Error) -> bool {
         || source
             .downcast_ref::<SubscribeError>()
             .is_some_and(SubscribeError::is_closed)
+        || source
+            .downcast_ref::<TrackError>()
+            .is_some_and(TrackError::is_closed)
         || source
             .downcast_ref::<Error>()
             // `on_error` gets what `recv` returned, whatever the callback makes of it.

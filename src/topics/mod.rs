@@ -5,6 +5,7 @@
 //!   by name                          └─ log          │ full: terms, backlog
 //!                                        ▲           ▼
 //! subscriptions of a connection ─────────┴── refill, when there is room
+//!   └─ tracking ─▶ presence of a room
 //! ```
 //!
 //! Locks are taken in this order: the list of a connection's subscriptions, a shard of the registry,
@@ -17,6 +18,7 @@ mod calls;
 mod log;
 mod members;
 mod position;
+mod presence;
 mod published;
 mod receiver;
 mod registry;
@@ -24,15 +26,17 @@ mod room;
 mod subscriptions;
 mod terms;
 mod topics;
+mod tracking;
 
 pub(crate) use backlog::{Backlog, Kept};
 pub use log::Retain;
 pub use position::{ParsePositionError, Position};
+pub use presence::{PresenceChange, Present, TrackError};
 pub use published::{AppendError, Published, SubscribeError};
 pub(crate) use receiver::{How, Offered, Receiver, Taken};
 pub(crate) use subscriptions::Subscriptions;
 pub use terms::{Attached, OnFull, Subscribe};
-pub use topics::{Status, Topic, Topics, TopicsBuilder};
+pub use topics::{Presence, PresenceChanges, Status, Topic, Topics, TopicsBuilder};
 
 #[cfg(all(test, not(shuttle)))]
 mod tests;

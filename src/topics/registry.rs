@@ -6,10 +6,14 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::calls::assert_outside;
 use super::log::Retain;
 use super::position::Position;
+use super::presence::AnnounceFn;
 use super::published::Published;
 use super::room::{Room, StampFn};
 use crate::message::Message;
@@ -31,6 +35,12 @@ pub(super) struct Rules {
     pub(super) stamp: Option<Box<StampFn>>,
     /// Of one connection.
     pub(super) max_subscriptions: usize,
+    /// In one topic.
+    pub(super) max_present: usize,
+    /// How long a key stays present without a connection.
+    pub(super) linger: Duration,
+    /// Makes messages of changes of presence.
+    pub(super) announce: Option<Box<AnnounceFn>>,
 }
 
 impl Default for Rules {
@@ -39,6 +49,9 @@ impl Default for Rules {
             retain: Vec::new(),
             stamp: None,
             max_subscriptions: 128,
+            max_present: 10_000,
+            linger: Duration::from_secs(5),
+            announce: None,
         }
     }
 }
@@ -47,7 +60,16 @@ impl Default for Rules {
 pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     random: RandomState,
+    lingering: Mutex<Lingering>,
     pub(super) rules: Rules,
+}
+
+/// Which keys may leave the presence of topics, unless somebody comes back, and when.
+#[derive(Default)]
+pub(super) struct Lingering {
+    pub(super) keys: VecDeque<(Instant, Arc<Room>, Box<str>)>,
+    /// A task waits for the first of them.
+    pub(super) running: bool,
 }
 
 #[derive(Default)]
@@ -85,6 +107,7 @@ impl Registry {
         Self {
             shards: Default::default(),
             random: RandomState::new(),
+            lingering: Mutex::default(),
             rules,
         }
     }
@@ -206,6 +229,12 @@ impl Registry {
             shard.rooms.len()
         };
         self.shards.iter().map(lock).sum()
+    }
+
+    pub(super) fn lingering(&self) -> MutexGuard<'_, Lingering> {
+        self.lingering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
@@ -10,6 +10,7 @@ use super::calls::contained;
 use super::log::{Log, Retain};
 use super::members::{Delivery, Member, Members, Tally};
 use super::position::Position;
+use super::presence::Crowd;
 use super::published::Published;
 use super::receiver::{How, Receiver};
 use super::terms::{Attached, Subscribe};
@@ -30,6 +31,8 @@ pub(super) struct Room {
     pub(super) is_idle: AtomicBool,
     members: Members,
     log: Option<Box<Mutex<Log<Instant>>>>,
+    /// Who is present. Most topics have nobody.
+    crowd: OnceLock<Box<Mutex<Crowd<Instant>>>>,
 }
 
 impl Room {
@@ -39,6 +42,7 @@ impl Room {
             refs: AtomicUsize::new(0),
             is_idle: AtomicBool::new(false),
             members: Members::new(),
+            crowd: OnceLock::new(),
             log: retain
                 .map(|retain| Box::new(Mutex::new(Log::new(retain, epoch(), Instant::now())))),
         }
@@ -46,6 +50,12 @@ impl Room {
 
     pub(super) fn is_retained(&self) -> bool {
         self.log.is_some()
+    }
+
+    pub(super) fn crowd(&self) -> MutexGuard<'_, Crowd<Instant>> {
+        let make = || Box::new(Mutex::new(Crowd::new()));
+        let crowd = self.crowd.get_or_init(make);
+        crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn subscribers(&self) -> usize {

@@ -3,11 +3,13 @@
 use std::sync::{Arc, PoisonError};
 
 use super::calls::assert_outside;
+use super::presence::TrackError;
 use super::published::SubscribeError;
 use super::receiver::Receiver;
 use super::registry::{MAX_NAME, Registry};
 use super::room::Room;
 use super::terms::{Attached, Subscribe};
+use super::tracking::Tracking;
 use crate::sync::{Mutex, MutexGuard};
 
 /// See the module docs. A connection has one from its first subscription on.
@@ -22,6 +24,8 @@ struct List {
     ended: bool,
     /// By the address of the topic.
     entries: Vec<Entry>,
+    /// Where the connection is present, and as whom.
+    tracked: Vec<(Arc<Room>, Box<str>)>,
 }
 
 struct Entry {
@@ -89,6 +93,58 @@ impl Subscriptions {
         true
     }
 
+    /// Makes the connection present in a topic.
+    pub(crate) fn track(
+        &self,
+        connection: u64,
+        name: &str,
+        key: &str,
+        meta: String,
+    ) -> Result<(), TrackError> {
+        assert_outside();
+        let mut list = self.list();
+        if list.ended {
+            return Err(TrackError::Closed);
+        }
+        let most = self.registry.rules.max_subscriptions;
+        let Some(room) = self.registry.acquire(name) else {
+            return Err(TrackError::TooLong(name.len()));
+        };
+        let is_there = list.find_tracked(&room, key).is_some();
+        let tracked = if !is_there && list.tracked.len() >= most {
+            Err(TrackError::TooMany(most))
+        } else {
+            Tracking(&self.registry).track(&room, connection, key, meta)
+        };
+        if tracked.is_ok() && !is_there {
+            list.tracked.push((room.clone(), key.into()));
+            Registry::acquire_again(&room);
+        }
+        drop(list);
+        Tracking(&self.registry).tell(&room);
+        self.registry.release(&room);
+        tracked
+    }
+
+    /// Whether the connection was present.
+    pub(crate) fn untrack(&self, connection: u64, name: &str, key: &str) -> bool {
+        assert_outside();
+        let room = self.registry.find(name);
+        let mut list = self.list();
+        let Some(at) = room.and_then(|room| list.find_tracked(&room, key)) else {
+            return false;
+        };
+        let (room, key) = list.tracked.swap_remove(at);
+        drop(list);
+        self.leave(connection, &room, &key);
+        true
+    }
+
+    fn leave(&self, connection: u64, room: &Arc<Room>, key: &str) {
+        Tracking(&self.registry).untrack(room, connection, key);
+        self.registry.release(room);
+    }
+
     /// How many messages were dropped.
     pub(crate) fn dropped(&self, name: &str) -> u64 {
         assert_outside();
@@ -109,15 +165,22 @@ impl Subscriptions {
     }
 
     /// The connection is no more.
-    pub(crate) fn end(&self) {
-        let entries = {
+    pub(crate) fn end(&self, connection: u64) {
+        let (entries, tracked) = {
             let mut list = self.list();
             list.ended = true;
-            std::mem::take(&mut list.entries)
+            let List {
+                entries, tracked, ..
+            } = &mut *list;
+            (std::mem::take(entries), std::mem::take(tracked))
         };
+        // Others hear that it leaves, and it does not.
         for Entry { room, slot } in entries {
             room.unsubscribe(slot);
             self.registry.release(&room);
+        }
+        for (room, key) in tracked {
+            self.leave(connection, &room, &key);
         }
     }
 
@@ -131,6 +194,11 @@ impl List {
         let address = |room: &Arc<Room>| Arc::as_ptr(room).addr();
         self.entries
             .binary_search_by_key(&address(room), |entry| address(&entry.room))
+    }
+
+    fn find_tracked(&self, room: &Arc<Room>, key: &str) -> Option<usize> {
+        let mut tracked = self.tracked.iter();
+        tracked.position(|(other, as_whom)| Arc::ptr_eq(other, room) && **as_whom == *key)
     }
 
     fn find_name(&self, registry: &Registry, name: &str) -> Option<usize> {

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::future::{Future, ready};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::calls::assert_outside;
 use super::log::Retain;
 use super::position::Position;
+use super::presence::{PresenceChange, Present};
 use super::published::{AppendError, Published};
 use super::registry::{Registry, Rules};
 use super::room::Room;
@@ -211,6 +215,15 @@ impl Topics {
         }
     }
 
+    /// Who is present in a topic, by [`Connection::track`](crate::Connection::track).
+    ///
+    /// The presence of a topic whose name is longer than 256 bytes is empty.
+    pub fn presence(&self, topic: &str) -> Presence {
+        Presence {
+            topic: self.topic(topic),
+        }
+    }
+
     /// Where messages go: in one process [`Status::Local`], at all times.
     pub fn status(&self) -> Status {
         Status::Local
@@ -281,6 +294,47 @@ impl TopicsBuilder {
     /// costs no more than that.
     pub fn max_subscriptions(mut self, subscriptions: usize) -> Self {
         self.rules.max_subscriptions = subscriptions;
+        self
+    }
+
+    /// How long somebody stays present in a topic whose last connection has ended. Default 5 s: a page
+    /// that is loaded again, or a phone that changes networks, neither leaves nor joins. Zero tells of
+    /// it at once.
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.rules.linger = time;
+        self
+    }
+
+    /// How many keys may be present in one topic. Default 10,000; each takes its key, and up to 1,024
+    /// bytes for each connection.
+    pub fn max_present(mut self, keys: usize) -> Self {
+        self.rules.max_present = keys;
+        self
+    }
+
+    /// Makes messages of joins and leaves, which are published to the topic. `None` publishes nothing.
+    /// Default: clients are not told.
+    ///
+    /// They are published in the order in which things happen. The function must not use topics. If it
+    /// panics, the panic is logged and nothing is published.
+    ///
+    /// ```
+    /// use tower_websocket::{Message, PresenceChange, Topics};
+    ///
+    /// let topics = Topics::builder()
+    ///     .announce(|_topic, change| match change {
+    ///         PresenceChange::Joined(present) => Some(format!("{} is here", present.key()).into()),
+    ///         PresenceChange::Left(key) => Some(format!("{key} has left").into()),
+    ///         _ => None,
+    ///     })
+    ///     .build();
+    /// # drop(topics);
+    /// ```
+    pub fn announce(
+        mut self,
+        announce: impl Fn(&str, &PresenceChange) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.announce = Some(Box::new(announce));
         self
     }
 
@@ -378,6 +432,64 @@ impl fmt::Debug for Topic {
             .field("name", &self.room.as_ref().map(|room| &room.name))
             .field("subscribers", &self.subscribers())
             .finish_non_exhaustive()
+    }
+}
+
+/// Who is present in a topic, from [`Topics::presence`]. While it is held, the topic stays.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    topic: Topic,
+}
+
+impl Presence {
+    /// All who are present, sorted by key: each once, however many connections it has.
+    pub fn list(&self) -> Vec<Present> {
+        let room = self.topic.room.as_ref();
+        room.map_or_else(Vec::new, |room| room.crowd().list())
+    }
+
+    /// Joins and leaves from now on. Who needs the list too calls this first: then no change is between
+    /// them, though one that is in the list already may come.
+    pub fn changes(&self) -> PresenceChanges {
+        PresenceChanges {
+            changes: self.topic.room.as_ref().map(|room| room.crowd().read()),
+            _topic: self.topic.clone(),
+        }
+    }
+}
+
+/// Joins and leaves, from [`Presence::changes`].
+///
+/// ```
+/// use tower_websocket::{PresenceChange, Topics};
+///
+/// async fn greet(topics: Topics) {
+///     let mut changes = topics.presence("lobby").changes();
+///     while let Some(change) = changes.next().await {
+///         if let PresenceChange::Joined(present) = change {
+///             topics.publish("lobby", format!("welcome, {}", present.key()));
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct PresenceChanges {
+    changes: Option<broadcast::Receiver<PresenceChange>>,
+    _topic: Topic,
+}
+
+impl PresenceChanges {
+    /// The next change. At most 256 wait; if more were not read in time,
+    /// [`PresenceChange::Missed`] says how many. `None`, at once, for a topic whose name is longer than
+    /// 256 bytes.
+    ///
+    /// Dropping the future before it is ready loses nothing.
+    pub async fn next(&mut self) -> Option<PresenceChange> {
+        match self.changes.as_mut()?.recv().await {
+            Ok(change) => Some(change),
+            Err(RecvError::Lagged(missed)) => Some(PresenceChange::Missed(missed)),
+            Err(RecvError::Closed) => None,
+        }
     }
 }
 

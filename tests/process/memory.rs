@@ -25,8 +25,9 @@ use peak_alloc::PeakAlloc;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service};
+use tower_websocket::test::TestConnection;
 use tower_websocket::{
-    BoxError, CloseEvent, Connection, Deflate, Message, Result, WebSocketHandler,
+    BoxError, CloseEvent, Connection, Deflate, Message, Result, Topics, WebSocketHandler,
 };
 
 use crate::support::*;
@@ -784,5 +785,41 @@ fn s10_what_was_read_ahead_leaves_no_memory_behind() {
             let held = ALLOCATOR.current_usage().saturating_sub(before);
             assert!(round == 0 || held < KIB, "{held} bytes");
         }
+    });
+}
+
+/// What 16 more subscriptions of each of many connections cost, in topics that all of them subscribe.
+#[test]
+fn t3_a_subscription_costs_at_most_64_bytes_and_leaves_none() {
+    alone(async || {
+        const CONNECTIONS: usize = 500;
+        let topics = Topics::new();
+        let request = || Request::new(()).into_parts().0;
+        let mut open = Vec::with_capacity(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            let conn = TestConnection::open_in(Quiet, request(), &topics);
+            conn.sender().subscribe("first").unwrap();
+            open.push(conn);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let senders: Vec<_> = open.iter().map(TestConnection::sender).collect();
+        let names: Vec<_> = (1..16).map(|n| format!("room:{n}")).collect();
+        let before = ALLOCATOR.current_usage();
+        for name in &names {
+            for sender in &senders {
+                sender.subscribe(name).unwrap();
+            }
+        }
+        let each = (ALLOCATOR.current_usage() - before) / CONNECTIONS / names.len();
+        println!("a subscription: {each} bytes");
+        assert!(each <= 64, "{each} bytes");
+        for name in &names {
+            for sender in &senders {
+                assert!(sender.unsubscribe(name));
+            }
+        }
+        // The lists of the connections keep their places.
+        let left = ALLOCATOR.current_usage().saturating_sub(before) / CONNECTIONS;
+        assert!(left <= 16 * 16, "{left} bytes");
     });
 }

@@ -1,8 +1,10 @@
 //! Topics over whole stacks, by the test kit: who gets what, slow readers, missed messages.
 //!
 //! plain: by name, from everywhere, until the end · slow: each policy · retained: positions
+//! presence: who is there
 
 mod plain;
+mod presence;
 mod retained;
 mod slow;
 
