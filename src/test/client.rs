@@ -30,7 +30,7 @@ pub struct TestClient {
     input: Vec<u8>,
     /// The first fragments of a message: its first byte and what came.
     partial: Option<(u8, Vec<u8>)>,
-    recent: Recent,
+    recent: Recent<String>,
     /// If it was agreed.
     deflate: Option<Deflate>,
     compressed: usize,
@@ -68,7 +68,7 @@ impl TestClient {
             response,
             input: Vec::new(),
             partial: None,
-            recent: Recent::default(),
+            recent: Recent::new(),
             deflate: None,
             compressed: 0,
             pings: 0,

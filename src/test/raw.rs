@@ -15,7 +15,7 @@ use super::recent::Recent;
 
 /// A connection of HTTP/1.1 for what a good client cannot do: broken handshakes and frames, half a
 /// message, a byte at a time, an end in the middle. To vanish, drop it; to read nothing, ask it for
-/// nothing: a pipe in memory holds 64 KiB.
+/// nothing: a pipe in memory holds 16 KiB.
 ///
 /// [`TestServer::raw`](super::TestServer::raw) makes one in memory, [`new`](Self::new) one on any stream.
 /// Its functions panic if something else comes than was expected, with what came and the last frames.
@@ -27,7 +27,7 @@ pub struct RawClient<IO = DuplexStream> {
     input: Vec<u8>,
     /// Whether the server agreed to permessage-deflate, and may compress.
     deflate: bool,
-    recent: Recent,
+    recent: Recent<Seen>,
     reset: Option<Reset>,
 }
 
@@ -79,7 +79,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RawClient<IO> {
             io,
             input: Vec::new(),
             deflate: false,
-            recent: Recent::default(),
+            recent: Recent::new(),
             reset: None,
         }
     }
@@ -165,6 +165,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RawClient<IO> {
         self.head().await
     }
 
+    /// Opens a WebSocket: a [`handshake`](Self::handshake), and the 101.
+    ///
+    /// # Panics
+    ///
+    /// The server refuses.
+    pub async fn open(&mut self, path: &str) {
+        let response = self.handshake(path).await;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.recent.fail("a 101", &format!("{response:?}"));
+        }
+    }
+
     /// The head of a response.
     ///
     /// # Panics
@@ -216,7 +228,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RawClient<IO> {
                 Ok(Some((codec::Frame { first, payload }, size))) => {
                     self.input.drain(..size);
                     let frame = RawFrame { first, payload };
-                    self.recent.push(shown(&frame));
+                    self.recent.push(Seen::new(&frame));
                     return Some(frame);
                 }
                 Ok(None) => {}
@@ -345,21 +357,44 @@ fn parsed(head: &[u8]) -> Option<Response<()>> {
 }
 
 fn name(frame: &Option<RawFrame>) -> String {
-    frame
-        .as_ref()
-        .map_or_else(|| "the end of the connection".to_owned(), shown)
+    match frame {
+        Some(frame) => Seen::new(frame).to_string(),
+        None => "the end of the connection".to_owned(),
+    }
 }
 
 /// As much of a frame as a reader looks at.
-fn shown(frame: &RawFrame) -> String {
+#[derive(Debug)]
+struct Seen {
+    begin: RawFrame,
+    len: usize,
+}
+
+impl Seen {
     const MOST: usize = 64;
-    let RawFrame { first, payload } = frame;
-    let begin = Bytes::copy_from_slice(&payload[..payload.len().min(MOST)]);
-    let more = if payload.len() > MOST { "…" } else { "" };
-    let len = payload.len();
-    match frame.close_code() {
-        Some(code) => format!("a Close frame with {code} {:?}", begin.slice(2..)),
-        None => format!("a frame {first:#04x} of {len} bytes {begin:?}{more}"),
+
+    fn new(frame: &RawFrame) -> Self {
+        let len = frame.payload.len();
+        let payload = frame.payload[..len.min(Self::MOST)].to_vec();
+        let first = frame.first;
+        Self {
+            begin: RawFrame { first, payload },
+            len,
+        }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { begin, len } = self;
+        let payload = Bytes::copy_from_slice(&begin.payload);
+        if let Some(code) = begin.close_code() {
+            write!(f, "a Close frame with {code} {:?}", payload.slice(2..))?;
+        } else {
+            let first = begin.first;
+            write!(f, "a frame {first:#04x} of {len} bytes {payload:?}")?;
+        }
+        f.write_str(if *len > Self::MOST { "…" } else { "" })
     }
 }
 

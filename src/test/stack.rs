@@ -24,7 +24,7 @@ pub(super) struct Stack {
 type Serve = dyn Fn(ServerEnd, Version, Extensions) + Send + Sync;
 
 /// What a pipe holds in each direction: less than large messages, so that reads and writes are partial.
-const PIPE: usize = 64 * 1024;
+const PIPE: usize = 16 * 1024;
 
 impl Stack {
     pub(super) fn new<S, B>(service: S) -> Self

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use peak_alloc::PeakAlloc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tower::Layer;
 use tower_websocket::{CloseEvent, Connection, Deflate, Message, Result, WebSocketHandler};
 
@@ -55,8 +54,6 @@ impl WebSocketHandler for Echo {
         Ok(())
     }
 }
-
-type Tcp = Client<TcpStream>;
 
 /// What a client does, and with which code it is closed, if it stays to hear that.
 const FAULTS: [(&str, &[u8], Option<u16>); 12] = [
@@ -97,13 +94,13 @@ const FAULTS: [(&str, &[u8], Option<u16>); 12] = [
 ];
 
 async fn fail(addr: SocketAddr, (what, bytes, code): (&str, &[u8], Option<u16>)) {
-    let mut client = Tcp::tcp(addr).await;
+    let mut client = tcp_client(addr).await;
     match what {
         "leaves in the handshake" => return client.send(bytes).await,
         "is refused" => {
             let foreign = HANDSHAKE.replace("Host: ", "Origin: http://evil.example\r\nHost: ");
             client.send(foreign.as_bytes()).await;
-            return assert_eq!(client.head().await.status, 403);
+            return assert_eq!(client.head().await.status(), 403);
         }
         _ => {}
     }
@@ -111,7 +108,7 @@ async fn fail(addr: SocketAddr, (what, bytes, code): (&str, &[u8], Option<u16>))
     client
         .send(HANDSHAKE.replace("Host: ", offer).as_bytes())
         .await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     match what {
         "resets in a frame" => {
             client.send(bytes).await;
@@ -211,11 +208,11 @@ async fn x7_after_ten_thousand_connections_and_every_fault_nothing_is_left() {
     // Every permit is back.
     let mut clients = Vec::new();
     for _ in 0..PERMITS {
-        let mut client = Tcp::tcp(addr).await;
-        client.handshake().await;
+        let mut client = tcp_client(addr).await;
+        client.open("/ws").await;
         clients.push(client);
     }
-    let mut late = Tcp::tcp(addr).await;
+    let mut late = tcp_client(addr).await;
     late.send(HANDSHAKE.as_bytes()).await;
-    assert_eq!(late.head().await.status, 503);
+    assert_eq!(late.head().await.status(), 503);
 }

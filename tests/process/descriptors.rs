@@ -102,7 +102,7 @@ async fn runs_out(example: &str, path: &str) {
     let before = server.descriptors();
     let mut waiting = Vec::new();
     for _ in 0..CLIENTS {
-        let mut client = Client::tcp(server.addr).await;
+        let mut client = tcp_client(server.addr).await;
         client.send(handshake.as_bytes()).await;
         waiting.push(client);
     }
@@ -112,7 +112,7 @@ async fn runs_out(example: &str, path: &str) {
     let mut served = Vec::new();
     for _ in before..DESCRIPTORS {
         let mut client = waiting.next().unwrap();
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         served.push(client);
     }
     assert!(served.len() > 40, "{}", served.len());
@@ -138,7 +138,7 @@ async fn runs_out(example: &str, path: &str) {
         }
     }
     for mut client in std::iter::once(next).chain(waiting.by_ref().take(19)) {
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         echoes(&mut client).await;
         served.push(client);
     }
@@ -151,9 +151,9 @@ async fn runs_out(example: &str, path: &str) {
         }
     })
     .await;
-    let mut client = Client::tcp(server.addr).await;
+    let mut client = tcp_client(server.addr).await;
     client.send(handshake.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     echoes(&mut client).await;
 }
 

@@ -128,7 +128,7 @@ async fn r12_a_connection_has_a_span_and_its_messages_are_shortened_and_escaped(
         .replace("/ws", "/ws/room")
         .replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n");
     client.send(handshake.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     let nasty = format!("line\r\nERROR forged \x1b[31m{}", "x".repeat(5000));
     client.send(&text(&nasty)).await;
     client.expect(0x81, nasty.as_bytes()).await;
@@ -175,7 +175,7 @@ async fn a_refusal_is_logged_with_its_reason() {
     client
         .send(HANDSHAKE.replace("Upgrade: websocket", foreign).as_bytes())
         .await;
-    assert_eq!(client.response().await.0.status, 403);
+    assert_eq!(client.response().await.status(), 403);
     let lines = log.lines_with("refused a WebSocket handshake");
     assert_eq!(lines.len(), 1);
     assert!(lines[0].contains("403"), "{lines:?}");
@@ -201,7 +201,7 @@ async fn a_foreign_origin_and_an_upgrade_that_a_proxy_dropped_name_the_remedy_in
         for _ in 0..100 {
             let mut client = stack.connect();
             client.send(request.as_bytes()).await;
-            assert_eq!(client.response().await.0.status, status);
+            assert_eq!(client.response().await.status(), status);
         }
     }
     let lines = log.lines_with("WARN");
@@ -231,7 +231,7 @@ async fn a_host_that_is_not_served_names_the_remedy_in_one_line() {
     for _ in 0..10 {
         let mut client = stack.connect();
         client.send(HANDSHAKE.as_bytes()).await;
-        assert_eq!(client.response().await.0.status, 421);
+        assert_eq!(client.response().await.status(), 421);
     }
     let lines = log.lines_with("WARN");
     assert_eq!(lines.len(), 1, "{}", log.text());
@@ -254,7 +254,7 @@ async fn a_mount_that_is_a_pattern_is_an_error_when_it_is_made_and_when_it_is_as
         let mut client = http1(layer.layer(plain()));
         let handshake = HANDSHAKE.replace("/ws", "/ws/7");
         client.send(handshake.as_bytes()).await;
-        assert_eq!(client.response().await.0.status, 500);
+        assert_eq!(client.response().await.status(), 500);
     }
     assert_eq!(log.lines_with("WARN").len(), 1, "{}", log.text());
 }
@@ -318,7 +318,7 @@ async fn r12_a_hundred_panics_of_on_upgrade_are_not_a_hundred_errors_in_the_log(
     for _ in 0..100 {
         let mut client = stack.connect();
         client.send(HANDSHAKE.as_bytes()).await;
-        assert_eq!(client.response().await.0.status, 500);
+        assert_eq!(client.response().await.status(), 500);
     }
     assert_eq!(log.lines_with("ERROR").len(), 10);
     assert_eq!(log.lines_with("on_upgrade panicked: as told").len(), 100);
@@ -366,7 +366,7 @@ async fn p8_a_handshake_whose_path_can_be_read_in_two_ways_is_named_in_one_line(
                 .await;
             client.response().await;
             client.send(HANDSHAKE.replace("/ws", path).as_bytes()).await;
-            assert_eq!(client.response().await.0.status, 200);
+            assert_eq!(client.response().await.status(), 200);
         }
     }
     assert_eq!(log.text().lines().count(), 1, "{}", log.text());
@@ -569,7 +569,7 @@ async fn s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is
     ] {
         let mut client = stack.connect();
         client.send(handshake.as_bytes()).await;
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         client.send(&text(&nasty)).await;
         client.send(&frame(0x82, nasty.as_bytes())).await;
         client.send(&frame(0x89, &nasty.as_bytes()[..125])).await;
@@ -588,7 +588,7 @@ async fn s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is
     });
     let mut client = http1(layer.layer(plain()));
     client.send(handshake.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client.end().await;
 
     for (field, value) in &*values.0.lock().unwrap() {
@@ -628,7 +628,7 @@ async fn p1_p2_a_101_that_cannot_open_names_the_guard_in_one_line() {
         let mut client = http1(wrap.clone().layer(stack.layer.clone().layer(plain())));
         let handshake = HANDSHAKE.replace("Connection: Upgrade", "Connection: close, Upgrade");
         client.send(handshake.as_bytes()).await;
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         client.end().await;
     }
     left(&stack.shutdown, 0).await;
@@ -747,7 +747,7 @@ async fn r1_options_that_need_an_address_that_nobody_knows_say_once_what_to_writ
         for layer in [stack.layer.clone(), stack.layer.clone().debug(true)] {
             for _ in 0..3 {
                 let mut client = http1(layer.layer(plain()));
-                client.handshake().await;
+                client.open("/ws").await;
             }
         }
         let lines = log.lines_with("cannot work");
@@ -777,7 +777,7 @@ async fn h27_the_span_names_the_request_as_it_came_whatever_on_upgrade_does_to_i
     let mut client = stack.connect();
     let request = HANDSHAKE.replace("/ws", "/ws/room?q");
     client.send(request.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client.send(&close(1000, "")).await;
     client.expect_close(Some(1000)).await;
     let lines = log.lines_with("closed");

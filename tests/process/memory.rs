@@ -600,7 +600,7 @@ where
     for i in 0..=CONNECTIONS {
         let mut client = http1(service.clone());
         client.send(handshake.as_bytes()).await;
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         client.send(&text("hello")).await;
         client.expect(0x81, b"hello").await;
         clients.push(client);
@@ -738,7 +738,7 @@ fn s9_a_sender_that_is_kept_holds_no_messages_and_no_compressor() {
             let extensions = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
             let handshake = HANDSHAKE.replace("\r\n\r\n", extensions);
             client.send(handshake.as_bytes()).await;
-            assert_eq!(client.head().await.status, 101);
+            assert_eq!(client.head().await.status(), 101);
             client.frame().await.unwrap();
             client.send(&frame(0x82, &vec![7; MAX_MESSAGE - 1])).await;
             tokio::time::sleep(Duration::from_secs(1)).await;

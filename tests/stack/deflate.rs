@@ -20,7 +20,7 @@ async fn open(stack: &Stack<Recorder>, offer: &str) -> (Client, Option<String>) 
     );
     client.send(handshake.as_bytes()).await;
     let head = client.head().await;
-    assert_eq!(head.status, 101);
+    assert_eq!(head.status(), 101);
     let answer = head.header("sec-websocket-extensions").map(str::to_owned);
     (client, answer)
 }
@@ -249,6 +249,6 @@ async fn the_stream_style_agrees_to_nothing() {
         .send(HANDSHAKE.replace("Upgrade: websocket", &offer).as_bytes())
         .await;
     let head = client.head().await;
-    assert_eq!(head.status, 101);
+    assert_eq!(head.status(), 101);
     assert_eq!(head.header("sec-websocket-extensions"), None);
 }

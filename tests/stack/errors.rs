@@ -9,7 +9,7 @@ use tower_websocket::{
     WebSocketHandler,
 };
 
-use crate::support::{Client, Frame, Stack, close, frame, text, within};
+use crate::support::{Client, Stack, close, frame, text, within};
 
 /// Keeps the one error of its connection, and fails in the way that a message names.
 #[derive(Clone, Default)]
@@ -114,10 +114,9 @@ enum Then {
 
 /// The code of the Close frame that comes before the end of the stream.
 async fn closed(client: &mut Client) -> Option<u16> {
-    while let Some(Frame { first, payload }) = client.frame().await {
-        if first == 0x88 {
-            let code = payload.get(..2)?;
-            return Some(u16::from_be_bytes([code[0], code[1]]));
+    while let Some(frame) = client.frame().await {
+        if frame.first == 0x88 {
+            return frame.close_code();
         }
     }
     None
@@ -135,7 +134,7 @@ async fn e1_an_error_names_its_kind_and_the_code_that_went_out() {
         ("no UTF-8", frame(0x81, b"\xFF"), Then::Read, "protocol", Some(1007)),
         ("no pong", Vec::new(), Then::Read, "timeout", Some(1011)),
         ("half a message", text("half")[..8].to_vec(), Then::Read, "timeout", Some(1008)),
-        ("nothing is read", [frame(0x82, &[0; 9_000]), frame(0x82, &[0; 9_000])].concat(), Then::StopReading, "timeout", None),
+        ("nothing is read", frame(0x82, &[0; 9_000]).repeat(2), Then::StopReading, "timeout", None),
     ];
     for (case, bytes, then, kind, code) in cases {
         let (error, sent) = fails(&bytes, then).await;

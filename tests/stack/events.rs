@@ -176,7 +176,7 @@ async fn a_loop_that_pulls_selects_over_messages_and_events() {
         }
     });
     let mut client = http1(tower::Layer::layer(&layer, plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     sleep(Duration::from_millis(1)).await;
     let sender = senders.lock().unwrap().pop().unwrap();
     sender.notify(Tick(1)).unwrap();

@@ -53,7 +53,7 @@ async fn limits_of_messages_frames_and_fragments_can_be_set() {
 /// A whole message in frames of `size`, answered in one; or the code that it is closed with.
 async fn in_pieces(layer: WebSocketLayer<Recorder>, len: usize, size: usize) -> Option<u16> {
     let mut client = http1(layer.layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     let message = vec![7; len];
     for fragment in fragments(0x82, message.chunks(size)) {
         client.try_send(&fragment).await;
@@ -100,7 +100,7 @@ async fn h14_origins_are_those_of_the_list_or_any() {
         client
             .send(HANDSHAKE.replace("Host: ", &line).as_bytes())
             .await;
-        client.head().await.status
+        client.head().await.status()
     };
     let (stack, _) = Stack::recorded();
     let list = stack.layer.clone().origins(["https://app.example.com"]);
@@ -130,7 +130,7 @@ async fn a1_an_on_upgrade_that_panics_is_500_and_one_that_never_decides_503() {
     let panics = Stack::new(Undecided(|| panic!("at the door")));
     let mut client = panics.connect();
     client.send(HANDSHAKE.as_bytes()).await;
-    assert_eq!(client.response().await.0.status, 500);
+    assert_eq!(client.response().await.status(), 500);
     let waits = Stack::new(Undecided(|| true)).with(|layer| {
         layer
             .upgrade_timeout(Duration::from_secs(3))
@@ -141,7 +141,7 @@ async fn a1_an_on_upgrade_that_panics_is_500_and_one_that_never_decides_503() {
         let began = tokio::time::Instant::now();
         client.send(HANDSHAKE.as_bytes()).await;
         // The permit is back each time: another would be a 503 at once.
-        assert_eq!(client.response().await.0.status, 503);
+        assert_eq!(client.response().await.status(), 503);
         assert_eq!(began.elapsed().as_secs(), 3);
     }
     assert_eq!(waits.shutdown.connections(), 0);
@@ -231,7 +231,7 @@ async fn a1_a14_a_stream_that_fails_panics_or_stays_is_freed_and_ends_with_the_d
     .shutdown(&shutdown);
     for word in ["fail", "panic"] {
         let mut client = http1(layer.layer(plain()));
-        client.handshake().await;
+        client.open("/ws").await;
         client.send(&text("a")).await;
         client.expect(0x81, b"a").await;
         client.send(&text(word)).await;
@@ -239,7 +239,7 @@ async fn a1_a14_a_stream_that_fails_panics_or_stays_is_freed_and_ends_with_the_d
         assert_eq!(shutdown.connections(), 0, "{word}");
     }
     let mut client = http1(layer.layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     let drained = shutdown.drain(Duration::from_secs(2)).await;
     assert_eq!((drained.forced(), drained.remaining()), (1, 0));
     client.end().await;

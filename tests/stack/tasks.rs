@@ -74,7 +74,7 @@ async fn a_split_connection_is_a_sender_and_a_stream() {
         Ok(())
     });
     let mut client = http1(layer.layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     for n in 0..3 {
         client.send(&text("x")).await;
         client.expect(0x81, format!("{n}: text x").as_bytes()).await;
@@ -106,7 +106,7 @@ fn pinging(pings: &'static [&'static [u8]]) -> WebSocketLayer<tower_websocket::F
 #[tokio::test(start_paused = true)]
 async fn a_pong_tells_the_round_trip_of_its_ping_and_of_those_before_it() {
     let mut client = http1(pinging(&[b"a", b"b"]).layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     client.expect(0x89, b"a").await;
     client.expect(0x89, b"b").await;
     sleep(Duration::from_millis(50)).await;
@@ -131,7 +131,7 @@ async fn a_pong_that_never_comes_is_none_at_the_end_of_the_connection() {
         }
     });
     let mut client = http1(layer.layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     client.expect(0x89, b"a").await;
     client.send(&close(1000, "")).await;
     client.expect_close(Some(1000)).await;
@@ -264,7 +264,7 @@ async fn the_shorter_of_the_layers_lifetime_and_that_of_on_upgrade_counts() {
         let mut client = stack.connect();
         let began = Instant::now();
         client.send(HANDSHAKE.replace("/ws", path).as_bytes()).await;
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         assert_eq!(client.frame().await.unwrap().close_code(), Some(1001));
         let lived = began.elapsed().as_millis();
         assert!((least..=most).contains(&lived), "{path}: {lived} ms");

@@ -65,7 +65,7 @@ async fn open<H: WebSocketHandler>(
     let name = "localhost".try_into().unwrap();
     let mut client = Client::new(within(connector.connect(name, client)).await.unwrap());
     say(&mut client, HANDSHAKE.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client
 }
 

@@ -1,5 +1,5 @@
-//! A client that can misbehave, and stacks to misbehave against: real hyper, the real layer,
-//! over pipes in memory (where time can be paused) or over TCP.
+//! The test kit's client that can misbehave, and stacks to misbehave against: real hyper, the real
+//! layer, over pipes in memory (where time can be paused) or over TCP.
 
 #[allow(dead_code, reason = "each program that includes it uses a part")]
 #[path = "../../src/test/codec.rs"]
@@ -17,9 +17,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, Service};
+use tower_websocket::test::{RawClient, TestServer};
 use tower_websocket::{
     CloseEvent, Connection, Error, Message, Result, Sender, Shutdown, WebSocketHandler,
     WebSocketLayer,
@@ -106,7 +107,7 @@ impl WebSocketHandler for Recorder {
 }
 
 /// Sends 0, 1, 2 and so on while the connection accepts them, and does `between` after each. Returns
-/// how many were accepted; [`Client::numbers`] receives them.
+/// how many were accepted; [`numbers`] receives them.
 pub async fn send_numbers<F: Future<Output = ()>>(sender: Sender, between: impl Fn() -> F) -> u32 {
     let mut accepted = 0;
     while sender.send(accepted.to_string()).await.is_ok() {
@@ -167,7 +168,7 @@ impl<H: WebSocketHandler> Stack<H> {
     /// A connection to it, open.
     pub async fn open(&self) -> Client {
         let mut client = self.connect();
-        client.handshake().await;
+        client.open("/ws").await;
         client
     }
 
@@ -180,8 +181,7 @@ impl<H: WebSocketHandler> Stack<H> {
     }
 }
 
-/// hyper's http1 on one end of a pipe, the client on the other. The pipe is small, so that
-/// reads and writes are partial.
+/// hyper's http1 on one end of a pipe, the client on the other.
 pub fn http1<S, B>(service: S) -> Client
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -190,9 +190,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (client, server) = tokio::io::duplex(16 * 1024);
-    tokio::spawn(serve_http1(server, service));
-    Client::new(client)
+    TestServer::new(service).raw()
 }
 
 pub async fn serve_http1<IO, S, B>(io: IO, service: S)
@@ -245,169 +243,46 @@ where
 // ---- the client
 
 /// Speaks bytes and frames, right or wrong.
-pub struct Client<IO = DuplexStream> {
-    pub io: IO,
-    input: Vec<u8>,
-    /// Whether the server agreed to permessage-deflate, and may compress.
-    deflate: bool,
+pub type Client<IO = DuplexStream> = RawClient<IO>;
+
+pub async fn tcp_client(addr: SocketAddr) -> Client<TcpStream> {
+    let io = TcpStream::connect(addr).await.unwrap();
+    io.set_nodelay(true).unwrap();
+    Client::new(io)
 }
 
-pub struct Head {
-    pub status: u16,
-    pub text: String,
+/// The head of a response.
+pub type Head = Response<()>;
+
+/// A header of it, as text.
+pub trait Header {
+    fn header(&self, name: &str) -> Option<&str>;
 }
 
-impl Head {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.text.lines().find_map(|line| {
-            let (n, value) = line.split_once(": ")?;
-            n.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-}
-
-impl Client<TcpStream> {
-    pub async fn tcp(addr: SocketAddr) -> Self {
-        let io = TcpStream::connect(addr).await.unwrap();
-        io.set_nodelay(true).unwrap();
-        Self::new(io)
+impl<B> Header for Response<B> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
-    pub fn new(io: IO) -> Self {
-        Self {
-            io,
-            input: Vec::new(),
-            deflate: false,
+/// A response, and its body as text.
+pub fn whole(response: Response<Bytes>) -> (Response<()>, String) {
+    let body = String::from_utf8(response.body().to_vec()).unwrap();
+    (response.map(drop), body)
+}
+
+/// Receives the messages of [`send_numbers`] up to the Close frame: all of them, in order and once.
+/// Calls `each` with the count behind every one of them, and returns it.
+pub async fn numbers(client: &mut Client, mut each: impl FnMut(u32)) -> u32 {
+    let mut received = 0u32;
+    loop {
+        let frame = client.frame().await.expect("a frame");
+        if frame.first == 0x88 {
+            return received;
         }
-    }
-
-    pub async fn send(&mut self, bytes: &[u8]) {
-        within(self.io.write_all(bytes)).await.unwrap();
-    }
-
-    /// The other side may have left already.
-    pub async fn try_send(&mut self, bytes: &[u8]) {
-        let _ = within(self.io.write_all(bytes)).await;
-    }
-
-    pub async fn handshake(&mut self) {
-        self.send(HANDSHAKE.as_bytes()).await;
-        let head = self.head().await;
-        assert_eq!(head.status, 101, "{}", head.text);
-    }
-
-    /// The head of a response.
-    pub async fn head(&mut self) -> Head {
-        let end = loop {
-            if let Some(at) = self.input.windows(4).position(|w| w == b"\r\n\r\n") {
-                break at + 4;
-            }
-            assert!(self.more().await, "no response: {:?}", self.input);
-        };
-        let text = String::from_utf8(self.input.drain(..end).collect()).unwrap();
-        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-        let head = Head { status, text };
-        self.deflate = head.header("sec-websocket-extensions").is_some();
-        head
-    }
-
-    /// The head and the body of a response that has a length.
-    pub async fn response(&mut self) -> (Head, String) {
-        let head = self.head().await;
-        let length = head
-            .header("content-length")
-            .map_or(0, |n| n.parse().unwrap());
-        while self.input.len() < length {
-            assert!(self.more().await, "half a body");
-        }
-        let body = self.input.drain(..length).collect();
-        (head, String::from_utf8(body).unwrap())
-    }
-
-    /// Reads on until the end of a short refusal.
-    pub async fn end_of_body(&mut self) {
-        assert!(!self.input.is_empty() || self.more().await);
-    }
-
-    /// The next frame; `None` at the end of the stream.
-    pub async fn frame(&mut self) -> Option<Frame> {
-        loop {
-            if let Some((frame, size)) = parse(&self.input, self.deflate).unwrap() {
-                self.input.drain(..size);
-                return Some(frame);
-            }
-            if !self.more().await {
-                assert!(self.input.is_empty(), "the stream ends inside a frame");
-                return None;
-            }
-        }
-    }
-
-    pub async fn expect(&mut self, first: u8, payload: &[u8]) {
-        let frame = self.frame().await.expect("a frame");
-        assert_eq!(
-            frame.first,
-            first,
-            "{:?}",
-            String::from_utf8_lossy(&frame.payload)
-        );
-        assert!(
-            frame.payload == payload,
-            "another payload of {} bytes",
-            frame.payload.len()
-        );
-    }
-
-    /// Receives the messages of [`send_numbers`] up to the Close frame: all of them, in order and
-    /// once. Calls `each` with the count behind every one of them, and returns it.
-    pub async fn numbers(&mut self, mut each: impl FnMut(u32)) -> u32 {
-        let mut received = 0u32;
-        loop {
-            let frame = self.frame().await.expect("a frame");
-            if frame.first == 0x88 {
-                return received;
-            }
-            assert_eq!(frame.payload, received.to_string().into_bytes());
-            received += 1;
-            each(received);
-        }
-    }
-
-    /// A Close frame with this code, then the orderly end.
-    pub async fn expect_close(&mut self, code: Option<u16>) {
-        let frame = self.frame().await.expect("a Close frame");
-        assert_eq!(frame.first, 0x88, "{frame:x?}");
-        let reason = String::from_utf8_lossy(&frame.payload);
-        assert_eq!(frame.close_code(), code, "{reason}");
-        if let Some(reason) = frame.payload.get(2..) {
-            assert!(std::str::from_utf8(reason).is_ok());
-        }
-        assert_eq!(self.frame().await, None, "something behind the Close frame");
-    }
-
-    /// Bytes that are no frames.
-    pub async fn expect_bytes(&mut self, bytes: &[u8]) {
-        while self.input.len() < bytes.len() {
-            assert!(self.more().await, "not {bytes:?}: {:?}", self.input);
-        }
-        let got: Vec<u8> = self.input.drain(..bytes.len()).collect();
-        assert_eq!(
-            String::from_utf8_lossy(&got),
-            String::from_utf8_lossy(bytes)
-        );
-    }
-
-    /// Waits for the end of the stream, whatever comes before it.
-    pub async fn end(&mut self) {
-        while self.more().await {
-            self.input.clear();
-        }
-    }
-
-    async fn more(&mut self) -> bool {
-        within(self.io.read_buf(&mut self.input)).await.unwrap_or(0) > 0
+        assert_eq!(frame.payload, received.to_string().into_bytes());
+        received += 1;
+        each(received);
     }
 }
 

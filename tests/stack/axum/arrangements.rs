@@ -7,6 +7,7 @@ use axum::routing::{any, get};
 use tower_websocket::WebSocketLayer;
 
 use super::{Where, ask, expect_where, serve};
+use crate::support::{tcp_client, whole};
 
 fn ws(mount: &str) -> WebSocketLayer<Where> {
     WebSocketLayer::new(mount, Where)
@@ -23,14 +24,10 @@ async fn status(app: Router, path: &str) -> u16 {
 
 /// The status and the text that a developer sees.
 async fn refusal(app: Router, path: &str) -> (u16, String) {
-    let (status, mut client) = {
-        let addr = serve(app).await;
-        let mut client = crate::support::Client::tcp(addr).await;
-        client.send(super::handshake(path).as_bytes()).await;
-        let (head, text) = client.response().await;
-        (head.status, (client, text))
-    };
-    (status, std::mem::take(&mut client.1))
+    let mut client = tcp_client(serve(app).await).await;
+    client.send(super::handshake(path).as_bytes()).await;
+    let (head, text) = whole(client.response().await);
+    (head.status().as_u16(), text)
 }
 
 #[tokio::test]
@@ -122,11 +119,11 @@ async fn a_pattern_takes_no_request_from_the_inner_service_that_is_not_a_handsha
     let app = Router::new()
         .route("/rooms/{id}", get(page))
         .layer(ws("/rooms/{id}"));
-    let mut client = crate::support::Client::tcp(serve(app).await).await;
+    let mut client = tcp_client(serve(app).await).await;
     client
         .send(b"GET /rooms/7 HTTP/1.1\r\nHost: a\r\n\r\n")
         .await;
-    assert_eq!(client.response().await.1, "page");
+    assert_eq!(client.response().await.body(), "page");
 }
 
 #[tokio::test]

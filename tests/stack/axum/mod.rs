@@ -41,11 +41,11 @@ pub fn handshake(path: &str) -> String {
 
 /// The status of a handshake at `path`, and the client that made it.
 pub async fn ask(addr: SocketAddr, path: &str) -> (u16, Client<tokio::net::TcpStream>) {
-    let mut client = Client::tcp(addr).await;
+    let mut client = tcp_client(addr).await;
     client.send(handshake(path).as_bytes()).await;
     let head = client.head().await;
-    assert!(head.status != 101 || head.header("content-length").is_none());
-    (head.status, client)
+    assert!(head.status() != 101 || head.header("content-length").is_none());
+    (head.status().as_u16(), client)
 }
 
 pub async fn expect_where(addr: SocketAddr, path: &str, line: &str) {

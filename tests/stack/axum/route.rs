@@ -80,7 +80,7 @@ fn router(websockets: WebSocketOptions) -> Router {
 
 /// The status of a handshake of `user`, and the client.
 async fn enter(app: Router, path: &str, user: &str) -> Client<tokio::net::TcpStream> {
-    let mut client = Client::tcp(serve(app).await).await;
+    let mut client = tcp_client(serve(app).await).await;
     let user = format!("\r\nX-User: {user}\r\n\r\n");
     let head = handshake(path).replace("\r\n\r\n", &user);
     client.send(head.as_bytes()).await;
@@ -92,7 +92,7 @@ async fn a_route_opens_with_what_its_extractors_found() {
     for (path, prefix) in [("/rooms/7", ""), ("/rooms/7?x=1", ""), ("/rooms/7", "/api")] {
         let app = router(WebSocketOptions::new());
         let mut client = enter(app, &format!("{prefix}{path}"), "ada").await;
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         client.expect(0x81, b"hello ada in room 7||/rooms/7").await;
         client.send(&text("again")).await;
         client.expect(0x81, b"again").await;
@@ -120,18 +120,18 @@ async fn what_the_extractors_or_the_options_refuse_never_opens() {
     assert_eq!(ask(addr, "/rooms/seven").await.0, 400);
     assert_eq!(ask(addr, "/rooms/7").await.0, 401);
     // Then the checks of the layer.
-    let mut client = Client::tcp(addr).await;
+    let mut client = tcp_client(addr).await;
     let plain = b"GET /rooms/7 HTTP/1.1\r\nHost: a\r\nX-User: ada\r\n\r\n";
     client.send(plain).await;
-    let (head, text) = client.response().await;
+    let (head, text) = whole(client.response().await);
     assert_eq!(
-        (head.status, head.header("upgrade")),
+        (head.status().as_u16(), head.header("upgrade")),
         (426, Some("websocket"))
     );
     assert!(text.contains("This is a WebSocket"), "{text}");
     let foreign = "ada\r\nOrigin: https://evil.example";
     let mut client = enter(app, "/rooms/7", foreign).await;
-    assert_eq!(client.response().await.0.status, 403);
+    assert_eq!(client.response().await.status(), 403);
 }
 
 #[tokio::test]
@@ -144,15 +144,18 @@ async fn clones_of_options_and_layers_that_got_them_share_limits_and_shutdown() 
     let app = router(options.clone()).layer(layer);
     let addr = serve(app.clone()).await;
     let mut first = enter(app.clone(), "/rooms/1", "ada").await;
-    assert_eq!(first.head().await.status, 101);
+    assert_eq!(first.head().await.status(), 101);
     let (status, mut second) = ask(addr, "/chat/x").await;
     assert_eq!(status, 101);
     second.expect(0x81, b"/chat|/x|/chat/x").await;
     let mut third = enter(app, "/rooms/1", "ada").await;
-    assert_eq!(third.response().await.0.status, 503);
+    assert_eq!(third.response().await.status(), 503);
     // A limit that is set anew is another one.
     let own = router(options.max_connections(1));
-    assert_eq!(enter(own, "/rooms/1", "ada").await.head().await.status, 101);
+    assert_eq!(
+        enter(own, "/rooms/1", "ada").await.head().await.status(),
+        101
+    );
 
     assert_eq!(shutdown.connections(), 3);
     let drain = tokio::spawn(shutdown.drain(Duration::from_secs(10)));
@@ -248,19 +251,20 @@ async fn extractors_in_on_upgrade_refuse_with_the_response_that_axum_would_send(
         ("/rooms/7", 400, "missing field `name`"),
         ("/rooms/7?name=json", 403, r#"["not","you"]"#),
     ] {
-        let mut client = Client::tcp(addr).await;
+        let mut client = tcp_client(addr).await;
         client.send(handshake(path).as_bytes()).await;
-        let (head, text) = client.response().await;
-        assert_eq!(head.status, status, "{path}: {text}");
+        let (head, text) = whole(client.response().await);
+        assert_eq!(head.status(), status, "{path}: {text}");
         assert!(text.contains(part), "{path}: {text}");
     }
     // A body that comes piece by piece, with a status that would look like an acceptance.
-    let mut client = Client::tcp(addr).await;
+    let mut client = tcp_client(addr).await;
     client
         .send(handshake("/rooms/7?name=stream").as_bytes())
         .await;
     let head = client.head().await;
-    assert_eq!((head.status, head.header("content-length")), (403, None));
+    assert_eq!(head.status(), 403);
+    assert_eq!(head.header("content-length"), None);
     assert_eq!(head.header("transfer-encoding"), Some("chunked"));
     for n in 0..3 {
         let chunk = format!("8\r\npiece {n};\r\n");

@@ -81,8 +81,8 @@ fn a5_a15_a_runtime_that_is_dropped_frees_its_connections_and_tells_their_sender
             let (server, outside) = (runtime(), runtime());
             let addr = server.block_on(tcp(stack.layer.layer(plain())));
             outside.block_on(async {
-                let mut client = Client::tcp(addr).await;
-                client.handshake().await;
+                let mut client = tcp_client(addr).await;
+                client.open("/ws").await;
                 let message = if at == "on_error" { "fail" } else { "hang" };
                 client.send(&text(message)).await;
                 if at == "on_close" {

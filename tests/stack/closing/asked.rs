@@ -121,7 +121,7 @@ async fn on_open_and_a_function_that_pulls_close_in_the_same_way() {
     let mut client = stack.connect();
     let handshake = HANDSHAKE.replace("/ws", "/ws/full");
     client.send(handshake.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     assert_eq!(client.frame().await.unwrap().close_code(), Some(1013));
     client.send(&close(1013, "")).await;
     assert_eq!(leaver.0.closed().await, ["close 1013 Application clean"]);
@@ -132,7 +132,7 @@ async fn on_open_and_a_function_that_pulls_close_in_the_same_way() {
         Err(Close::new(4000, format!("{} pieces", order.pieces)).into())
     });
     let mut client = http1(layer.layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     client.send(&text(r#"{"pieces": 3}"#)).await;
     let frame = client.frame().await.unwrap();
     assert_eq!(

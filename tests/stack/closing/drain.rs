@@ -62,7 +62,7 @@ async fn open(layer: &WebSocketLayer<Talker>) -> Client {
     let (client, server) = tokio::io::duplex(256);
     tokio::spawn(serve_http1(server, layer.layer(plain())));
     let mut client = Client::new(client);
-    client.handshake().await;
+    client.open("/ws").await;
     client
 }
 
@@ -187,14 +187,13 @@ async fn a8_a13_what_a_sender_was_told_ok_for_arrives_even_while_the_server_goes
     let sending = tokio::spawn(send_numbers(sender, async || {}));
     let shutdown = server.shutdown.clone();
     let mut draining = None;
-    let received = client
-        .numbers(|received| {
-            if received == 1000 {
-                let drain = shutdown.drain(Duration::from_secs(10));
-                draining = Some(tokio::spawn(drain));
-            }
-        })
-        .await;
+    let received = numbers(&mut client, |received| {
+        if received == 1000 {
+            let drain = shutdown.drain(Duration::from_secs(10));
+            draining = Some(tokio::spawn(drain));
+        }
+    })
+    .await;
     client.send(&close(1001, "")).await;
     assert_eq!(received, sending.await.unwrap());
     assert_eq!(draining.unwrap().await.unwrap().forced(), 0);
@@ -312,9 +311,9 @@ async fn a11_a_handshake_that_meets_a_shutdown_is_refused() {
     after.send(HANDSHAKE.as_bytes()).await;
     for client in [&mut during, &mut after] {
         let head = client.head().await;
-        assert_eq!(head.status, 503);
+        assert_eq!(head.status(), 503);
         assert_eq!(head.header("connection"), Some("close"));
-        client.end_of_body().await;
+        client.end().await;
     }
 }
 
@@ -332,7 +331,7 @@ async fn a11_a_connection_whose_101_is_still_being_written_is_told_too() {
     let shutdown = stack.shutdown.clone();
     let draining = tokio::spawn(async move { shutdown.drain(Duration::from_secs(10)).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     let close_frame = client.frame().await.expect("a Close frame");
     assert_eq!(close_frame.close_code(), Some(1001));
     client.send(&close(1001, "")).await;

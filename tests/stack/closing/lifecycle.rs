@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tower::Layer;
+use tower_websocket::test::RawFrame;
 use tower_websocket::{
     CloseCode, CloseEvent, Connection, Error, Message, Result, Sender, WebSocketHandler,
 };
@@ -150,7 +151,7 @@ async fn a10_whatever_a_callback_does_to_its_connection_it_ends_and_on_close_is_
     }
 }
 
-fn frame_of_close(answered: &Frame) -> Vec<u8> {
+fn frame_of_close(answered: &RawFrame) -> Vec<u8> {
     frame(0x88, &answered.payload)
 }
 
@@ -230,10 +231,10 @@ fn a3_a_callback_that_blocks_its_thread_stops_no_other_connection() {
     let (server, outside) = (runtime(), runtime());
     let addr = server.block_on(tcp(stack.layer.layer(plain())));
     outside.block_on(async {
-        let mut client = Client::tcp(addr).await;
-        client.handshake().await;
-        let mut other = Client::tcp(addr).await;
-        other.handshake().await;
+        let mut client = tcp_client(addr).await;
+        client.open("/ws").await;
+        let mut other = tcp_client(addr).await;
+        other.open("/ws").await;
         client.send(&text("block")).await;
         tokio::task::spawn_blocking(move || is_blocked.recv().unwrap())
             .await
@@ -246,8 +247,8 @@ fn a3_a_callback_that_blocks_its_thread_stops_no_other_connection() {
             other.send(&text(&line)).await;
             other.expect(0x81, line.as_bytes()).await;
         }
-        let mut newcomer = Client::tcp(addr).await;
-        newcomer.handshake().await;
+        let mut newcomer = tcp_client(addr).await;
+        newcomer.open("/ws").await;
         newcomer.send(&close(1000, "")).await;
         newcomer.expect_close(Some(1000)).await;
         release.send(()).unwrap();

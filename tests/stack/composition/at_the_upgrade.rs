@@ -109,7 +109,7 @@ async fn a_timeout_outside_ends_a_slow_handshake_and_nothing_opens() {
     for version in Version::BOTH {
         let mut peer = Peer::connect(version, service.clone()).await;
         assert_eq!(peer.plain().await, 200);
-        let response = peer.open().await.err().expect("a timeout");
+        let response = peer.open().await.expect_err("a timeout");
         assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
         drop(peer);
         tokio::time::sleep(60 * SECOND).await;
@@ -136,7 +136,7 @@ async fn a_permit_of_towers_concurrency_limit_is_free_once_the_websocket_is_open
             assert_eq!(peer.plain().await, 200);
         }
         let mut socket = peers[0].open().await.unwrap();
-        let refused = peers[1].open().await.err().expect("a refusal");
+        let refused = peers[1].open().await.expect_err("a refusal");
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         socket.send(&frame(0x88, &[])).await;
         socket.end().await;
@@ -255,11 +255,7 @@ async fn the_layer_can_be_optional() {
             .await;
         } else {
             let mut peer = Peer::connect(Version::Http1, service).await;
-            let response = peer
-                .open()
-                .await
-                .err()
-                .expect("the inner service's response");
+            let response = peer.open().await.expect_err("the inner service's response");
             assert_eq!(response.status(), StatusCode::OK);
         }
     }

@@ -53,7 +53,7 @@ async fn one_that_has_asked_in_time_stays() {
     let (stack, _) = Stack::recorded();
     let mut client = connect(&stack);
     sleep(Duration::from_secs(9)).await;
-    client.handshake().await;
+    client.open("/ws").await;
     for _ in 0..100 {
         // Heartbeats come in between, and are answered.
         sleep(Duration::from_secs(15)).await;

@@ -52,7 +52,7 @@ where
     tokio::spawn(serve_http1(server, service));
     let mut client = Client::new(client);
     client.send(head.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     let times = 4 * 1024 * 1024 / flood.len();
     client.io.write_all(&flood.repeat(times)).await.unwrap();
     let (mut before, mut most) = ((0, 0), (0, 0));
@@ -183,7 +183,7 @@ async fn s1_empty_final_blocks_are_work_too() {
     tokio::spawn(serve_http1(server, layer.layer(plain())));
     let mut client = Client::new(client);
     client.send(with_deflate().as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client.send(&frame(0xC2, &[3, 0].repeat(100_000))).await;
     let mut looks = 0;
     while counter.messages.load(Ordering::Relaxed) == 0 {
@@ -204,7 +204,7 @@ async fn s1_what_messages_inflate_to_in_a_second_may_have_a_limit() {
         .max_inflated_bytes_per_second(200_000);
     let mut client = http1(layer.layer(plain()));
     client.send(with_deflate().as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     // 90,000 bytes and ten final blocks in a second, and again.
     for _ in 0..3 {
         client.send(&bomb(9_000).repeat(10)).await;

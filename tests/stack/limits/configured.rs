@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::Layer;
 use tower::util::MapRequestLayer;
+use tower_websocket::test::RawFrame;
 use tower_websocket::{
     CloseCode, Connection, Message, Result, TrustedProxies, WebSocketHandler, WebSocketLayer,
 };
@@ -36,20 +37,20 @@ async fn r1_more_connections_of_one_address_than_the_limit_are_429() {
     let stack = stack.with(|layer| layer.max_connections_per_ip(2));
     let layer = &stack.layer;
     let (first, head) = from(layer, "192.0.2.1:1", "1.1.1.1").await;
-    assert_eq!(head.status, 101);
+    assert_eq!(head.status(), 101);
     let (_second, head) = from(layer, "192.0.2.1:2", "2.2.2.2").await;
-    assert_eq!(head.status, 101);
+    assert_eq!(head.status(), 101);
     // Nobody has listed it as a proxy, so what it says does not count.
     let (_, head) = from(layer, "192.0.2.1:3", "3.3.3.3").await;
-    assert_eq!(head.status, 429);
+    assert_eq!(head.status(), 429);
     let wait: u64 = head.header("retry-after").unwrap().parse().unwrap();
     assert!((5..=10).contains(&wait));
     let (_other, head) = from(layer, "192.0.2.2:1", "1.1.1.1").await;
-    assert_eq!(head.status, 101);
+    assert_eq!(head.status(), 101);
     drop(first);
     recorder.closed().await;
     left(&stack.shutdown, 2).await;
-    assert_eq!(from(layer, "192.0.2.1:4", "").await.1.status, 101);
+    assert_eq!(from(layer, "192.0.2.1:4", "").await.1.status(), 101);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +70,7 @@ async fn r1_behind_a_trusted_proxy_each_client_has_its_own_limit() {
         ("2.2.2.2, 3.3.3.3", 101),
     ] {
         let (client, head) = from(&stack.layer, "10.0.0.1:80", forwarded).await;
-        assert_eq!(head.status, status, "{forwarded}");
+        assert_eq!(head.status(), status, "{forwarded}");
         held.push(client);
     }
 }
@@ -86,7 +87,7 @@ async fn r1_the_application_is_told_who_the_client_is() {
     let mut client = http1(layer.layer(plain()));
     let request = HANDSHAKE.replace("Host: ", "X-Forwarded-For: 1.2.3.4\r\nHost: ");
     client.send(request.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client.expect(0x81, b"1.2.3.4 by 10.0.0.1:80").await;
 }
 
@@ -127,7 +128,7 @@ async fn a_peer_that_sends_faster_than_the_limit_is_closed_with_1008() {
         for _ in 0..100 {
             client.try_send(&frame(0x82, &[0; 900])).await;
             let frame = tokio::time::timeout(Duration::from_millis(1), client.frame()).await;
-            if let Ok(Some(frame @ Frame { first: 0x88, .. })) = frame {
+            if let Ok(Some(frame @ RawFrame { first: 0x88, .. })) = frame {
                 return frame.close_code();
             }
         }
@@ -153,7 +154,7 @@ async fn a_peer_at_the_full_rate_is_not_closed_because_the_application_was_busy(
     let (client, server) = tokio::io::duplex(16 << 20);
     tokio::spawn(serve_http1(server, stack.layer.layer(plain())));
     let mut client = Client::new(client);
-    client.handshake().await;
+    client.open("/ws").await;
     for _ in 0..60 {
         // Two of them are more than is read ahead.
         client.send(&frame(0x82, &[0; 60_000])).await;
@@ -177,8 +178,8 @@ async fn a_peer_at_the_full_rate_is_not_closed_because_the_application_blocked()
         }
     }
     let stack = Stack::new(Blocks).with(|layer| layer.max_messages_per_second(20));
-    let mut client = Client::tcp(tcp(stack.layer.layer(plain())).await).await;
-    client.handshake().await;
+    let mut client = tcp_client(tcp(stack.layer.layer(plain())).await).await;
+    client.open("/ws").await;
     let (mut reader, mut writer) = tokio::io::split(client.io);
     let sending = tokio::spawn(async move {
         for _ in 0..30 {
@@ -405,7 +406,7 @@ async fn p8_no_zero_closes_a_client_that_does_nothing_wrong() {
         let stack = Stack::new(Slow(Recorder::default())).with(change);
         let mut client = stack.connect();
         client.send(HANDSHAKE.as_bytes()).await;
-        assert_eq!(client.head().await.status, 101, "{name}");
+        assert_eq!(client.head().await.status(), 101, "{name}");
         for byte in text("abc") {
             client.send(&[byte]).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -433,7 +434,7 @@ async fn n4_the_queue_is_as_long_as_it_was_set() {
     .max_queued_messages(3)
     .max_queued_bytes(1_000_000);
     let mut client = http1(layer.layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     for _ in 0..3 {
         client.expect(0x82, &[0; 100]).await;
     }

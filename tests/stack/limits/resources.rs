@@ -83,13 +83,13 @@ async fn r1_one_connection_too_many_is_503_with_retry_after_and_the_rest_is_unto
     // The refused connection stays usable, and is refused as often as it asks.
     for _ in 0..3 {
         third.send(HANDSHAKE.as_bytes()).await;
-        let (head, body) = third.response().await;
-        assert_eq!(head.status, 503, "{}", head.text);
+        let (head, body) = whole(third.response().await);
+        assert_eq!(head.status(), 503, "{head:?}");
         let wait: u32 = head.header("retry-after").unwrap().parse().unwrap();
         assert!((5..=10).contains(&wait));
         assert!(body.contains("too many"), "{body}");
         third.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        assert_eq!(third.response().await.1, "inner GET /");
+        assert_eq!(third.response().await.body(), "inner GET /");
     }
     assert_eq!(recorder.log(), ["open", "open"]);
     one.send(&text("still here")).await;
@@ -97,7 +97,7 @@ async fn r1_one_connection_too_many_is_503_with_retry_after_and_the_rest_is_unto
     // One leaves, however: its place is free when nothing of it is left.
     drop(two);
     recorder.closed().await;
-    third.handshake().await;
+    third.open("/ws").await;
     third.send(&text("at last")).await;
     third.expect(0x81, b"at last").await;
 }
@@ -117,10 +117,10 @@ async fn r8_of_2000_clients_at_once_200_are_admitted_and_the_others_hear_503_at_
             tokio::spawn(async move {
                 client.send(HANDSHAKE.as_bytes()).await;
                 let head = client.head().await;
-                if head.status == 101 {
+                if head.status() == 101 {
                     return Some(client);
                 }
-                assert_eq!(head.status, 503, "{}", head.text);
+                assert_eq!(head.status(), 503, "{head:?}");
                 let seconds: u32 = head.header("retry-after").unwrap().parse().unwrap();
                 assert!(seconds > 0);
                 None

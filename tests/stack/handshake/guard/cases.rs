@@ -29,8 +29,8 @@ async fn p1_a_101_opens_on_several_threads() {
         let clients: Vec<_> = (0..20)
             .map(|_| {
                 tokio::spawn(async move {
-                    let mut client = Client::tcp(addr).await;
-                    client.handshake().await;
+                    let mut client = tcp_client(addr).await;
+                    client.open("/ws").await;
                     client.send(&text("each")).await;
                     let frame = client.frame().await;
                     assert!(frame.is_some(), "{around:?}");
@@ -160,7 +160,7 @@ async fn p1_a_refused_connection_that_stays_in_http_is_given_up_with_the_upgrade
         let service = around.layer(boxed(stack.layer.clone().layer(plain()), same));
         let mut client = http1(Change::Replaced.layer(service));
         client.send(HANDSHAKE.as_bytes()).await;
-        assert_eq!(client.response().await.0.status, 403);
+        assert_eq!(client.response().await.status(), 403);
         let begin = tokio::time::Instant::now();
         left(&stack.shutdown, 0).await;
         assert!(begin.elapsed() <= Duration::from_millis(10_010));
@@ -186,7 +186,7 @@ async fn p1_connections_that_share_a_task_do_not_refuse_each_other() {
         client.send(HANDSHAKE.as_bytes()).await;
     }
     for client in &mut clients {
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         client.send(&text("each")).await;
         client.expect(0x81, b"each").await;
     }
@@ -214,7 +214,7 @@ async fn p1_a_service_in_a_task_of_its_own_opens() {
             client.send(HANDSHAKE.as_bytes()).await;
         }
         for client in &mut clients {
-            assert_eq!(client.head().await.status, 101);
+            assert_eq!(client.head().await.status(), 101);
             client.send(&text("each")).await;
             client.expect(0x81, b"each").await;
         }
@@ -256,7 +256,7 @@ async fn p1_requests_that_one_task_answers_for_all_connections_do_not_refuse_eac
             client.send(HANDSHAKE.as_bytes()).await;
         }
         for client in &mut clients {
-            assert_eq!(client.head().await.status, 101);
+            assert_eq!(client.head().await.status(), 101);
             client.send(&text("each")).await;
             let frame = client.frame().await;
             assert!(frame.is_some(), "{around:?}");
@@ -288,7 +288,7 @@ async fn p1_frames_that_come_with_the_handshake_are_all_read() {
             bytes.extend(text("one"));
             bytes.extend(text("two"));
             client.send(&bytes[..at + pieces]).await;
-            assert_eq!(client.head().await.status, 101);
+            assert_eq!(client.head().await.status(), 101);
             client.send(&bytes[at + pieces..]).await;
             client.expect(0x81, b"one").await;
             client.expect(0x81, b"two").await;
@@ -329,18 +329,18 @@ async fn p1_axum_with_the_guard_as_its_last_layer() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(axum::serve(listener, app).into_future());
-        let mut client = Client::tcp(addr).await;
+        let mut client = tcp_client(addr).await;
         client
             .send(handshake_with("Connection: close, Upgrade").as_bytes())
             .await;
         if refused {
-            assert_eq!(client.head().await.status, 204);
+            assert_eq!(client.head().await.status(), 204);
             client.try_send(&text("let me in")).await;
             client.end().await;
             left(&stack.shutdown, 0).await;
             assert!(recorder.log().is_empty());
         } else {
-            assert_eq!(client.head().await.status, 101);
+            assert_eq!(client.head().await.status(), 101);
             client.send(&text("hello")).await;
             client.expect(0x81, b"hello").await;
         }
@@ -414,10 +414,10 @@ async fn p1_the_guard_leaves_plain_requests_and_other_upgrades_alone() {
     let service = UpgradeGuardLayer::new().layer(service);
     let mut client = http1(service);
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!(client.response().await.1, "0");
+    assert_eq!(client.response().await.body(), "0");
     client
         .send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: mine\r\nConnection: upgrade\r\n\r\n")
         .await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client.expect(0x81, b"mine").await;
 }
