@@ -239,15 +239,15 @@ impl<T: Time> Crowd<T> {
     }
 
     pub(super) fn list(&self) -> Vec<Present> {
-        let present = |(key, entry): (&Box<str>, &Entry<T>)| Present {
-            key: key.to_string(),
-            metas: entry
-                .connections
-                .iter()
-                .map(|(_, meta)| meta.clone())
-                .collect(),
-        };
-        self.present.iter().map(present).collect()
+        let mut list = Vec::with_capacity(self.present.len());
+        for (key, entry) in &self.present {
+            let metas = entry.connections.iter().map(|(_, meta)| meta.clone());
+            list.push(Present {
+                key: key.to_string(),
+                metas: metas.collect(),
+            });
+        }
+        list
     }
 }
 
