@@ -11,7 +11,7 @@ async fn open(stack: &Stack<Recorder>, path: &str) -> Client {
     let mut client = stack.connect();
     let handshake = HANDSHAKE.replace("/ws", path);
     client.send(handshake.as_bytes()).await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client
 }
 
@@ -147,7 +147,7 @@ async fn r1_a_connection_of_a_stream_is_listed_and_dropped_when_it_is_closed() {
     });
     let connections = layer.connections();
     let mut client = http1(layer.layer(plain()));
-    client.handshake().await;
+    client.open("/ws").await;
     let one = within(async {
         loop {
             match connections.iter().next() {

@@ -7,7 +7,7 @@ use tower_websocket::{
     CloseCode, Connection, Message, OnFull, Published, Retain, Subscribe, Topics, WebSocketLayer,
 };
 
-use crate::support::{HANDSHAKE, http1};
+use crate::support::{HANDSHAKE, Header as _, http1};
 
 const SECOND: Duration = Duration::from_secs(1);
 
