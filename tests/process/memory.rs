@@ -794,7 +794,7 @@ fn t3_a_subscription_costs_at_most_64_bytes_and_leaves_none() {
     alone(async || {
         const CONNECTIONS: usize = 500;
         let topics = Topics::new();
-        let request = || Request::new(()).into_parts().0;
+        let request = || Request::new(());
         let mut open = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
             let conn = TestConnection::open_in(Quiet, request(), &topics);

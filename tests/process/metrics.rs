@@ -184,7 +184,7 @@ async fn refused(stack: &Stack<Obeys>, path: &str, from: &str, to: &str) -> u16 
     let mut client = stack.connect();
     let handshake = HANDSHAKE.replace("/ws", path).replace(from, to);
     client.send(handshake.as_bytes()).await;
-    client.head().await.status()
+    client.head().await.status().as_u16()
 }
 
 #[tokio::test(start_paused = true)]
