@@ -176,7 +176,7 @@ fn run<E: Application>(
             return;
         };
         held.tracked.opened();
-        let open = measure::Open::new();
+        let _open = measure::Open::new();
         let serving = application.serve(Opened {
             link,
             config,
@@ -184,7 +184,7 @@ fn run<E: Application>(
             first,
         });
         serving.await;
-        drop(open);
+        // Held so long.
         drop(held);
     }
 }
