@@ -603,7 +603,8 @@ where
         assert_eq!(client.head().await.status(), 101);
         client.send(&text("hello")).await;
         client.expect(0x81, b"hello").await;
-        clients.push(client);
+        // Of the client only the pipe.
+        clients.push(client.io);
         if i == 0 {
             // With what belongs to the thread.
             one = gauge.look().await;

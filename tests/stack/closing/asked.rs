@@ -119,9 +119,7 @@ async fn on_open_and_a_function_that_pulls_close_in_the_same_way() {
     let leaver = Leaver::default();
     let stack = Stack::new(leaver.clone());
     let mut client = stack.connect();
-    let handshake = HANDSHAKE.replace("/ws", "/ws/full");
-    client.send(handshake.as_bytes()).await;
-    assert_eq!(client.head().await.status(), 101);
+    client.open("/ws/full").await;
     assert_eq!(client.frame().await.unwrap().close_code(), Some(1013));
     client.send(&close(1013, "")).await;
     assert_eq!(leaver.0.closed().await, ["close 1013 Application clean"]);
