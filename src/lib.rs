@@ -56,9 +56,11 @@ pub use operator::ConnectionSnapshot;
 pub use operator::{Connections, LiveConnection};
 #[cfg(feature = "deflate")]
 pub use protocol::Deflate;
+#[cfg(feature = "json")]
+pub use service::OperatorPage;
 pub use service::{
-    NotFound, ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardFuture, UpgradeGuardLayer,
-    WebSocketLayer, WebSocketOptions, WebSocketService,
+    NotFound, Readiness, ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardFuture,
+    UpgradeGuardLayer, WebSocketLayer, WebSocketOptions, WebSocketService,
 };
 pub use shutdown::{Drain, Drained, Shutdown};
 /// The crate that [`WebSocketLayer::stream`] hands out a stream of.
