@@ -6,6 +6,7 @@
 //! [axum]: guide::axum
 //! [layers]: guide::layers
 //! [migrating]: guide::migrating
+//! [operating]: guide::operating
 //! [testing]: guide::testing
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
 #![cfg_attr(doc, doc = include_str!("guide/picture.txt"))]
