@@ -6,6 +6,7 @@
 //! [axum]: guide::axum
 //! [layers]: guide::layers
 //! [migrating]: guide::migrating
+//! [operating]: guide::operating
 //! [testing]: guide::testing
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
 #![cfg_attr(doc, doc = include_str!("guide/picture.txt"))]
@@ -56,9 +57,11 @@ pub use operator::ConnectionSnapshot;
 pub use operator::{Connections, LiveConnection};
 #[cfg(feature = "deflate")]
 pub use protocol::Deflate;
+#[cfg(feature = "json")]
+pub use service::OperatorPage;
 pub use service::{
-    NotFound, ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardFuture, UpgradeGuardLayer,
-    WebSocketLayer, WebSocketOptions, WebSocketService,
+    NotFound, Readiness, ResponseBody, ResponseFuture, UpgradeGuard, UpgradeGuardFuture,
+    UpgradeGuardLayer, WebSocketLayer, WebSocketOptions, WebSocketService,
 };
 pub use shutdown::{Drain, Drained, Shutdown};
 /// The crate that [`WebSocketLayer::stream`] hands out a stream of.

@@ -369,6 +369,23 @@ mod tests {
         )
     }
 
+    /// As Prometheus writes them. A renamed metric leaves a panel empty, and nobody notices.
+    #[test]
+    fn the_dashboard_asks_for_every_metric_and_for_no_other() {
+        let dashboard = include_str!("../examples/operator/dashboard.json");
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = dashboard.split(|c| !is_name(c));
+        let mut asked: Vec<&str> = words
+            .filter(|word| word.starts_with("websocket_server_"))
+            .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
+            .collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut names: Vec<String> = ALL.iter().map(|m| m.name.replace('.', "_")).collect();
+        names.sort_unstable();
+        assert_eq!(asked, names);
+    }
+
     #[test]
     fn no_label_has_more_than_a_dozen_values() {
         for metric in ALL {

@@ -26,7 +26,7 @@ pub(crate) struct RefusalBody {
 const MOST: usize = 64 * 1024;
 
 impl RefusalBody {
-    pub(super) fn text(text: Bytes) -> Self {
+    pub(crate) fn text(text: Bytes) -> Self {
         Self { text, rest: None }
     }
 

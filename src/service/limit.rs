@@ -61,6 +61,11 @@ impl ConnectionLimit {
         self.most
     }
 
+    /// How many are behind it; none if nothing is limited.
+    pub(super) fn open(&self) -> usize {
+        lock(&self.open).count
+    }
+
     pub(super) fn most_per_ip(&self) -> Option<usize> {
         self.most_per_ip
     }

@@ -8,6 +8,8 @@
 //!
 //! `setters` has the options of both, once.
 //!
+//! `readiness` and `operator_page` are services beside it, for load balancers and those on call.
+//!
 //! `body` and `future` are the response's; `guard` is the layer around everything that sees what
 //! became of it.
 
@@ -21,8 +23,11 @@ mod layer;
 mod limit;
 mod mount;
 mod not_found;
+#[cfg(feature = "json")]
+mod operator_page;
 mod options;
 mod peer;
+mod readiness;
 mod service;
 mod setters;
 mod start;
@@ -36,5 +41,9 @@ pub use layer::WebSocketLayer;
 #[cfg(any(tower_websocket_fuzzing, test))]
 pub(crate) use mount::{Mount, Place};
 pub use not_found::NotFound;
+#[cfg(feature = "json")]
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+pub use operator_page::OperatorPage;
+pub use readiness::Readiness;
 pub use service::WebSocketService;
 pub use websocket_options::WebSocketOptions;

@@ -493,6 +493,12 @@ macro_rules! option_setters {
             $crate::Connections::new(&self.options.shutdown)
         }
 
+        /// A service for the readiness probe of a load balancer: 503 when a drain has begun, or when 95 %
+        /// of [`max_connections`](Self::max_connections) are taken. Call it when both are set.
+        pub fn readiness(&self) -> $crate::Readiness {
+            $crate::service::readiness::Readiness::new(&self.options.shutdown, &self.options.limit)
+        }
+
         /// Compresses messages with clients that offer permessage-deflate (RFC 7692), as browsers do.
         /// Default `None`, off. Needs the feature `deflate`.
         ///

@@ -13,6 +13,7 @@ need_rust
 build_examples echo chat wss unix_socket
 yawc=${CARGO_TARGET_DIR:-$root/target}/peers
 CARGO_TARGET_DIR=$yawc cargo build --quiet --locked --manifest-path "$root/tests/peers/yawc_client/Cargo.toml"
+CARGO_TARGET_DIR=$yawc cargo build --quiet --locked --manifest-path "$root/examples/operator/Cargo.toml"
 export SCREENSHOTS=${CARGO_TARGET_DIR:-$root/target}/screenshots
 rm -rf "$SCREENSHOTS"
 mkdir -p "$SCREENSHOTS"
@@ -38,6 +39,8 @@ echo "Chromium over HTTP/2"
 timeout 120 node wss_h2_browser.js "$examples/wss"
 echo "Chromium with compression"
 timeout 120 node deflate_browser.js "$examples/echo"
+echo "Chromium on the operator's page"
+timeout 120 node operator_browser.js "$yawc/debug/operator-example"
 echo "Proxies in front of the echo example"
 "$root/tests/peers/proxies.sh"
 echo "aioquic over HTTP/3"

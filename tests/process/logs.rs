@@ -836,3 +836,60 @@ async fn r12_a_slow_callback_is_named_once_in_the_span_of_its_connection() {
     client.expect(0x81, b"x").await;
     assert_eq!(log.lines_with(" took ").len(), 1);
 }
+
+/// What a connection that is opened, says something and is drained leaves in the log.
+async fn a_life(level: LevelFilter) -> String {
+    let (log, _guard) = Log::begin(level);
+    let (stack, recorder) = Stack::recorded();
+    let mut client = stack.connect();
+    client
+        .send(HANDSHAKE.replace("/ws", "/ws/room").as_bytes())
+        .await;
+    assert_eq!(client.head().await.status, 101);
+    client.send(&text("hello")).await;
+    client.expect(0x81, b"hello").await;
+    let drain = tokio::spawn(stack.shutdown.drain(std::time::Duration::from_secs(20)));
+    let frame = client.frame().await.unwrap();
+    assert_eq!(frame.close_code(), Some(1001));
+    client.send(&close(1001, "")).await;
+    client.end().await;
+    drop(client);
+    recorder.closed().await;
+    drain.await.unwrap();
+    let text = log.text();
+    // Behind the time.
+    let lines = text
+        .lines()
+        .map(|line| line.split_once(' ').unwrap().1.trim_start());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn the_guide_shows(lines: &str) {
+    let guide = include_str!("../../src/guide/operating.md");
+    let shown = format!("```text\n{lines}\n```");
+    assert!(guide.contains(&shown), "the guide is to show:\n{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_the_guide_shows_what_stands_in_the_log_at_info() {
+    if elsewhere("r12_the_guide_shows_what_stands_in_the_log_at_info") {
+        return;
+    }
+    the_guide_shows(&a_life(LevelFilter::INFO).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_the_guide_shows_what_stands_in_the_log_at_debug() {
+    if elsewhere("r12_the_guide_shows_what_stands_in_the_log_at_debug") {
+        return;
+    }
+    the_guide_shows(&a_life(LevelFilter::DEBUG).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_the_guide_shows_what_stands_in_the_log_at_trace() {
+    if elsewhere("r12_the_guide_shows_what_stands_in_the_log_at_trace") {
+        return;
+    }
+    the_guide_shows(&a_life(LevelFilter::TRACE).await);
+}
