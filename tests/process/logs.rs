@@ -845,7 +845,7 @@ async fn a_life(level: LevelFilter) -> String {
     client
         .send(HANDSHAKE.replace("/ws", "/ws/room").as_bytes())
         .await;
-    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.head().await.status(), 101);
     client.send(&text("hello")).await;
     client.expect(0x81, b"hello").await;
     let drain = tokio::spawn(stack.shutdown.drain(std::time::Duration::from_secs(20)));

@@ -49,7 +49,7 @@ async fn rooms(stack: &Stack<Recorder>) -> Vec<Client> {
         client
             .send(HANDSHAKE.replace("/ws", &format!("/ws{room}")).as_bytes())
             .await;
-        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.head().await.status(), 101);
         client.send(&text(said)).await;
         client.expect(0x81, said.as_bytes()).await;
         clients.push(client);
