@@ -376,10 +376,11 @@ impl Future for Sending<'_> {
                 // Polled after it was ready.
                 return Poll::Pending;
             };
-            match link.try_send(message) {
+            match link.queue(message) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(TrySendError::Closed(message)) => return Poll::Ready(Err(SendError(message))),
                 Err(TrySendError::Full(message)) => {
+                    measure::queue_full();
                     let later = link
                         .outbox
                         .send_later(message, |message| link.queue(message));

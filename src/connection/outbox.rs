@@ -11,6 +11,7 @@ use super::traffic::Traffic;
 use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{SendError, TrySendError};
+#[cfg(feature = "metrics")]
 use crate::measure;
 use crate::message::Message;
 use crate::protocol::{Batch, Framed, Load, Outbound, OutboundTerms, Session, Writer};
@@ -257,13 +258,11 @@ impl Outbox {
         if !session.is_sendable() {
             queue.barred = Some(Refused::Closed);
         }
+        #[cfg(feature = "metrics")]
         let before = queue.writer.load();
         session.poll_output(&mut queue.writer, batch);
+        #[cfg(feature = "metrics")]
         let after = queue.writer.load();
-        let taken = (
-            before.messages - after.messages,
-            before.payload() - after.payload(),
-        );
         let more = !queue.writer.is_empty();
         let room = queue.waited && !batch.is_empty();
         let mut lags = false;
@@ -278,8 +277,12 @@ impl Outbox {
             drop(queue);
         }
         // Not under the lock: a recorder is the application's.
-        if taken.0 > 0 {
-            measure::sent(taken.0, taken.1);
+        #[cfg(feature = "metrics")]
+        if before != after {
+            measure::sent(
+                before.messages - after.messages,
+                before.payload() - after.payload(),
+            );
         }
         Filled { more, room, lags }
     }

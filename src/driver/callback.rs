@@ -14,7 +14,6 @@ use super::patience::Verdict;
 use crate::error::{CallbackFailure, Error};
 use crate::handler::Result;
 use crate::logging::{Throttle, escaped};
-use crate::protocol::Moment;
 
 pin_project! {
     /// Runs a callback, and the connection beside it. All that can go wrong with a callback
@@ -25,7 +24,6 @@ pin_project! {
     pub(super) struct Call<'a, IO, F> {
         driver: &'a mut Driver<IO>,
         name: &'static str,
-        began: Option<Moment>,
         #[pin]
         callback: Option<F>,
     }
@@ -35,15 +33,10 @@ pub(super) fn call<'a, IO, F>(
     driver: &'a mut Driver<IO>,
     name: &'static str,
     callback: F,
-) -> Call<'a, IO, F>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let began = driver.callback_begins();
+) -> Call<'a, IO, F> {
     Call {
         driver,
         name,
-        began,
         callback: Some(callback),
     }
 }
@@ -65,7 +58,7 @@ where
             // The callback first: most are ready at once, and then nothing else is looked at.
             match poll_caught(running, cx) {
                 Poll::Ready(Ok(Ok(()))) => {
-                    this.driver.callback_ended(this.name, *this.began);
+                    this.driver.callback_ended(this.name);
                     contained(|| this.callback.set(None));
                     return Poll::Ready(Ok(()));
                 }
@@ -79,7 +72,7 @@ where
                 Err(_) => break CallbackFailure::Abandoned,
             }
         };
-        this.driver.callback_ended(this.name, *this.began);
+        this.driver.callback_ended(this.name);
         // What it holds is dropped here, where a second panic does no harm.
         contained(|| this.callback.set(None));
         Poll::Ready(Err(Error::of_callback(this.name, failure)))

@@ -33,6 +33,8 @@ pub(crate) struct Driver<IO> {
     session: Session,
     clock: Clock,
     patience: Patience,
+    /// When the callback began that runs, if it is timed.
+    began: Option<Moment>,
     turn: Turn,
     /// A large message that was read without going through the transport's buffer.
     direct: Option<Box<Message>>,
@@ -69,6 +71,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             config,
             clock: Clock::new(),
             patience: Patience::default(),
+            began: None,
             turn: Turn::none(),
             direct: None,
             queued: true,
@@ -201,21 +204,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// The callback that comes next has the timeout of `on_message`, if there is one.
     #[inline]
     pub(crate) fn be_patient(&mut self) {
+        self.callback_begins();
         self.patience.begin(self.config.on_message_timeout);
     }
 
-    /// When a callback begins, if anybody wants to know how long it takes.
+    /// A callback begins: notes when, if anybody wants to know how long it takes.
     #[inline]
-    pub(super) fn callback_begins(&self) -> Option<Moment> {
+    pub(crate) fn callback_begins(&mut self) {
         let is_timed = measure::TIMES_CALLBACKS || self.config.slow_callback.is_some();
-        is_timed.then(|| self.clock.peek())
+        if is_timed {
+            self.began = Some(self.clock.peek());
+        }
     }
 
     /// The callback has ended, in whatever way.
     #[inline]
-    pub(super) fn callback_ended(&mut self, name: &'static str, began: Option<Moment>) {
+    pub(super) fn callback_ended(&mut self, name: &'static str) {
         self.patience.returned();
-        if let Some(began) = began {
+        if let Some(began) = self.began.take() {
             let took = self.clock.peek().since(began);
             measure::callback(name, took);
             // It may run for as long as the connection.
@@ -227,6 +233,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
+        self.callback_begins();
         self.patience.begin_last(self.config.close_timeout);
     }
 

@@ -37,6 +37,7 @@ where
         .await;
         tracing::debug!("open");
 
+        driver.callback_begins();
         let mut called = call(&mut driver, "on_open", async {
             handler.on_open(&mut conn).await
         })
