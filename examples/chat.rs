@@ -1,32 +1,32 @@
 //! cargo run --example chat -- [--addr 127.0.0.1:3000]
 //!
 //! Rooms to talk in. The page is at `/`, the WebSocket at `/chat/<room>?name=<name>`, beside
-//! ordinary routes and under ordinary middleware. A client sends `{"text": …}`; everyone in
-//! the room gets `{"type": "message", "from": …, "text": …, "at": …}`.
+//! ordinary routes and under ordinary middleware. A client sends `{"text": …, "id": …}`; everyone in
+//! the room gets `{"type": "message", "position": …, "from": …, "text": …, "at": …, "id": …}`.
+//! A client that was cut off comes back with `&after=<position>`, and gets what it missed.
 //! All of it works behind a proxy under any prefix.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::response::{Html, Redirect};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_websocket::{
-    CloseCause, CloseCode, CloseEvent, Connection, Handshake, Message, Rejection, Result, Sender,
-    Shutdown, TrySendError, WebSocketHandler, WebSocketLayer,
+    Connection, Handshake, Message, Position, PresenceChange, Rejection, Result, Retain, Shutdown,
+    Subscribe, Topics, WebSocketHandler, WebSocketLayer,
 };
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -36,40 +36,56 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const MAX_NAME: usize = 32;
 /// Characters in a message.
 const MAX_TEXT: usize = 4096;
-/// How long a member whose queue is full may hold up those who talk.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Messages of a room, and how long they are kept, for those whose connection broke.
+const KEPT: usize = 100;
+const KEPT_FOR: Duration = Duration::from_secs(5 * 60);
 /// How long Ctrl-C takes at most.
 const DRAIN: Duration = Duration::from_secs(5);
 
-type Rooms = Arc<Mutex<BTreeMap<String, Vec<Member>>>>;
-
-struct Member {
-    name: String,
-    sender: Sender,
-}
-
-/// Each connection has a clone; only the rooms are shared.
+/// Each connection has a clone.
 #[derive(Clone, Default)]
 struct Chat {
-    rooms: Rooms,
     room: String,
     name: String,
+    /// The last message that the client has seen.
+    after: Option<Position>,
+}
+
+impl Chat {
+    /// Reads what a client asks for: the path behind the mount, and the query.
+    fn asked(path: &str, uri: &Uri) -> Result<Self, String> {
+        let room = path.strip_prefix('/').and_then(decode);
+        let room = room
+            .as_deref()
+            .and_then(clean)
+            .filter(|room| !room.contains('/') && room != "." && room != "..")
+            .ok_or("a room is /chat/<1 to 32 characters without a slash>")?;
+        let query =
+            Query::<BTreeMap<String, String>>::try_from_uri(uri).map_err(|e| e.body_text())?;
+        let name = match query.get("name").filter(|name| !name.is_empty()) {
+            Some(name) => clean(name).ok_or("a name has 1 to 32 characters")?,
+            None => String::new(),
+        };
+        // One that cannot be read is as good as one that is too old.
+        let after = query.get("after").and_then(|after| after.parse().ok());
+        Ok(Self { room, name, after })
+    }
+
+    /// What is said in the room.
+    fn talk(&self) -> String {
+        format!("room:{}", self.room)
+    }
+
+    /// Who is in it. Joins and leaves go another way than what is said, and are not kept.
+    fn people(&self) -> String {
+        format!("people:{}", self.room)
+    }
 }
 
 impl WebSocketHandler for Chat {
     async fn on_upgrade(&mut self, handshake: &mut Handshake) -> Result<(), Rejection> {
-        let room = handshake.path().strip_prefix('/').and_then(decode);
-        self.room = room
-            .as_deref()
-            .and_then(clean)
-            .filter(|room| !room.contains('/') && room != "." && room != "..")
-            .ok_or_else(|| refuse("a room is /chat/<1 to 32 characters without a slash>"))?;
-        let uri = &handshake.request().uri;
-        let query = Query::<BTreeMap<String, String>>::try_from_uri(uri)
-            .map_err(|e| refuse(&e.body_text()))?;
-        if let Some(name) = query.get("name").filter(|name| !name.is_empty()) {
-            self.name = clean(name).ok_or_else(|| refuse("a name has 1 to 32 characters"))?;
-        }
+        *self = Self::asked(handshake.path(), &handshake.request().uri)
+            .map_err(|why| Rejection::new(StatusCode::BAD_REQUEST, why))?;
         Ok(())
     }
 
@@ -77,38 +93,39 @@ impl WebSocketHandler for Chat {
         if self.name.is_empty() {
             self.name = format!("guest-{}", conn.id());
         }
-        let (room, wanted) = (&self.room, self.name.clone());
-        let name = &mut self.name;
-        tell(&self.rooms, room, |members| {
-            // A set: a crowd that joins under one name must not cost its square.
-            let taken: HashSet<&str> = names(members).into_iter().collect();
-            for n in 2.. {
-                if !taken.contains(&**name) {
-                    break;
-                }
-                *name = format!("{wanted} {n}");
-            }
-            let sender = conn.sender();
-            members.push(Member {
-                name: name.clone(),
-                sender,
+        conn.subscribe(&self.people())?;
+        // Two pages of one name are one person, who leaves with the second.
+        conn.track(&self.people(), &self.name, "")?;
+        conn.track(ROOMS, &self.room, "")?;
+        let people = names(conn.topics(), &self.people());
+        let (room, name) = (self.room.clone(), self.name.clone());
+        let welcome = move |recovered, position: Option<Position>| {
+            json!({
+                "type": "welcome", "room": room, "you": name, "people": people, "at": now(),
+                "recovered": recovered, "position": position.map(|position| position.to_string()),
+            })
+        };
+        let subscribe = Subscribe::new()
+            .after(self.after)
+            .greeting(move |attached| {
+                welcome(attached.recovered(), attached.position())
+                    .to_string()
+                    .into()
             });
-            let people = names(members);
-            let welcome = json!({"type": "welcome", "room": room, "you": name, "people": people});
-            // Its queue is empty; and if it is gone already, `on_close` follows.
-            let _ = conn.try_send(welcome.to_string());
-            Some(json!({"type": "joined", "name": name, "people": people}))
-        })
-        .await;
+        conn.subscribe_with(&self.talk(), subscribe).await?;
+        // Behind all that was missed.
+        conn.send(json!({"type": "ready"}).to_string()).await?;
         Ok(())
     }
 
     async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
         match text_of(&message) {
-            Ok(text) => {
-                let message =
-                    json!({"type": "message", "from": self.name, "text": text, "at": now()});
-                tell(&self.rooms, &self.room, |_| Some(message)).await;
+            Ok((text, id)) => {
+                let message = json!({
+                    "type": "message", "from": self.name, "text": text, "at": now(), "id": id,
+                });
+                // To all, this client too: that is how it knows that the message was kept.
+                conn.topics().publish(&self.talk(), message.to_string());
             }
             Err(error) => {
                 let error = json!({"type": "error", "error": error});
@@ -117,53 +134,35 @@ impl WebSocketHandler for Chat {
         }
         Ok(())
     }
-
-    async fn on_close(&mut self, conn: &mut Connection, event: CloseEvent) -> Result {
-        // When the server goes down, nobody has left: their pages come back to the next server.
-        let left = event.cause() != CloseCause::Shutdown;
-        tell(&self.rooms, &self.room, |members| {
-            members.retain(|member| member.sender.id() != conn.id());
-            left.then(|| json!({"type": "left", "name": self.name, "people": names(members)}))
-        })
-        .await;
-        Ok(())
-    }
 }
 
-/// Lets something happen in a room and tells everyone there what it returns, in the same order to
-/// all who keep up. One who lags holds up those who talk, a little; one who does not read at all is
-/// closed.
-async fn tell(rooms: &Rooms, room: &str, happen: impl FnOnce(&mut Vec<Member>) -> Option<Value>) {
-    let mut slow = Vec::new();
-    let message = {
-        let mut rooms = rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let members = rooms.entry(room.to_owned()).or_default();
-        let event = happen(members);
-        if members.is_empty() {
-            rooms.remove(room);
-            return;
-        }
-        let Some(event) = event else { return };
-        let message = Message::from(event.to_string());
-        for Member { sender, .. } in &*members {
-            if let Err(TrySendError::Full(_)) = sender.try_send(message.clone()) {
-                slow.push(sender.clone());
+/// The topic whose presence is the rooms that somebody is in.
+const ROOMS: &str = "rooms";
+
+fn topics() -> Topics {
+    Topics::builder()
+        .retain("room:", Retain::messages(KEPT).age(KEPT_FOR))
+        // The first member of the object that a message is.
+        .stamp(|_, position, message| match message.as_text() {
+            Some(text) if text.starts_with('{') => {
+                Message::from(format!("{{\"position\":\"{position}\",{}", &text[1..]))
             }
-        }
-        message
-    };
-    let deadline = Instant::now() + PATIENCE;
-    for sender in slow {
-        let sent = timeout_at(deadline, sender.send(message.clone())).await;
-        if sent.is_err() {
-            // Fails if it is closed by now, which is as good.
-            let _ = sender.close(CloseCode::TRY_AGAIN_LATER, "you read too slowly");
-        }
-    }
+            _ => message.clone(),
+        })
+        .announce(|topic, change| {
+            let event = match change {
+                _ if topic == ROOMS => return None,
+                PresenceChange::Joined(who) => json!({"type": "joined", "name": who.key()}),
+                PresenceChange::Left(name) => json!({"type": "left", "name": name}),
+                _ => return None,
+            };
+            Some(event.to_string().into())
+        })
+        .build()
 }
 
-/// The text in a message, or what is wrong with it.
-fn text_of(message: &Message) -> Result<String, String> {
+/// The text in a message and the client's name for it, or what is wrong with it.
+fn text_of(message: &Message) -> Result<(String, Option<String>), String> {
     let message = message.as_text().ok_or("only text messages, please")?;
     let value: Value =
         serde_json::from_str(message).map_err(|e| format!("this is no JSON: {e}"))?;
@@ -172,7 +171,11 @@ fn text_of(message: &Message) -> Result<String, String> {
     match text.chars().count() {
         _ if text.trim().is_empty() => Err("there is no text in it".to_owned()),
         n if n > MAX_TEXT => Err(format!("it has {n} characters, {MAX_TEXT} is the most")),
-        _ => Ok(text.to_owned()),
+        _ => {
+            let id = value.get("id").and_then(Value::as_str);
+            let id = id.filter(|id| id.len() <= 2 * MAX_NAME);
+            Ok((text.to_owned(), id.map(str::to_owned)))
+        }
     }
 }
 
@@ -199,12 +202,10 @@ fn decode(path: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-fn refuse(why: &str) -> Rejection {
-    Rejection::new(StatusCode::BAD_REQUEST, why)
-}
-
-fn names(members: &[Member]) -> Vec<&str> {
-    members.iter().map(|member| &*member.name).collect()
+/// Who is there; who left a moment ago, and may come back, is still there.
+fn names(topics: &Topics, people: &str) -> Vec<String> {
+    let present = topics.presence(people).list();
+    present.iter().map(|who| who.key().to_owned()).collect()
 }
 
 /// Milliseconds since 1970, as JavaScript counts.
@@ -213,44 +214,52 @@ fn now() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn list(State(rooms): State<Rooms>) -> Json<Value> {
-    let rooms = rooms.lock().unwrap_or_else(PoisonError::into_inner);
-    let rooms = rooms
-        .iter()
-        .map(|(room, members)| json!({"room": room, "people": members.len()}));
+async fn list(State(topics): State<Topics>) -> Json<Value> {
+    let rooms = topics.presence(ROOMS).list();
+    let open = rooms.iter().filter(|room| room.metas().next().is_some());
+    let rooms = open.map(|room| {
+        let people = names(&topics, &format!("people:{}", room.key()));
+        json!({"room": room.key(), "people": people.len()})
+    });
     Json(rooms.collect())
 }
 
-/// The host of a request, as it arrives here. A page whose WebSocket was refused compares it with
-/// its own: if a proxy sends another one, the origin of every browser is a foreign one.
-async fn host(uri: Uri, headers: HeaderMap) -> String {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let authority = uri.authority().map(|authority| authority.as_str());
-    authority.or(host).unwrap_or_default().to_owned()
+/// What is no WebSocket handshake passes the layer. A browser that follows a link is led to the page; a
+/// page whose WebSocket was refused asks why, since its browser does not tell it.
+async fn visit(uri: Uri, headers: HeaderMap) -> Response {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if text(header::ACCEPT) != Some("text/plain") {
+        // A relative path, because a proxy may have the chat under a prefix.
+        return Redirect::temporary(&uri.path().replacen("/chat/", "../#", 1)).into_response();
+    }
+    let path = uri.path().strip_prefix("/chat").unwrap_or_default();
+    match Chat::asked(path, &uri) {
+        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+        // The host as it arrives here. If a proxy sends another one than the page has, the origin of
+        // every browser is a foreign one.
+        Ok(_) => {
+            let authority = uri.authority().map(|authority| authority.as_str());
+            let host = authority.or(text(header::HOST)).unwrap_or_default();
+            host.to_owned().into_response()
+        }
+    }
 }
 
 /// The page, the rooms and what is around them; `wss.rs` serves it, too.
 pub(crate) fn app(shutdown: &Shutdown) -> Router {
-    let chat = Chat::default();
+    let topics = topics();
     Router::new()
         .route("/", get(|| async { Html(include_str!("chat.html")) }))
         .route("/rooms", get(list))
-        .route("/host", get(host))
         .route("/healthz", get(|| async { "ok\n" }))
-        // What is no WebSocket handshake passes the layer: here a browser that follows a link.
-        // The answer is a relative path, because a proxy may have the chat under a prefix.
-        .route(
-            "/chat/{room}",
-            get(|uri: Uri| async move {
-                Redirect::temporary(&uri.path().replacen("/chat/", "../#", 1))
-            }),
-        )
-        .with_state(chat.rooms.clone())
+        .route("/chat/{room}", get(visit))
+        .with_state(topics.clone())
         .layer(
-            WebSocketLayer::new("/chat", chat)
+            WebSocketLayer::new("/chat", Chat::default())
+                .topics(&topics)
                 .max_message_size(64 * 1024)
+                // Who comes back is sent all that is kept at once; logs leave half of a queue to others.
+                .max_queued_messages(4 * KEPT)
                 .max_connections(10_000)
                 .shutdown(shutdown),
         )

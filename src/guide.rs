@@ -18,3 +18,6 @@ pub mod migrating {}
 
 #[doc = include_str!("guide/layers.md")]
 pub mod layers {}
+
+#[doc = include_str!("guide/topics.md")]
+pub mod topics {}

@@ -8,6 +8,7 @@
 //! [migrating]: guide::migrating
 //! [operating]: guide::operating
 //! [testing]: guide::testing
+//! [topics]: guide::topics
 //! [table of faults]: https://docs.rs/crate/tower-websocket/latest/source/tests/repository/faults.md
 #![cfg_attr(doc, doc = include_str!("guide/picture.txt"))]
 //!

@@ -1,6 +1,7 @@
 // Chromium pages in rooms of the chat example, direct and behind nginx: chat_browser.js PROGRAM
 const assert = require('node:assert');
 const { once } = require('node:events');
+const net = require('node:net');
 const path = require('node:path');
 const WebSocket = require('ws');
 const { start, launch, until } = require('./browser.js');
@@ -17,6 +18,8 @@ const LINKS = [
   ['HTTPS://EXAMPLE.org/ü', 'https://example.org/%C3%BC'],
   ['http://example.org/x\'onclick=alert(1)', 'http://example.org/x\'onclick=alert(1)'],
 ];
+// What was kept is gone with a server, so the page cannot say that nothing was missed.
+const RESTARTED = 'You are back. What was said while you were away is no longer kept.';
 const HOSTILE = `${LINKS[0][0]}, ${LINKS[1][0]}, (${LINKS[2][0]}). ${LINKS[3][0]}! ${LINKS[4][0]}`
   + ' <a href="javascript:alert(1)">https://</a> javascript:alert(1) javascript://example.org data:text/html,x http://'
   + ' https://[ file:///etc/passwd xhttp://example.org';
@@ -112,6 +115,58 @@ async function main() {
     await screenshot(page, `refused-${place}`);
     await page.context().close();
   }
+  // A bad name gets the server's own words, which the browser keeps from the page.
+  const answer = await fetch(`${url}chat/a%2Fb?name=x`, { headers: { accept: 'text/plain' } });
+  const why = `${answer.status} ${await answer.text()}`;
+  assert.match(why, /^400 a room is .* without a slash/);
+
+  // Ben's way to the server is cut while Ada talks, and comes back.
+  const way = await tunnel(server.address);
+  const gwen = await open(way.url, { refused: true });
+  await join(gwen, 'Gwen');
+  await exchange(gwen, 'Gwen', ada, 'I hear you');
+  const calm = [await notes(ada), await notes(gwen)];
+  way.cut();
+  await state(gwen, 'connecting', 'closed');
+  for (const text of ['one', 'two', 'three']) {
+    await ada.fill('#text', text);
+    await ada.click('#send');
+    await shows(ada, 'Ada', text);
+  }
+  way.heal();
+  await state(gwen, 'open');
+  for (const text of ['one', 'two', 'three']) await shows(gwen, 'Ada', text);
+  await exchange(gwen, 'Gwen', ada, 'Nothing is missing');
+  assert.deepStrictEqual(await notes(gwen), [...calm[1], 'You are back, 3 messages while you were away:']);
+  await screenshot(gwen, 'back-desktop');
+  // What is on its way when the way is cut is kept or given back, and never said twice.
+  await gwen.fill('#text', 'Is this lost?');
+  way.stall();
+  await gwen.click('#send');
+  way.cut();
+  way.heal();
+  await state(gwen, 'open');
+  await until('the text in the box', async () => await gwen.inputValue('#text') === 'Is this lost?');
+  await gwen.click('#send');
+  await shows(ada, 'Gwen', 'Is this lost?');
+  step('who was cut off gets what was said meanwhile, once and in order, and what did not arrive is given back');
+
+  // A reload, and a second tab of the same name.
+  await gwen.reload();
+  await state(gwen, 'open');
+  const twin = await open(way.url);
+  await join(twin, 'Gwen');
+  await people(ada, ['Ada', 'Ben', 'Gwen']);
+  await exchange(twin, 'Gwen', ada, 'From the other tab');
+  await shows(gwen, 'Gwen', 'From the other tab');
+  await twin.context().close();
+  await exchange(gwen, 'Gwen', ada, 'Still here');
+  assert.deepStrictEqual(await notes(ada), calm[0], 'a cut, a reload and a second tab are no coming and going');
+  await gwen.context().close();
+  await until('a line that Gwen left', async () => (await notes(ada)).some((text) => text.includes('Gwen left')), 20_000);
+  way.stop();
+  step('presence does not flap: a cut, a reload and two tabs of one name are one person');
+
   const [direct, behind] = [await open(url, { refused: true }), await open(`${proxy.url}x/`, { refused: true })];
 
   serverIsUp = false;
@@ -139,7 +194,7 @@ async function main() {
   await exchange(ada, 'Ada', ben, 'The server is back');
   await exchange(ben, 'Ben', ada, 'So it is');
   for (const [n, page] of [ada, ben].entries()) {
-    const after = [...before[n], 'You are back.', 'You are back.'];
+    const after = [...before[n], RESTARTED, RESTARTED];
     assert.deepStrictEqual(await notes(page), after, 'nobody has come or left');
   }
   step('the pages survive restarts of the server, after which nobody has left');
@@ -191,7 +246,7 @@ async function main() {
   const guests = await come();
   const dees = await elsewhere();
   await until('62 people again', async () => await ada.locator('#people > li').count() === 62);
-  assert.deepStrictEqual(await crowd(), [loud, 'You are back.'], 'of a crowd that was cut nobody left or came in');
+  assert.deepStrictEqual(await crowd(), [loud, RESTARTED], 'of a crowd that was cut nobody left or came in');
   await until('the rooms again', async () => (await rooms(ada)).length === 4, 20_000);
   await ada.focus('#panel .rooms a >> nth=1');
   for (const socket of [...guests, dees[0], dees[2]]) socket.close();
@@ -233,6 +288,40 @@ async function main() {
   assert.strictEqual(await server.stop('SIGINT'), 0, 'Ctrl-C must end the server with 0');
   assert.deepStrictEqual(errors, [], 'errors on the console');
   step('no errors on the console, and Ctrl-C ends the server');
+}
+
+// A way to the server that can be cut.
+async function tunnel(address) {
+  const [host, port] = address.split(':');
+  let open = true;
+  let stalled = false;
+  const sockets = new Set();
+  const server = net.createServer((socket) => {
+    if (!open) return socket.destroy();
+    const inner = net.connect(port, host);
+    for (const one of [socket, inner]) {
+      sockets.add(one);
+      one.on('error', () => {});
+      one.on('close', () => { sockets.delete(one); socket.destroy(); inner.destroy(); });
+    }
+    socket.on('data', (data) => { if (!stalled) inner.write(data); });
+    inner.pipe(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const cut = () => {
+    open = false;
+    stalled = false;
+    for (const socket of sockets) socket.destroy();
+  };
+  return {
+    url: `http://127.0.0.1:${server.address().port}/`,
+    cut,
+    heal() { open = true; },
+    // What clients send from now on is lost.
+    stall() { stalled = true; },
+    stop() { cut(); server.close(); },
+  };
 }
 
 async function state(page, ...states) {
