@@ -24,6 +24,8 @@ declare -A servers=(
     [ours_stream]="ours --stream"
     [ours_forget]="ours --forget"
     [ours_threads]="ours --workers 2"
+    [ours_topics]="ours --topics"
+    [ours_topics_lossy]="ours --topics --lossy"
     [bare]="ours --bare"
     [axum_default]="axum"
     [axum_tuned]="axum --tuned"
@@ -72,6 +74,9 @@ declare -A loads=(
     [w7g]="--gets"
     [w8]="--broadcast --connections 1000 --size 512 --kind text"
     [w8k]="--broadcast --connections 10000 --size 512 --kind text"
+    [w8b]="--broadcast --connections 1000 --size 512 --kind text --in-flight 16"
+    [w8u]="--broadcast --connections 1000 --size 4096 --kind text --warm-up 5"
+    [w8x]="--broadcast --connections 990 --size 4096 --kind text --warm-up 5 --stuck 10"
     [w9]="--http --connections 100"
     [z200]="--connections 100 --size 200 --kind json --deflate"
     [z2k]="--connections 100 --size 2048 --kind json --deflate"
@@ -101,15 +106,18 @@ declare -A who=(
     [mem_browser]="ours ours_axum axum_default axum_tuned fastwebsockets_default"
     [w7]="ours axum_default hyper_tungstenite_default fastwebsockets_default floor"
     [w7g]="ours bare"
-    [w8]="ours floor"
-    [w8k]="ours floor"
+    [w8]="ours ours_topics axum_default axum_tuned node_default floor"
+    [w8k]="ours ours_topics axum_tuned node_default floor"
+    [w8b]="ours ours_topics axum_tuned node_default floor"
+    [w8u]="ours_topics ours_topics_lossy axum_tuned"
+    [w8x]="ours_topics ours_topics_lossy axum_tuned"
     [w9]="ours bare"
     [z200]=$deflate [z2k]=$deflate [z64k]=$deflate [zmem]=$deflate
     [w10_10]=$some [w10_1000]=$some [w10_10000]=$some [w10_16B]=$some [w10_1KiB]=$some
     [w10_4KiB]=$some [w10_64KiB]=$some [w10_16MiB]=$some
 )
 peers=
-workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w9 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
+workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w8b w8u w8x w9 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
     w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
 chosen=
 rounds=

@@ -5,6 +5,7 @@
 /// their own: a copy of each payload would be measured.
 #[path = "../../src/test/codec.rs"]
 pub mod codec;
+pub mod quiet;
 
 use std::error::Error;
 use std::future::Future;

@@ -2,11 +2,12 @@
 //
 // Without flags as its documentation shows it. `--batched` corks the socket until the end of
 // the turn, so that all answers to one read go out in one write. `--deflate` compresses every
-// message at level 6 and keeps no context.
+// message at level 6 and keeps no context. `/broadcast` sends to all clients in a loop, as the
+// documentation shows it.
 
 'use strict';
 
-const { WebSocketServer } = require('ws');
+const { WebSocket, WebSocketServer } = require('ws');
 
 const args = process.argv.slice(2);
 const at = args.indexOf('--addr');
@@ -20,7 +21,7 @@ const perMessageDeflate = args.includes('--deflate') && {
   clientNoContextTakeover: true,
 };
 
-const server = new WebSocketServer({ host, port: Number(port), path: '/echo', perMessageDeflate }, () => {
+const server = new WebSocketServer({ host, port: Number(port), perMessageDeflate }, () => {
   const { address, port } = server.address();
   console.log(`listening on ${address}:${port}`);
 });
@@ -30,6 +31,16 @@ server.on('connection', (ws, request) => {
   socket.setNoDelay(true);
   let corked = false;
   ws.on('error', () => {});
+  if (request.url === '/broadcast') {
+    ws.on('message', (data, binary) => {
+      for (const client of server.clients) {
+        if (client.readyState === WebSocket.OPEN) {
+          client.send(data, { binary });
+        }
+      }
+    });
+    return;
+  }
   ws.on('message', (data, binary) => {
     if (batched && !corked) {
       corked = true;

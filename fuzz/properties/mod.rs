@@ -21,6 +21,7 @@ mod output;
 mod proxies;
 mod rates;
 mod stream;
+mod topics;
 
 pub use connection::connection;
 #[cfg(feature = "deflate")]
@@ -34,6 +35,7 @@ pub use http2::http2;
 pub use mount::mount;
 pub use proxies::proxies;
 pub use rates::rates;
+pub use topics::topics;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -59,6 +61,7 @@ pub(crate) mod tests {
         "mount",
         "proxies",
         "rates",
+        "topics",
     ];
 
     /// The package of the fuzzers, which is there in every checkout of the repository. The
@@ -167,6 +170,11 @@ pub(crate) mod tests {
     #[test]
     fn s10_f22_what_was_kept_of_rates_still_holds() {
         replay("rates", rates);
+    }
+
+    #[test]
+    fn t1_t2_t8_what_was_kept_of_topics_still_holds() {
+        replay("topics", |data| topics(&paused(), data));
     }
 
     #[test]

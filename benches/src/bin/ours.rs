@@ -1,8 +1,9 @@
 //! The crate as its users run it: `ours [--addr HOST:PORT] [--workers N] [--recv|--stream|--bare]
-//! [--axum] [--forget] [--deflate]`.
+//! [--axum] [--forget] [--deflate] [--topics [--lossy]]`.
 //!
 //! `/echo` by callbacks, or pull style (`--recv`), or on a tungstenite stream (`--stream`);
-//! `/broadcast` sends each message to all through their queues; behind hyper with the settings of
+//! `/broadcast` sends each message to all through their queues, or through a topic (`--topics`; with
+//! `--lossy` readers that are too slow miss messages in place of being closed); behind hyper with the settings of
 //! `examples/echo.rs`, or behind `axum::serve` (`--axum`). `--forget` does not keep the requests;
 //! `--deflate` compresses every message, at level 6 as all peers.
 //! `--bare` is the same server without the layers, for plain requests.
@@ -24,7 +25,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{Layer, Service, service_fn};
 use tower_websocket::{
-    Application, Connection, Deflate, Message, Result, Sender, WebSocketHandler, WebSocketLayer,
+    Application, Connection, Deflate, Message, OnFull, Result, Sender, Subscribe, WebSocketHandler,
+    WebSocketLayer,
 };
 use tower_websocket_benches::{Fault, known, run};
 
@@ -62,9 +64,33 @@ impl WebSocketHandler for Broadcast {
     }
 }
 
+/// The same by a topic, which all subscribe.
+#[derive(Clone)]
+struct Topical {
+    lossy: bool,
+}
+
+impl WebSocketHandler for Topical {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        let on_full = if self.lossy {
+            OnFull::DropNewest
+        } else {
+            OnFull::Close
+        };
+        let how = Subscribe::new().on_full(on_full);
+        conn.subscribe_with("all", how).await?;
+        Ok(())
+    }
+
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        conn.topics().publish("all", message);
+        Ok(())
+    }
+}
+
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
-        let [recv, stream, bare, axum, forget, deflate] = known(
+        let [recv, stream, bare, axum, forget, deflate, topics, lossy] = known(
             [
                 "--recv",
                 "--stream",
@@ -72,11 +98,17 @@ fn main() -> io::Result<()> {
                 "--axum",
                 "--forget",
                 "--deflate",
+                "--topics",
+                "--lossy",
             ],
             &flags,
         )?;
         if bare {
             return serve_hyper(service_fn(plain), listener).await;
+        }
+        if topics {
+            let layer = WebSocketLayer::new("/broadcast", Topical { lossy });
+            return serve(layer, listener, axum, forget).await;
         }
         if recv {
             let recv = |mut conn: Connection| async move {
@@ -123,6 +155,7 @@ async fn serve<E: Application>(
         .max_message_size(LIMIT)
         .max_frame_size(LIMIT)
         .keep_request(!forget);
+    // Further in: where `layer` is the broadcast by a topic, no request gets as far.
     let broadcast = WebSocketLayer::new("/broadcast", Broadcast::default());
     if axum {
         let listener = listener.tap_io(|socket| socket.set_nodelay(true).expect("TCP_NODELAY"));

@@ -1,8 +1,9 @@
 //! Topics over whole stacks, by the test kit: who gets what, slow readers, missed messages.
 //!
-//! plain: by name, from everywhere, until the end · slow: each policy · retained: positions
-//! presence: who is there
+//! plain: by name, from everywhere, until the end · slow: each policy · retained: positions ·
+//! jitter: connections that are cut all the time · presence: who is there
 
+mod jitter;
 mod plain;
 mod presence;
 mod retained;

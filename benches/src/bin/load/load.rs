@@ -17,6 +17,8 @@ pub(crate) struct Load<'a> {
     connections: Vec<Connection<'a>>,
     /// Only the first connection sends, and each message is answered on all.
     broadcast: bool,
+    /// Messages that it sends at a time.
+    burst: u64,
     /// As many of the first connections are not looked at for their latency.
     greedy: usize,
     buffer: Vec<u8>,
@@ -41,10 +43,12 @@ impl<'a> Load<'a> {
             let data = EventData::new_u64(i as u64);
             epoll::add(&poll, &connection.socket, data, EventFlags::IN)?;
         }
+        let burst = connections[0].payload.in_flight();
         let mut load = Self {
             poll,
             connections,
             broadcast,
+            burst,
             greedy,
             buffer: vec![0; 256 * 1024],
             events: Vec::with_capacity(1024),
@@ -55,11 +59,11 @@ impl<'a> Load<'a> {
             latency: Histogram::new_with_max(60_000_000_000, 3)?,
         };
         if broadcast {
-            load.order(0, 1)?;
+            load.order(0, load.burst)?;
         } else {
             for i in 0..load.connections.len() {
                 let payload = load.connections[i].payload;
-                load.order(i, (payload.burst.len() / payload.frame) as u64)?;
+                load.order(i, payload.in_flight())?;
             }
         }
         Ok(load)
@@ -131,10 +135,10 @@ impl<'a> Load<'a> {
             if let Some((sent, _)) = self.connections[0].sent.front() {
                 self.latency.saturating_record(nanos(*sent));
             }
-            if self.count.is_multiple_of(all) {
+            if self.count.is_multiple_of(all * self.burst) {
                 self.connections[0].sent.clear();
                 if !self.stopped {
-                    self.order(0, 1)?;
+                    self.order(0, self.burst)?;
                 }
             }
             return Ok(());

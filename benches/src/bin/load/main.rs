@@ -3,7 +3,8 @@
 //! - `[--connections N] [--in-flight N] [--size BYTES] [--kind text|binary|utf8|json] [--deflate]
 //!   [--warm-up SECONDS] [--seconds SECONDS | --messages N]`: echoes, N in flight on each
 //!   connection. With `--greedy N`, as many connections beside them send as fast as they can.
-//! - `--broadcast`: the first connection sends, and every one must get it, on `/broadcast`.
+//! - `--broadcast [--in-flight N] [--stuck N]`: the first connection sends N messages at a time, and
+//!   every one must get them, on `/broadcast`. Beside them, as many as are stuck read nothing.
 //! - `--http`: plain requests on connections that are kept.
 //! - `--handshakes`: connect, upgrade, close, one after the other. `--gets`: connect, a plain
 //!   request that asks to close, close.
@@ -24,9 +25,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tower_websocket_benches::flags;
 
-use crate::connection::{connect, open};
+use crate::connection::{Connection, connect, open};
 use crate::load::Load;
 use crate::payload::{Kind, PAYLOADS, Payload, plain_request};
 use crate::process::{Cpu, rss_anon};
@@ -55,6 +57,7 @@ struct Options {
     deflate: bool,
     connections: usize,
     greedy: usize,
+    stuck: usize,
     in_flight: usize,
     size: usize,
     kind: Kind,
@@ -80,7 +83,7 @@ fn steady(options: &Options) -> Result {
             let response = connect(options, &example)?.ask(&plain_request("keep-alive"))?;
             vec![Payload::http(response.into_bytes())]
         }
-        Mode::Broadcast => vec![options.payload(1, 0)],
+        Mode::Broadcast => vec![options.payload(options.in_flight, 0)],
         _ => (0..PAYLOADS.min(options.connections))
             .map(|seed| options.payload(options.in_flight, seed))
             .collect(),
@@ -97,6 +100,9 @@ fn steady(options: &Options) -> Result {
             Some(i) => open(options, &payloads[i % ordinary]),
         })
         .collect::<Result<Vec<_>>>()?;
+    // They are open until the end.
+    let stuck = (0..options.stuck).map(|_| stuck(options, &payloads[0]));
+    let stuck = stuck.collect::<Result<Vec<_>>>()?;
     let mut load = Load::new(connections, options.mode == Mode::Broadcast, options.greedy)?;
 
     let start = Instant::now();
@@ -108,7 +114,16 @@ fn steady(options: &Options) -> Result {
     load.run(|n| start.elapsed() >= options.time || n - count >= options.messages)?;
     let (messages, latency) = (load.count - count, load.latency.clone());
     measured.print(messages, &latency, load.reply_bytes())?;
-    load.finish()
+    load.finish()?;
+    drop(stuck);
+    Ok(())
+}
+
+/// A connection that nobody reads. The kernel holds little of what it is sent.
+fn stuck<'a>(options: &Options, payload: &'a Payload) -> Result<Connection<'a>> {
+    let connection = open(options, payload)?;
+    set_socket_recv_buffer_size(&connection.socket, 4096)?;
+    Ok(connection)
 }
 
 /// Clients that come and go, one at a time.
@@ -250,6 +265,7 @@ impl Options {
             deflate: false,
             connections: 100,
             greedy: 0,
+            stuck: 0,
             in_flight: 1,
             size: 64,
             kind: Kind::Text,
@@ -275,6 +291,7 @@ impl Options {
                 "--path" => options.path = value()?,
                 "--connections" => options.connections = value()?.parse()?,
                 "--greedy" => options.greedy = value()?.parse()?,
+                "--stuck" => options.stuck = value()?.parse()?,
                 "--in-flight" => options.in_flight = value()?.parse()?,
                 "--size" => options.size = value()?.parse()?,
                 "--kind" => {

@@ -67,6 +67,11 @@ impl Payload {
         }
     }
 
+    /// Messages of a burst.
+    pub(crate) fn in_flight(&self) -> u64 {
+        (self.burst.len() / self.frame) as u64
+    }
+
     /// The same, sent compressed.
     pub(crate) fn deflated(self, in_flight: usize) -> Self {
         let message = &self.reply[self.reply_header..];

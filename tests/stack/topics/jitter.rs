@@ -1,0 +1,345 @@
+//! The jitter test: connections are cut at random all the time, publishers never stop, and every client
+//! ends with every message, once, in order. One message less is a failure.
+//!
+//! 200 clients and a minute of paused time. With more, by hand:
+//!
+//! ```sh
+//! JITTER_CLIENTS=10000 JITTER_SEED=2 \
+//!     cargo test --release -p tower-websocket-tests --test stack jitter -- --nocapture
+//! ```
+
+use std::env;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tower::Layer;
+use tower_websocket::{
+    CloseCode, Connection, Message, Position, Result, Retain, Subscribe, Topics, WebSocketLayer,
+};
+
+use crate::support::{Frame, HANDSHAKE, frame, parse, plain, serve_http1};
+
+const SECOND: Duration = Duration::from_secs(1);
+const ROOMS: usize = 8;
+/// Less than a half of what is published to a room, so that the oldest go while clients come back; and
+/// many times what one of them misses at a time.
+const RETAINED: usize = 200;
+/// The largest message, which fits into no pipe.
+const LARGEST: usize = 70_000;
+static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(LARGEST));
+
+fn number(variable: &str, default: usize) -> usize {
+    let value = env::var(variable);
+    value.map_or(default, |n| n.parse().expect("a number"))
+}
+
+/// Of a room's name.
+fn index(room: &str) -> usize {
+    room["room".len()..].parse().unwrap()
+}
+
+/// `room3=POSITION&room5=POSITION&abort=MILLISECONDS`: subscribes after what the client has seen, and ends
+/// the connection if the client says so.
+async fn serve(mut conn: Connection) -> Result {
+    let query = conn.request().uri.query().unwrap_or_default().to_owned();
+    let mut end = None;
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        if name == "abort" || name == "close" {
+            end = Some((name, Duration::from_millis(value.parse()?)));
+            continue;
+        }
+        let how = Subscribe::new().after(value.parse::<Position>()?);
+        if !conn.subscribe_with(name, how).await?.recovered() {
+            conn.close(CloseCode::POLICY_VIOLATION, "not recovered")?;
+        }
+    }
+    let quiet = async { while let Ok(Some(_)) = conn.recv().await {} };
+    match end {
+        None => quiet.await,
+        Some((how, after)) => {
+            if timeout(after, quiet).await.is_err() && how == "abort" {
+                conn.sender().abort();
+            } else {
+                conn.close(CloseCode::SERVICE_RESTART, "")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A room as a client sees it.
+struct Seen {
+    room: String,
+    position: String,
+    next: u64,
+    is_over: bool,
+}
+
+impl Seen {
+    /// Takes `POSITION ROOM NUMBER SIZE PADDING`.
+    fn take(&mut self, position: &str, rest: &str) {
+        let mut words = rest.splitn(3, ' ');
+        let mut word = || words.next().unwrap();
+        let (n, size, padding) = (word(), word(), word());
+        assert!(!self.is_over, "{} goes on behind its end", self.room);
+        assert_eq!(n.parse(), Ok(self.next), "the next of {}", self.room);
+        let size: usize = size.parse().unwrap();
+        assert!(padding == &PADDING[..size], "{n} of {} is torn", self.room);
+        self.next += 1;
+        position.clone_into(&mut self.position);
+    }
+}
+
+/// A connection that may end anywhere, inside a frame too, where the kit's clients fail a test.
+struct Wire {
+    io: DuplexStream,
+    input: Vec<u8>,
+}
+
+impl Wire {
+    /// Whether something came.
+    async fn more(&mut self) -> bool {
+        self.io.read_buf(&mut self.input).await.unwrap_or(0) > 0
+    }
+
+    async fn head(&mut self) -> String {
+        loop {
+            if let Some(at) = self.input.windows(4).position(|w| w == b"\r\n\r\n") {
+                return String::from_utf8(self.input.drain(..at + 4).collect()).unwrap();
+            }
+            assert!(self.more().await, "no response");
+        }
+    }
+
+    /// `None`: the connection has ended.
+    async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((frame, size)) = parse(&self.input, false).unwrap() {
+                self.input.drain(..size);
+                return Some(frame);
+            }
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counted {
+    lives: AtomicUsize,
+    received: AtomicUsize,
+    stalls: AtomicUsize,
+}
+
+/// One client, through all its connections, until it has seen the end of its rooms.
+async fn follow(
+    layer: WebSocketLayer<impl tower_websocket::Application>,
+    mut rooms: Vec<Seen>,
+    mut random: StdRng,
+    counted: Arc<Counted>,
+) -> Vec<Seen> {
+    let is_slow = random.random_ratio(1, 4);
+    loop {
+        counted.lives.fetch_add(1, Ordering::Relaxed);
+        let life = Duration::from_millis(random.random_range(200..5000));
+        let seen = rooms.iter().map(|r| format!("{}={}&", r.room, r.position));
+        let mut query: String = seen.collect();
+        // Who cuts it: the server, without a word or with one, or the network.
+        let by_server = match random.random_range(0..4) {
+            0 => Some("abort"),
+            1 => Some("close"),
+            _ => None,
+        };
+        if let Some(how) = by_server {
+            query += &format!("{how}={}", life.as_millis());
+        }
+        let (io, server) = tokio::io::duplex(16 * 1024);
+        tokio::spawn(serve_http1(server, layer.layer(plain())));
+        let mut client = Wire {
+            io,
+            input: Vec::new(),
+        };
+        let request = HANDSHAKE.replace("/ws", &format!("/ws?{query}"));
+        client.io.write_all(request.as_bytes()).await.unwrap();
+        // Now and then while it is opened.
+        if random.random_ratio(15, 16) {
+            let head = client.head().await;
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            let end = Instant::now()
+                + if by_server.is_some() {
+                    60 * SECOND
+                } else {
+                    life
+                };
+            while let Ok(Some(got)) = timeout_at(end, client.frame()).await {
+                match got.first {
+                    0x81 => {}
+                    0x89 => {
+                        let _ = client.io.write_all(&frame(0x8A, &got.payload)).await;
+                        continue;
+                    }
+                    _ => {
+                        let reason = String::from_utf8_lossy(&got.payload);
+                        assert_eq!(
+                            (got.first, got.close_code()),
+                            (0x88, Some(1012)),
+                            "{reason}"
+                        );
+                        break;
+                    }
+                }
+                let text = String::from_utf8(got.payload).unwrap();
+                let (position, rest) = text.split_once(' ').unwrap();
+                let (room, rest) = rest.split_once(' ').unwrap();
+                let seen = rooms.iter_mut().find(|seen| seen.room == room);
+                let seen = seen.expect("a room that it follows");
+                match rest.strip_prefix("end ") {
+                    Some(total) => {
+                        assert_eq!(total.parse(), Ok(seen.next), "messages of {room}");
+                        seen.is_over = true;
+                        position.clone_into(&mut seen.position);
+                    }
+                    None => {
+                        seen.take(position, rest);
+                        counted.received.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                if rooms.iter().all(|seen| seen.is_over) {
+                    return rooms;
+                }
+                if is_slow && random.random_ratio(1, 100) {
+                    counted.stalls.fetch_add(1, Ordering::Relaxed);
+                    sleep(Duration::from_millis(random.random_range(200..2000))).await;
+                }
+            }
+        }
+        drop(client);
+        sleep(Duration::from_millis(random.random_range(0..2000))).await;
+    }
+}
+
+/// Publishes to a room until `end`, by itself or many at a time. How many subscribers were behind.
+async fn publish(topics: Topics, room: String, mut random: StdRng, end: Instant) -> usize {
+    let mut waiting = 0;
+    let topic = topics.topic(&room);
+    while Instant::now() < end {
+        let burst = match random.random_range(0..20) {
+            0 => 20,
+            _ => 1,
+        };
+        for _ in 0..burst {
+            let size = match random.random_range(0..100) {
+                0 => LARGEST,
+                1..3 => 8_000,
+                3..20 => random.random_range(0..2000),
+                _ => random.random_range(0..130),
+            };
+            let text = format!("{size} {}", &PADDING[..size]);
+            waiting += match random.random_range(0..3) {
+                0 => topics.publish(&room, text).waiting(),
+                1 => topic.publish(text).waiting(),
+                _ => topics.append(&room, text).await.map(|_| 0).unwrap(),
+            };
+        }
+        sleep(Duration::from_millis(random.random_range(50..800))).await;
+    }
+    waiting
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_t6_with_connections_cut_all_the_time_every_client_gets_every_message_once_in_order() {
+    let clients = number("JITTER_CLIENTS", 200);
+    let seconds = number("JITTER_SECONDS", 60) as u32;
+    let seed = number("JITTER_SEED", 1) as u64;
+    let mut random = StdRng::seed_from_u64(seed);
+
+    // How many messages each room has. They are numbered where they are ordered.
+    let counts: Arc<[AtomicU64; ROOMS]> = Arc::default();
+    let numbers = counts.clone();
+    let topics = Topics::builder()
+        .retain("room", Retain::messages(RETAINED).bytes(64 << 20))
+        .stamp(move |room, position, message| {
+            let text = message.as_text().unwrap();
+            if text == "start" || text == "end" {
+                let total = numbers[index(room)].load(Ordering::Relaxed);
+                return format!("{position} {room} {text} {total}").into();
+            }
+            let n = numbers[index(room)].fetch_add(1, Ordering::Relaxed);
+            Message::from(format!("{position} {room} {n} {text}"))
+        })
+        .build();
+    let layer = WebSocketLayer::from_fn("/ws", serve)
+        .topics(&topics)
+        // Few, so that who stalls for a while is behind.
+        .max_queued_messages(8);
+
+    let mut starts = Vec::new();
+    for n in 0..ROOMS {
+        let start = topics.append(&format!("room{n}"), "start").await.unwrap();
+        starts.push(start.to_string());
+    }
+    let counted = Arc::<Counted>::default();
+    let mut followers = Vec::new();
+    for i in 0..clients {
+        let rooms = [i % ROOMS, (i + 1 + i / ROOMS % (ROOMS - 1)) % ROOMS];
+        let rooms = rooms.map(|n| Seen {
+            room: format!("room{n}"),
+            position: starts[n].clone(),
+            next: 0,
+            is_over: false,
+        });
+        let random = StdRng::seed_from_u64(random.random());
+        let follow = follow(layer.clone(), rooms.into(), random, counted.clone());
+        followers.push(tokio::spawn(follow));
+    }
+    let end = Instant::now() + seconds * SECOND;
+    let publishers: Vec<_> = (0..2 * ROOMS)
+        .map(|n| {
+            let random = StdRng::seed_from_u64(random.random());
+            let room = format!("room{}", n % ROOMS);
+            tokio::spawn(publish(topics.clone(), room, random, end))
+        })
+        .collect();
+    let mut waiting = 0;
+    for publisher in publishers {
+        waiting += publisher.await.unwrap();
+    }
+    for n in 0..ROOMS {
+        topics.publish(&format!("room{n}"), "end");
+    }
+
+    let mut due = 0;
+    for follower in followers {
+        let rooms = timeout(120 * SECOND, follower).await;
+        for seen in rooms.expect("nothing is missing").unwrap() {
+            let total = counts[index(&seen.room)].load(Ordering::Relaxed);
+            assert_eq!(seen.next, total, "messages of {}", seen.room);
+            due += total as usize;
+        }
+    }
+    let count = |counted: &AtomicUsize| counted.load(Ordering::Relaxed);
+    let (received, lives, stalls) = (
+        count(&counted.received),
+        count(&counted.lives),
+        count(&counted.stalls),
+    );
+    println!(
+        "seed {seed}: {clients} clients, {lives} connections, {stalls} stalls, {waiting} times behind; \
+         {received} of {due} messages, once, in order"
+    );
+    assert_eq!(received, due);
+    // It was not too easy: many cuts, many readers behind, and logs that have lost their beginning.
+    assert!(
+        lives > clients * seconds as usize / 10,
+        "{lives} connections"
+    );
+    assert!(waiting > clients / 2, "{waiting} times behind");
+    let forgotten = |count: &AtomicU64| count.load(Ordering::Relaxed) > 2 * RETAINED as u64;
+    assert!(seconds < 60 || counts.iter().all(forgotten), "{counts:?}");
+}
