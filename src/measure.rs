@@ -234,8 +234,12 @@ mod on {
     }
 }
 
-/// Whether callbacks are timed for a metric.
-pub(crate) const TIMES_CALLBACKS: bool = cfg!(feature = "metrics");
+/// Whether anybody wants to know how long a callback takes: a metric, or the line about those that
+/// take longer than `threshold`.
+#[inline]
+pub(crate) fn times_callbacks(threshold: Option<Duration>) -> bool {
+    cfg!(feature = "metrics") || threshold.is_some()
+}
 
 /// Counts a connection as open for as long as it is held.
 #[derive(Debug)]

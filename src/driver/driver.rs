@@ -211,8 +211,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// A callback begins: notes when, if anybody wants to know how long it takes.
     #[inline]
     pub(crate) fn callback_begins(&mut self) {
-        let is_timed = measure::TIMES_CALLBACKS || self.config.slow_callback.is_some();
-        if is_timed {
+        if measure::times_callbacks(self.config.slow_callback) {
             self.began = Some(self.clock.peek());
         }
     }

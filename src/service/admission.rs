@@ -30,25 +30,63 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Of a request from a server that can hand over its stream.
-    pub(super) fn new(options: &Options, mut parts: Parts) -> Result<Self, Rejection> {
-        let (peer, client, permit) = room(options, &parts)?;
-        let Some(upgrade) = Source::take(&mut parts.extensions) else {
-            static LINES: Throttle = Throttle::new();
-            if let Some(missed) = LINES.pass() {
-                tracing::error!(
-                    missed,
-                    "a WebSocket handshake came without an upgrade of hyper's and without a \
-                     `tower_websocket::Upgrade` in its extensions: the server is not hyper and \
-                     inserts none, or another layer took it"
-                );
+    pub(super) fn new(options: &Options, parts: Parts) -> Result<Self, Rejection> {
+        Self::with(options, parts, |parts| {
+            Source::take(&mut parts.extensions).ok_or_else(no_upgrade)
+        })
+    }
+
+    /// Of a request whose handshake somebody else has answered.
+    pub(super) fn accepted(
+        options: &Options,
+        parts: Parts,
+        upgrade: Upgrade,
+    ) -> Result<Self, Rejection> {
+        Self::with(options, parts, |_| Ok(Source::Own(upgrade)))
+    }
+
+    fn with(
+        options: &Options,
+        mut parts: Parts,
+        source: impl FnOnce(&mut Parts) -> Result<Source, Rejection>,
+    ) -> Result<Self, Rejection> {
+        if options.shutdown.is_draining() {
+            return Err(draining(parts.version <= Version::HTTP_11));
+        }
+        let peer = options.peer.find(&parts);
+        if peer.is_none() {
+            let per_ip = options.limit.most_per_ip().is_some();
+            match (per_ip, options.proxies.is_some()) {
+                (true, true) => options
+                    .peer
+                    .report_missing("`max_connections_per_ip` and `trusted_proxies`"),
+                (true, false) => options.peer.report_missing("`max_connections_per_ip`"),
+                (false, true) => options.peer.report_missing("`trusted_proxies`"),
+                (false, false) => {}
             }
-            measure::refused("server");
-            return Err(Rejection::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "this server cannot upgrade connections",
-            ));
-        };
-        let runtime = here()?;
+        }
+        let client = peer
+            .zip(options.proxies.as_ref())
+            .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));
+        let address = client.or(peer.map(|peer| peer.ip()));
+        let permit = options.limit.enter(address).map_err(|reached| {
+            let (status, text, reason) = match reached {
+                LimitReached::InAll => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many WebSocket connections, try again later",
+                    "limit",
+                ),
+                LimitReached::OfThisClient => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many WebSocket connections from your address",
+                    "client_limit",
+                ),
+            };
+            measure::refused(reason);
+            try_later(Rejection::new(status, text))
+        })?;
+        let upgrade = source(&mut parts)?;
+        let runtime = runtime::Handle::try_current().map_err(|_| no_runtime())?;
         let ticket = parts.extensions.remove::<Ticket>();
         handshake::join_cookies(&mut parts);
         Ok(Self {
@@ -61,83 +99,35 @@ impl Admission {
             permit,
         })
     }
-
-    /// Of a request whose handshake somebody else has answered.
-    pub(super) fn accepted(
-        options: &Options,
-        mut parts: Parts,
-        upgrade: Upgrade,
-    ) -> Result<Self, Rejection> {
-        let (peer, client, permit) = room(options, &parts)?;
-        let runtime = here()?;
-        handshake::join_cookies(&mut parts);
-        Ok(Self {
-            parts,
-            upgrade: Source::Own(upgrade),
-            ticket: None,
-            runtime,
-            peer,
-            client,
-            permit,
-        })
-    }
 }
 
-type Room = (Option<SocketAddr>, Option<IpAddr>, Option<Box<Permit>>);
-
-/// Who asks, and a place for them.
-fn room(options: &Options, parts: &Parts) -> Result<Room, Rejection> {
-    if options.shutdown.is_draining() {
-        return Err(draining(parts.version <= Version::HTTP_11));
+fn no_upgrade() -> Rejection {
+    static LINES: Throttle = Throttle::new();
+    if let Some(missed) = LINES.pass() {
+        tracing::error!(
+            missed,
+            "a WebSocket handshake came without an upgrade of hyper's and without a \
+             `tower_websocket::Upgrade` in its extensions: the server is not hyper and \
+             inserts none, or another layer took it"
+        );
     }
-    let peer = options.peer.find(parts);
-    if peer.is_none() {
-        let per_ip = options.limit.most_per_ip().is_some();
-        match (per_ip, options.proxies.is_some()) {
-            (true, true) => options
-                .peer
-                .report_missing("`max_connections_per_ip` and `trusted_proxies`"),
-            (true, false) => options.peer.report_missing("`max_connections_per_ip`"),
-            (false, true) => options.peer.report_missing("`trusted_proxies`"),
-            (false, false) => {}
-        }
-    }
-    let client = peer
-        .zip(options.proxies.as_ref())
-        .map(|(peer, proxies)| proxies.client(peer.ip(), &parts.headers));
-    let address = client.or(peer.map(|peer| peer.ip()));
-    let permit = options.limit.enter(address).map_err(|reached| {
-        let (status, text, reason) = match reached {
-            LimitReached::InAll => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many WebSocket connections, try again later",
-                "limit",
-            ),
-            LimitReached::OfThisClient => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many WebSocket connections from your address",
-                "client_limit",
-            ),
-        };
-        measure::refused(reason);
-        try_later(Rejection::new(status, text))
-    })?;
-    Ok((peer, client, permit))
+    measure::refused("server");
+    Rejection::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "this server cannot upgrade connections",
+    )
 }
 
-/// The runtime that is to run the connection.
-fn here() -> Result<runtime::Handle, Rejection> {
-    runtime::Handle::try_current().map_err(|_| {
-        static LINES: Throttle = Throttle::new();
-        if let Some(missed) = LINES.pass() {
-            tracing::error!(missed, "a WebSocket handshake came outside a tokio runtime");
-        }
-        measure::refused("server");
-        Rejection::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "this server cannot run connections",
-        )
-    })
+fn no_runtime() -> Rejection {
+    static LINES: Throttle = Throttle::new();
+    if let Some(missed) = LINES.pass() {
+        tracing::error!(missed, "a WebSocket handshake came outside a tokio runtime");
+    }
+    measure::refused("server");
+    Rejection::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "this server cannot run connections",
+    )
 }
 
 /// In 5 to 10 s, so that those who are refused together do not come back together.

@@ -184,7 +184,7 @@ fn run<E: Application>(
             first,
         });
         serving.await;
-        // Held so long.
+        // Until here the connection counts, for limits and for a drain.
         drop(held);
     }
 }

@@ -59,11 +59,14 @@ pub(super) fn upgrade<E: Application>(
             }
             application.upgrade(&mut handshake).await
         });
-        let began = tokio::time::Instant::now();
+        let threshold = options.config.slow_callback;
+        let began = measure::times_callbacks(threshold).then(tokio::time::Instant::now);
         let answer = within(deadline, pin!(asked)).await;
-        let took = began.elapsed();
-        measure::callback("on_upgrade", took);
-        slow("on_upgrade", took, options.config.slow_callback);
+        if let Some(began) = began {
+            let took = began.elapsed();
+            measure::callback("on_upgrade", took);
+            slow("on_upgrade", took, threshold);
+        }
         match answer {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(rejection))) => {
