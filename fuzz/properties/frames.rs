@@ -136,13 +136,7 @@ fn write(session: &mut Session) -> Vec<u8> {
             session.handle_flushed(Moment::START);
             return written;
         }
-        let mut slices = [std::io::IoSlice::new(&[]); crate::protocol::SLICES];
-        let n = batch.slices(&mut slices);
-        let before = written.len();
-        for slice in &slices[..n] {
-            written.extend_from_slice(slice);
-        }
-        batch.advance(written.len() - before);
+        batch.write_into(&mut written);
     }
 }
 

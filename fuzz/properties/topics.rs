@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, VecDeque};
-use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::close::CloseCode;
 use crate::config::Config;
 use crate::connection::{Info, Link};
 use crate::message::Message;
-use crate::protocol::{Batch, SLICES, Session};
+use crate::protocol::{Batch, Session};
 use crate::topics::{OnFull, Position, Retain, Subscribe, Topic, Topics};
 
 /// Plain, and retained: the second has little room.
@@ -412,13 +411,7 @@ impl Client {
         self.link.fill(&mut self.session, &mut batch);
         let mut bytes = Vec::new();
         while !batch.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let n = batch.slices(&mut slices);
-            let before = bytes.len();
-            slices[..n]
-                .iter()
-                .for_each(|slice| bytes.extend_from_slice(slice));
-            batch.advance(bytes.len() - before);
+            batch.write_into(&mut bytes);
         }
         let mut rest = &bytes[..];
         while !rest.is_empty() {

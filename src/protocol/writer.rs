@@ -267,6 +267,21 @@ impl Batch {
         Some(&piece[self.written..])
     }
 
+    /// Appends the next pieces to `out`, as a socket with room takes them, and tells how many bytes
+    /// those were.
+    #[cfg(any(tower_websocket_fuzzing, test))]
+    pub(crate) fn write_into(&mut self, out: &mut Vec<u8>) -> usize {
+        let before = out.len();
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let n = self.slices(&mut slices);
+        for slice in &slices[..n] {
+            out.extend_from_slice(slice);
+        }
+        let written = out.len() - before;
+        self.advance(written);
+        written
+    }
+
     /// What is to be written next.
     #[inline]
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {

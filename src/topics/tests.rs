@@ -1,7 +1,6 @@
 //! Topics on links without sockets: a model, and what takes too long over a socket.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::config::Config;
 use crate::connection::{Info, Link};
-use crate::protocol::{Batch, SLICES, Session};
+use crate::protocol::{Batch, Session};
 
 /// The queue of a connection.
 const QUEUE: usize = 4;
@@ -51,13 +50,7 @@ impl Client {
         self.link.fill(&mut self.session, &mut batch);
         let mut bytes = Vec::new();
         while !batch.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let n = batch.slices(&mut slices);
-            let before = bytes.len();
-            slices[..n]
-                .iter()
-                .for_each(|slice| bytes.extend_from_slice(slice));
-            batch.advance(bytes.len() - before);
+            batch.write_into(&mut bytes);
         }
         let mut rest = &bytes[..];
         while let [0x81, len @ 0..126, tail @ ..] = rest {

@@ -39,12 +39,7 @@ impl Peer {
                 break;
             }
             while !batch.is_empty() {
-                let mut slices = [io::IoSlice::new(&[]); crate::protocol::SLICES];
-                let n = batch.slices(&mut slices);
-                let before = out.len();
-                slices[..n].iter().for_each(|s| out.extend_from_slice(s));
-                let n = out.len() - before;
-                batch.advance(n);
+                let n = batch.write_into(&mut out);
                 self.session.handle_written(n, self.now);
             }
         }
