@@ -2,14 +2,19 @@
 //! over by `tower_websocket::Upgrade` after the handshake of a browser. It keeps 48 bytes, takes what is
 //! written, and answers pings and Close frames.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tower_websocket::Upgrade;
+use tower::{Layer, ServiceExt};
+use tower_websocket::{Connection, Result, Sender, Upgrade, WebSocketHandler, WebSocketLayer};
 
 /// Writes to clients that are not of control frames. One may have several messages.
 pub static DELIVERED: AtomicUsize = AtomicUsize::new(0);
@@ -79,7 +84,7 @@ impl AsyncWrite for Quiet {
 /// # Panics
 ///
 /// Never: it is a request.
-pub fn handshake() -> Request<()> {
+fn handshake() -> Request<()> {
     let mut request = Request::get("/chat")
         .header("host", "chat.example.com")
         .header("connection", "Upgrade")
@@ -112,4 +117,41 @@ pub fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
+}
+
+static SENDERS: Mutex<Vec<Sender>> = Mutex::new(Vec::new());
+
+/// The application: it says nothing of its own.
+#[derive(Clone)]
+pub struct Silent;
+
+impl WebSocketHandler for Silent {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        SENDERS.lock().unwrap().push(conn.sender());
+        Ok(())
+    }
+}
+
+/// Room for the senders of so many, to be made before memory is looked at.
+pub fn reserve(connections: usize) {
+    SENDERS.lock().unwrap().reserve_exact(connections);
+}
+
+/// Opens so many connections, at `/chat`.
+pub async fn open(layer: &WebSocketLayer<Silent>, connections: usize) -> Vec<Sender> {
+    let inner = tower::service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let service = layer.layer(inner);
+    for i in 0..connections {
+        let response = service.clone().oneshot(handshake()).await.unwrap();
+        assert_eq!(response.status(), 101);
+        if i % 100 == 99 {
+            tokio::task::yield_now().await;
+        }
+    }
+    while SENDERS.lock().unwrap().len() < connections {
+        tokio::task::yield_now().await;
+    }
+    std::mem::take(&mut *SENDERS.lock().unwrap())
 }

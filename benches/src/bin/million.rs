@@ -10,31 +10,11 @@
 //!
 //! `--forget`: with `keep_request(false)`.
 
-use std::convert::Infallible;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Empty;
-use tower::{Layer, ServiceExt};
-use tower_websocket::{
-    Connection, Message, Result, Sender, Shutdown, WebSocketHandler, WebSocketLayer,
-};
-use tower_websocket_benches::quiet::{DELIVERED, handshake, resident};
-
-static SENDERS: Mutex<Vec<Sender>> = Mutex::new(Vec::new());
-
-#[derive(Clone)]
-struct Chat;
-
-impl WebSocketHandler for Chat {
-    async fn on_open(&mut self, conn: &mut Connection) -> Result {
-        SENDERS.lock().unwrap().push(conn.sender());
-        Ok(())
-    }
-}
+use tower_websocket::{Message, Shutdown, WebSocketLayer};
+use tower_websocket_benches::quiet::{DELIVERED, Silent, open, reserve, resident};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -45,26 +25,13 @@ async fn main() {
     };
     let connections = value("--connections").map_or(1_000_000, |n| n.parse().unwrap());
     let shutdown = Shutdown::new();
-    let layer = WebSocketLayer::new("/chat", Chat)
+    let layer = WebSocketLayer::new("/chat", Silent)
         .keep_request(!arguments.iter().any(|argument| argument == "--forget"))
         .shutdown(&shutdown);
-    let inner = tower::service_fn(async |_: Request<()>| {
-        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-    });
-    let service = layer.layer(inner);
-    SENDERS.lock().unwrap().reserve_exact(connections);
+    reserve(connections);
 
     let (before, begin) = (resident(), Instant::now());
-    for i in 0..connections {
-        let response = service.clone().oneshot(handshake()).await.unwrap();
-        assert_eq!(response.status(), 101);
-        if i % 100 == 99 {
-            tokio::task::yield_now().await;
-        }
-    }
-    while SENDERS.lock().unwrap().len() < connections {
-        tokio::task::yield_now().await;
-    }
+    let senders = open(&layer, connections).await;
     let opened = begin.elapsed();
     let each = (resident() - before) / connections;
     println!("{connections} open: {each} bytes each");
@@ -74,7 +41,6 @@ async fn main() {
         opened.as_secs_f64()
     );
 
-    let senders = std::mem::take(&mut *SENDERS.lock().unwrap());
     for round in ["first", "second"] {
         DELIVERED.store(0, Ordering::Relaxed);
         let message = Message::from("x".repeat(512));

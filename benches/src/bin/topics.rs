@@ -10,33 +10,13 @@
 //! All connections subscribe four topics, one after the other, then each ten of them one of their own. Then
 //! as many as the crowd subscribe another, to which is published.
 
-use std::convert::Infallible;
 use std::hint::black_box;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Empty;
 use rustix::time::{ClockId, clock_gettime};
-use tower::{Layer, ServiceExt};
-use tower_websocket::{
-    Connection, Message, Result, Sender, Topics, WebSocketHandler, WebSocketLayer,
-};
-use tower_websocket_benches::quiet::{DELIVERED, handshake, resident};
-
-static SENDERS: Mutex<Vec<Sender>> = Mutex::new(Vec::new());
-
-#[derive(Clone)]
-struct Chat;
-
-impl WebSocketHandler for Chat {
-    async fn on_open(&mut self, conn: &mut Connection) -> Result {
-        SENDERS.lock().unwrap().push(conn.sender());
-        Ok(())
-    }
-}
+use tower_websocket::{Message, Topics, WebSocketLayer};
+use tower_websocket_benches::quiet::{DELIVERED, Silent, open, reserve, resident};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -50,25 +30,11 @@ async fn main() {
     let crowd = value("--crowd", 25_000).min(connections);
 
     let topics = Topics::new();
-    let layer = WebSocketLayer::new("/chat", Chat)
+    let layer = WebSocketLayer::new("/chat", Silent)
         .keep_request(false)
         .topics(&topics);
-    let inner = tower::service_fn(async |_: Request<()>| {
-        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-    });
-    let service = layer.layer(inner);
-    SENDERS.lock().unwrap().reserve_exact(connections);
-    for i in 0..connections {
-        let response = service.clone().oneshot(handshake()).await.unwrap();
-        assert_eq!(response.status(), 101);
-        if i % 100 == 99 {
-            tokio::task::yield_now().await;
-        }
-    }
-    while SENDERS.lock().unwrap().len() < connections {
-        tokio::task::yield_now().await;
-    }
-    let senders = std::mem::take(&mut *SENDERS.lock().unwrap());
+    reserve(connections);
+    let senders = open(&layer, connections).await;
     println!("{connections} connections");
 
     let steps: [(&str, &dyn Fn(usize) -> String); 5] = [
