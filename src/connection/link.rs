@@ -280,13 +280,8 @@ impl Link {
     /// Logs a message of a topic.
     fn show(&self, frame: &Framed) {
         if logging::shows_wire(self.debug) {
-            let text = std::str::from_utf8(frame.payload()).ok();
-            let message = match text.filter(|_| frame.is_text()) {
-                Some(text) => Message::from(text.to_owned()),
-                None => Message::from(frame.payload().clone()),
-            };
             let id = self.info.id.as_u64();
-            logging::wire(self.debug, id, &format_args!("send {message:?}"));
+            logging::wire(self.debug, id, &format_args!("send {:?}", frame.message()));
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::frame::{OpCode, write_header};
 use crate::config::{BY_REFERENCE, MESSAGE_OVERHEAD, SCRATCH};
-use crate::message::Message;
+use crate::message::{Message, Utf8Bytes};
 
 /// The longest header of a server: 2 bytes and 8 of length.
 const HEADER: usize = 10;
@@ -206,8 +206,14 @@ impl Framed {
         &self.payload
     }
 
-    pub(crate) fn is_text(&self) -> bool {
-        self.opcode == OpCode::Text
+    /// The message again. Its payload is shared.
+    pub(crate) fn message(&self) -> Message {
+        let payload = self.payload.clone();
+        match self.opcode {
+            OpCode::Text => Utf8Bytes::try_from(payload)
+                .map_or_else(|_| Message::Binary(self.payload.clone()), Message::Text),
+            _ => Message::Binary(payload),
+        }
     }
 
     /// What it counts in a queue that is limited in bytes.
@@ -415,7 +421,7 @@ mod tests {
                 alone.push(&message);
                 let framed = Framed::new(&message);
                 shared.push_framed(&framed);
-                assert_eq!(framed.is_text(), message.is_text());
+                assert_eq!(framed.message(), message);
                 assert_eq!(framed.payload(), message.payload());
             }
             assert_eq!(alone.load(), shared.load());

@@ -170,6 +170,12 @@ impl<T: Time> Log<T> {
         self.ring.is_empty() && now.since(self.used) > self.retain.age
     }
 
+    /// All from this offset on.
+    pub(super) fn since(&self, next: u64) -> impl Iterator<Item = &Entry<T>> {
+        let at = usize::try_from(next.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.ring.iter().skip(at)
+    }
+
     /// What follows for a reader whose next message has this offset.
     pub(super) fn read(&self, next: u64) -> Read<'_, T> {
         let Some(at) = next.checked_sub(self.first) else {

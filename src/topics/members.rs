@@ -273,19 +273,29 @@ impl Member {
             offset,
             from,
         } = delivery;
+        let receiver = &self.receiver;
+        let is_own = from != 0 && receiver.id() == from;
         if offset != 0 {
             if self.cursor != offset {
                 // It reads this one from the log, or has done so.
-                tally.published.waiting += usize::from(self.cursor < offset);
+                if self.cursor < offset && !is_own {
+                    let terms = self.terms.as_deref_mut();
+                    if let Some(terms) = terms.filter(|terms| terms.has_gap()) {
+                        if !terms.wants(message) {
+                            return;
+                        }
+                        terms.owe();
+                    }
+                    tally.published.waiting += 1;
+                }
                 return;
             }
             self.cursor = offset + 1;
         }
-        let receiver = &self.receiver;
-        if from != 0 && receiver.id() == from {
+        if is_own {
             return;
         }
-        let Some(terms) = self.terms.as_deref() else {
+        let Some(terms) = self.terms.as_deref_mut() else {
             let behind = offset != 0;
             let offered = receiver.offer(frame, How::New { keep: None, behind });
             match offered.taken {
@@ -303,6 +313,9 @@ impl Member {
             tally.offered(receiver, frame, &offered);
             return;
         };
+        if !terms.wants(message) {
+            return;
+        }
         let behind = terms.on_full == OnFull::Pause || terms.has_gap();
         let mut offered = receiver.offer(frame, How::New { keep: None, behind });
         if matches!(offered.taken, Taken::Full) {
@@ -324,6 +337,7 @@ impl Member {
             }
             Taken::Full if terms.on_full == OnFull::Pause => {
                 self.cursor = offset;
+                terms.set_due(1);
                 tally.published.waiting += 1;
             }
             Taken::Full => {
@@ -338,8 +352,8 @@ impl Member {
     }
 
     /// Sends a message about what was dropped, if that is wanted. `false`: there is no room for it.
-    pub(super) fn tell_gap(&self, tally: &mut Tally) -> bool {
-        let Some(terms) = &self.terms else {
+    pub(super) fn tell_gap(&mut self, tally: &mut Tally) -> bool {
+        let Some(terms) = self.terms.as_deref() else {
             return true;
         };
         let Some((message, untold)) = terms.gap() else {
@@ -350,7 +364,9 @@ impl Member {
                 return false;
             }
         }
-        terms.told(untold);
+        if let Some(terms) = self.terms.as_deref_mut() {
+            terms.told(untold);
+        }
         true
     }
 
@@ -359,28 +375,57 @@ impl Member {
         loop {
             match log.read(self.cursor) {
                 Read::End => return,
-                Read::Next(Entry { frame, from, .. }) => {
-                    let is_own = *from == self.receiver.id();
-                    if !is_own && !self.offer(frame, How::Refill, tally) {
-                        return;
+                Read::Next(entry) => {
+                    if self.wants(entry) {
+                        if !self.offer(&entry.frame, How::Refill, tally) {
+                            return;
+                        }
+                        if let Some(terms) = &mut self.terms {
+                            terms.pay();
+                        }
                     }
                     self.cursor += 1;
                 }
                 Read::Lost(messages) => {
-                    let Some(terms) = self.terms.as_ref().filter(|terms| terms.has_gap()) else {
-                        // No offset is ever this one: it gets nothing more.
+                    let has_gap = self.terms.as_ref().is_some_and(|terms| terms.has_gap());
+                    if !has_gap {
+                        // The first of those that are lost was one that it wants. No offset is ever this one: it gets nothing more.
                         self.cursor = u64::MAX;
                         tally.todo.push(Todo::Close(self.receiver.clone()));
                         return;
-                    };
-                    terms.lost(messages);
+                    }
                     self.cursor += messages;
+                    let left = self.count_due(log);
+                    if let Some(terms) = &mut self.terms {
+                        terms.has_left(left);
+                    }
                     if !self.tell_gap(tally) {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// A member that begins in the past knows what it is to get.
+    pub(super) fn begin<T: Time>(&mut self, log: &Log<T>) {
+        if self.terms.as_ref().is_some_and(|terms| terms.has_gap()) {
+            let due = self.count_due(log);
+            if let Some(terms) = &mut self.terms {
+                terms.set_due(due);
+            }
+        }
+    }
+
+    /// How many messages it still gets from the log.
+    fn count_due<T: Time>(&self, log: &Log<T>) -> u64 {
+        let wanted = log.since(self.cursor).filter(|entry| self.wants(entry));
+        wanted.count() as u64
+    }
+
+    fn wants<T: Time>(&self, entry: &Entry<T>) -> bool {
+        let terms = self.terms.as_ref();
+        entry.from != self.receiver.id() && terms.is_none_or(|t| t.wants_framed(&entry.frame))
     }
 
     /// Offers a message that is for this member alone. Whether it was taken.

@@ -160,6 +160,7 @@ impl Room {
                 member.offer(&Framed::new(greeting), How::Greeting, &mut tally);
             }
             if let Some(log) = &log {
+                member.begin(log);
                 member.read_on(log, &mut tally);
             }
         });

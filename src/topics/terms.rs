@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::calls::contained;
 use super::position::Position;
 use crate::message::Message;
+use crate::protocol::Framed;
 
 /// What becomes of a message of a topic when the queue of a subscriber is full: its peer reads more
 /// slowly than others publish. The queue is that of the layer's
@@ -40,6 +41,7 @@ pub enum OnFull {
 }
 
 pub(super) type KeyFn = Box<dyn Fn(&Message) -> u64 + Send + Sync>;
+pub(super) type FilterFn = Box<dyn Fn(&Message) -> bool + Send + Sync>;
 pub(super) type GapFn = Box<dyn Fn(u64) -> Message + Send + Sync>;
 pub(super) type GreetingFn = Box<dyn FnOnce(&Attached) -> Message + Send>;
 
@@ -64,6 +66,7 @@ pub struct Subscribe {
     pub(super) after: Option<Position>,
     on_full: Option<OnFull>,
     key: Option<KeyFn>,
+    filter: Option<FilterFn>,
     gap: Option<GapFn>,
     pub(super) greeting: Option<GreetingFn>,
 }
@@ -98,6 +101,32 @@ impl Subscribe {
     pub fn key<K: Hash>(mut self, key: impl Fn(&Message) -> K + Send + Sync + 'static) -> Self {
         let random = RandomState::new();
         self.key = Some(Box::new(move |message| random.hash_one(key(message))));
+        self
+    }
+
+    /// Which messages of the topic are for this subscription: those for which `filter` is `true`. Default:
+    /// all. What it refuses is not sent, not counted as delivered, waiting or dropped, and not replayed; a
+    /// client that comes back gets its position from the messages that it has seen.
+    ///
+    /// The function is called for each message as it is sent, [stamped](crate::TopicsBuilder::stamp) where
+    /// that is wanted, while the topic is locked: it should be short, depend on the message alone, and
+    /// must not use topics. For a subscriber that lags it may be called more than once for a message. If it
+    /// panics, the panic is logged and the message is sent.
+    ///
+    /// A topic of its own costs less than a filter that refuses most of what is published.
+    ///
+    /// ```
+    /// use tower_websocket::{Connection, Result, Subscribe};
+    ///
+    /// async fn watch(conn: &mut Connection, symbol: String) -> Result {
+    ///     let own = Subscribe::new()
+    ///         .filter(move |price| price.as_text().is_some_and(|text| text.starts_with(&symbol)));
+    ///     conn.subscribe_with("prices", own).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn filter(mut self, filter: impl Fn(&Message) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Box::new(filter));
         self
     }
 
@@ -150,7 +179,7 @@ impl Subscribe {
         if on_full == OnFull::Pause && !is_retained {
             on_full = OnFull::Close;
         }
-        if on_full == default && self.gap.is_none() {
+        if on_full == default && self.gap.is_none() && self.filter.is_none() {
             return None;
         }
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -158,9 +187,11 @@ impl Subscribe {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             on_full,
             key: self.key.take(),
+            filter: self.filter.take(),
             gap: self.gap.take(),
-            dropped: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            dropped: 0,
+            told: 0,
+            due: 0,
         }))
     }
 }
@@ -209,10 +240,14 @@ pub(crate) struct Terms {
     pub(super) id: u64,
     pub(super) on_full: OnFull,
     key: Option<KeyFn>,
+    filter: Option<FilterFn>,
     gap: Option<GapFn>,
-    dropped: AtomicU64,
+    dropped: u64,
     /// Of those, how many a gap message has told of.
-    told: AtomicU64,
+    told: u64,
+    /// While it reads from the log, how many messages it was to get when they were published and has not
+    /// got. Counted where there is a gap function.
+    due: u64,
 }
 
 impl Terms {
@@ -231,23 +266,55 @@ impl Terms {
         self.gap.is_some()
     }
 
-    pub(super) fn lost(&self, messages: u64) {
-        self.dropped.fetch_add(messages, Ordering::Relaxed);
+    /// Whether the message is for this subscription.
+    pub(super) fn wants(&self, message: &Message) -> bool {
+        let wants = |filter: &FilterFn| contained("filter", || filter(message));
+        self.filter.as_ref().and_then(wants).unwrap_or(true)
+    }
+
+    /// The same for one in the log.
+    pub(super) fn wants_framed(&self, frame: &Framed) -> bool {
+        self.filter.is_none() || self.wants(&frame.message())
+    }
+
+    pub(super) fn lost(&mut self, messages: u64) {
+        self.dropped += messages;
     }
 
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.dropped
+    }
+
+    /// One more message has to be read from the log.
+    pub(super) fn owe(&mut self) {
+        self.due += 1;
+    }
+
+    /// One of them was read.
+    pub(super) fn pay(&mut self) {
+        self.due = self.due.saturating_sub(1);
+    }
+
+    /// The log has no more than so many of them: the others are lost.
+    pub(super) fn has_left(&mut self, messages: u64) {
+        self.lost(self.due.saturating_sub(messages));
+        self.due = messages;
+    }
+
+    /// How many there are.
+    pub(super) fn set_due(&mut self, messages: u64) {
+        self.due = messages;
     }
 
     /// The message about what was dropped since the last one, and how many it tells of.
     pub(super) fn gap(&self) -> Option<(Option<Message>, u64)> {
         let gap = self.gap.as_ref()?;
-        let untold = self.dropped() - self.told.load(Ordering::Relaxed);
+        let untold = self.dropped - self.told;
         (untold > 0).then(|| (contained("gap", || gap(untold)), untold))
     }
 
-    pub(super) fn told(&self, messages: u64) {
-        self.told.fetch_add(messages, Ordering::Relaxed);
+    pub(super) fn told(&mut self, messages: u64) {
+        self.told += messages;
     }
 }
 
@@ -279,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_gap_tells_of_each_loss_once() {
-        let terms = Subscribe::new()
+        let mut terms = Subscribe::new()
             .on_full(OnFull::DropNewest)
             .gap(|n| n.to_string().into())
             .terms(false)
@@ -293,6 +360,16 @@ mod tests {
         terms.lost(1);
         assert_eq!(terms.gap().unwrap().1, 1);
         assert_eq!(terms.dropped(), 3);
+    }
+
+    #[test]
+    fn t10_a_filter_that_panics_refuses_nothing() {
+        let by_first = |message: &Message| message.as_bytes()[0] == b'a';
+        let terms = Subscribe::new().filter(by_first).terms(false).unwrap();
+        let wants = ["a", "b", ""].map(|text| terms.wants(&text.into()));
+        assert_eq!(wants, [true, false, true]);
+        let framed = Framed::new(&"b".into());
+        assert!(!terms.wants_framed(&framed));
     }
 
     #[test]

@@ -397,6 +397,114 @@ fn topics_that_nobody_uses_are_limited_in_number() {
     assert!((10_000..=16_384 + 32).contains(&topics.registry().count()));
 }
 
+/// Whose messages begin with "a".
+fn choosy() -> Subscribe {
+    Subscribe::new().filter(|message| message.as_bytes()[0] == b'a')
+}
+
+#[test]
+fn what_a_filter_refuses_is_neither_sent_nor_counted_nor_closes_anybody() {
+    let topics = Topics::new();
+    let mut client = Client::new(&topics);
+    client.subscribe("room", choosy());
+    for n in 0..QUEUE {
+        assert_eq!(
+            topics.publish("room", format!("b{n}")),
+            Published::default()
+        );
+        assert_eq!(topics.publish("room", format!("a{n}")).delivered(), 1);
+    }
+    // The queue is full, which only concerns what is wanted.
+    assert_eq!(topics.publish("room", "b"), Published::default());
+    assert!(!client.link.is_closed());
+    assert_eq!(client.write_all(), ["a0", "a1", "a2", "a3"]);
+    // To subscribe again takes it back.
+    client.subscribe("room", Subscribe::new());
+    assert_eq!(topics.publish("room", "b").delivered(), 1);
+}
+
+#[test]
+fn what_a_filter_refuses_is_skipped_by_the_cursor_and_in_replay() {
+    let topics = Topics::builder().retain("", Retain::messages(100)).build();
+    let start = Client::new(&topics).subscribe("room", Subscribe::new());
+    let mut client = Client::new(&topics);
+    client.subscribe("room", choosy());
+    for n in 0..20 {
+        let letter = if n % 3 == 0 { 'a' } else { 'b' };
+        topics.publish("room", format!("{letter}{n}"));
+    }
+    let wanted = ["a0", "a3", "a6", "a9", "a12", "a15", "a18"];
+    assert_eq!(client.write_all(), wanted);
+    let mut other = Client::new(&topics);
+    let attached = other.subscribe("room", choosy().after(start.position()));
+    assert!(attached.recovered());
+    assert_eq!(other.write_all(), wanted);
+    topics.publish("room", "b");
+    topics.publish("room", "a");
+    for client in [&mut client, &mut other] {
+        assert_eq!(client.write_all(), ["a"]);
+    }
+}
+
+#[test]
+fn t7_a_gap_counts_neither_own_messages_nor_those_that_a_filter_refuses() {
+    let topics = Topics::builder().retain("", Retain::messages(5)).build();
+    let mut client = Client::new(&topics);
+    client.subscribe("room", choosy().gap(|n| format!("gap {n}").into()));
+    for round in 0..3 {
+        // In the queue.
+        for _ in 0..QUEUE {
+            topics.publish("room", "a");
+        }
+        // Lost: 2 of 6. What is retained: 2 of 5, of which none is a loss.
+        for text in ["a", "b", "a", "b", "b"] {
+            topics.publish("room", text);
+        }
+        client.link.publish("room", &"a".into());
+        for text in ["b", "a", "b", "a", "b"] {
+            topics.publish("room", text);
+        }
+        assert_eq!(client.write_all(), ["a", "a", "a", "a", "gap 2", "a", "a"]);
+        assert_eq!(client.link.dropped("room"), 2 * (round + 1));
+    }
+    // Nothing but those: there is no gap.
+    for _ in 0..QUEUE + 1 {
+        topics.publish("room", "a");
+    }
+    client.write();
+    for _ in 0..10 {
+        client.link.publish("room", &"a".into());
+        topics.publish("room", "b");
+    }
+    assert!(!client.write_all().concat().contains("gap"));
+    assert_eq!(client.link.dropped("room"), 6);
+}
+
+#[test]
+fn t10_a_filter_that_panics_or_uses_topics_refuses_nothing() {
+    for is_retained in [false, true] {
+        let builder = Topics::builder();
+        let topics = match is_retained {
+            true => builder.retain("", Retain::messages(100)).build(),
+            false => builder.build(),
+        };
+        let (mut client, inside) = (Client::new(&topics), topics.clone());
+        let how = Subscribe::new().filter(move |message| match message.as_bytes()[0] {
+            b'p' => panic!("in filter"),
+            b't' => inside.publish("room", "never").delivered() > 0,
+            first => first == b'a',
+        });
+        client.subscribe("room", how);
+        let mut other = Client::new(&topics);
+        other.subscribe("room", Subscribe::new());
+        for text in ["a", "b", "panic", "topics"] {
+            topics.publish("room", text);
+        }
+        assert_eq!(client.write_all(), ["a", "panic", "topics"]);
+        assert_eq!(other.write_all(), ["a", "b", "panic", "topics"]);
+    }
+}
+
 #[test]
 fn t10_a_key_a_gap_and_a_greeting_that_panic_lose_their_own_message_alone() {
     let topics = Topics::new();
