@@ -40,7 +40,7 @@ mod shutdown;
 mod sync;
 #[cfg(feature = "test-util")]
 pub mod test;
-mod topics;
+pub mod topics;
 
 pub use close::{Close, CloseCause, CloseCode, CloseEvent};
 pub use connection::{
@@ -69,6 +69,7 @@ pub use shutdown::{Drain, Drained, Shutdown};
 #[cfg(feature = "tungstenite")]
 #[doc(no_inline)]
 pub use tokio_tungstenite;
+#[doc(inline)]
 pub use topics::{
     AppendError, Attached, OnFull, ParsePositionError, Position, Presence, PresenceChange,
     PresenceChanges, Present, Published, Retain, Status, Subscribe, SubscribeError, Topic, Topics,

@@ -54,6 +54,21 @@ impl Retain {
         self.bytes = bytes;
         self
     }
+
+    /// The number of messages, for a [`Log`](crate::topics::Log).
+    pub fn max_messages(&self) -> usize {
+        self.messages
+    }
+
+    /// The age, for a [`Log`](crate::topics::Log).
+    pub fn max_age(&self) -> Duration {
+        self.age
+    }
+
+    /// The size, for a [`Log`](crate::topics::Log).
+    pub fn max_bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// See the module docs.

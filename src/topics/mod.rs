@@ -1,20 +1,27 @@
-//! Topics: one message to many connections.
+//! One message to many connections: [`Topics`](crate::Topics) and what belongs to it, and what carries
+//! messages between the nodes of an application.
 //!
-//! ```text
-//! Topics, Topic ─▶ registry ─▶ room ─┬─ members ─▶ receiver (a connection's link) ─▶ its queue
-//!   by name                          └─ log          │ full: terms, backlog
-//!                                        ▲           ▼
-//! subscriptions of a connection ─────────┴── refill, when there is room
-//!   └─ tracking ─▶ presence of a room
-//! ```
-//!
-//! Locks are taken in this order: the list of a connection's subscriptions, a shard of the registry,
-//! the log of a topic, its chunks of members one behind the other, the queue of a connection. Nobody is
-//! woken and nothing of the application is dropped while one of them is held; functions of the
-//! application that must run there are `contained` and cannot come back.
+//! An application uses what the crate exports: [`Topics`](crate::Topics) has the overview. Who connects it
+//! with something else than Redis implements [`Backplane`], and
+//! [`Log`] if that can keep messages.
+
+// Topics, Topic ─▶ registry ─▶ room ─┬─ members ─▶ receiver (a connection's link) ─▶ its queue
+//   by name                          └─ log          │ full: terms, backlog
+//                                        ▲           ▼
+// subscriptions of a connection ─────────┴── refill, when there is room
+//   └─ tracking ─▶ presence of a room
+//
+// `cluster` has what lies between this process and others.
+//
+// Locks are taken in this order: the list of a connection's subscriptions, a shard of the registry,
+// the log of a topic, its chunks of members one behind the other, the queue of a connection. Nobody is
+// woken and nothing of the application is dropped while one of them is held; functions of the
+// application that must run there are `contained` and cannot come back.
 
 mod backlog;
 mod calls;
+#[allow(dead_code, reason = "the node is being built")]
+mod cluster;
 mod log;
 mod members;
 mod position;
@@ -29,6 +36,9 @@ mod topics;
 mod tracking;
 
 pub(crate) use backlog::{Backlog, Kept};
+pub use cluster::{
+    Backplane, EngineError, Link, Log, Logged, NewEntry, Order, Page, Pending, Status,
+};
 pub use log::Retain;
 pub use position::{ParsePositionError, Position};
 pub use presence::{PresenceChange, Present, TrackError};
@@ -36,7 +46,7 @@ pub use published::{AppendError, Published, SubscribeError};
 pub(crate) use receiver::{How, Offered, Receiver, Taken};
 pub(crate) use subscriptions::Subscriptions;
 pub use terms::{Attached, OnFull, Subscribe};
-pub use topics::{Presence, PresenceChanges, Status, Topic, Topics, TopicsBuilder};
+pub use topics::{Presence, PresenceChanges, Topic, Topics, TopicsBuilder};
 
 #[cfg(all(test, not(shuttle)))]
 mod tests;

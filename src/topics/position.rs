@@ -26,6 +26,24 @@ pub struct Position {
     pub(super) offset: u64,
 }
 
+impl Position {
+    /// A position in a log, for a [`Log`](crate::topics::Log): its epoch, and the number of an entry,
+    /// from 1 on.
+    pub fn new(epoch: u64, offset: u64) -> Self {
+        Self { epoch, offset }
+    }
+
+    /// The epoch, for a [`Log`](crate::topics::Log).
+    pub fn epoch(self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the entry, for a [`Log`](crate::topics::Log).
+    pub fn offset(self) -> u64 {
+        self.offset
+    }
+}
+
 /// A text is not a [`Position`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

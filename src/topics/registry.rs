@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::calls::assert_outside;
+use super::cluster::{self, Backplane, Node};
 use super::log::Retain;
 use super::position::Position;
 use super::presence::AnnounceFn;
@@ -41,6 +42,8 @@ pub(super) struct Rules {
     pub(super) linger: Duration,
     /// Makes messages of changes of presence.
     pub(super) announce: Option<Box<AnnounceFn>>,
+    /// Taken when the registry is made.
+    pub(super) backplane: Option<Box<dyn Backplane>>,
 }
 
 impl Default for Rules {
@@ -52,6 +55,7 @@ impl Default for Rules {
             max_present: 10_000,
             linger: Duration::from_secs(5),
             announce: None,
+            backplane: None,
         }
     }
 }
@@ -61,6 +65,8 @@ pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     random: RandomState,
     lingering: Mutex<Lingering>,
+    /// This process among others; `None` if it is alone.
+    node: Option<Arc<Node>>,
     pub(super) rules: Rules,
 }
 
@@ -103,8 +109,13 @@ impl PartialEq for Named {
 impl Eq for Named {}
 
 impl Registry {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(super) fn new(mut rules: Rules) -> Self {
+        let node = rules.backplane.take().map(Node::new);
+        if let Some(node) = &node {
+            cluster::start(node);
+        }
         Self {
+            node,
             shards: Default::default(),
             random: RandomState::new(),
             lingering: Mutex::default(),
@@ -241,6 +252,14 @@ impl Registry {
         let hash = self.random.hash_one(name);
         let shard = &self.shards[hash as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        if let Some(node) = &self.node {
+            node.leave();
+        }
     }
 }
 

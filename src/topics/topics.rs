@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::calls::assert_outside;
+use super::cluster::{Backplane, Status};
 use super::log::Retain;
 use super::position::Position;
 use super::presence::{PresenceChange, Present};
@@ -338,6 +339,17 @@ impl TopicsBuilder {
         self
     }
 
+    /// Connects these topics with those of other processes: what is published on one reaches the
+    /// connections of all. Default: one process.
+    ///
+    /// [`Topics::status`] tells whether it does. The engine is run by a task that is spawned here, or, if
+    /// there is no runtime yet, when the topics are first used in one. It ends with the last clone of the
+    /// `Topics`, handle and connection.
+    pub fn backplane(mut self, backplane: impl Backplane) -> Self {
+        self.rules.backplane = Some(Box::new(backplane));
+        self
+    }
+
     /// The topics.
     pub fn build(self) -> Topics {
         Topics {
@@ -491,12 +503,4 @@ impl PresenceChanges {
             Err(RecvError::Closed) => None,
         }
     }
-}
-
-/// Where the messages of [`Topics`] go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Status {
-    /// To the connections of this process.
-    Local,
 }

@@ -1,0 +1,133 @@
+//! [`Log`]: numbers and keeps the messages of retained topics for all nodes.
+
+use bytes::Bytes;
+
+use super::engine::{EngineError, Pending};
+use crate::topics::{Position, Retain};
+
+/// Numbers and keeps the messages of retained topics for all nodes, for [`Backplane::log`].
+///
+/// A log is a sequence of entries for each channel, numbered from 1 without holes, of which the latest
+/// are kept. Its *epoch* is a random number that is drawn when the log is made; a log that is lost, in
+/// whole or in part, has another one when it exists again. A [`Position`] is an epoch and a number in it.
+///
+/// # Contract
+///
+/// - `append` is one step: two nodes that append get different positions, and the entry is announced, by
+///   [`Link::logged`], to every node that listens to the channel, the one that appends included. The
+///   announcement may be lost, doubled or late: nodes then read.
+/// - An entry whose append has returned `Ok` is found by every `read` that begins later, until it is
+///   retained no longer or the epoch is another.
+/// - Two entries never have the same position. A store that comes back without its latest entries would
+///   number others as it has numbered those; so each call that knows how far the log was already
+///   (`seen`) has it compared: a log of the same epoch that ends before `seen` starts a new epoch, in the
+///   same step, with nothing in it.
+/// - An error of `append` says nothing about whether the entry was appended. The next attempt has the
+///   same [`id`](NewEntry::id), by which the log knows the entry again. It has to remember the ids of the
+///   last 30 s.
+/// - A future that is dropped may have done its work or not.
+///
+/// [`Backplane::log`]: super::Backplane::log
+/// [`Link::logged`]: super::Link::logged
+pub trait Log: Send + Sync {
+    /// Numbers an entry, keeps it, and announces it. Gives its position.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be reached, or refuses the entry. Unless the error is
+    /// [`refused`](EngineError::refused), it is tried again with the same id, for 10 s in all.
+    fn append<'a>(
+        &'a self,
+        channel: &'a str,
+        entry: NewEntry<'a>,
+    ) -> Pending<'a, Result<Position, EngineError>>;
+
+    /// Reads at most `most` entries whose numbers are greater than `after`, oldest first, and the ends of
+    /// the log. If no such entries are kept, there are none in the page. A channel that has no log gets an
+    /// empty one with a new epoch.
+    ///
+    /// A page may have fewer entries than there are, so that it is not too large; one at least, if there
+    /// is one.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be reached.
+    fn read<'a>(
+        &'a self,
+        channel: &'a str,
+        after: u64,
+        most: usize,
+    ) -> Pending<'a, Result<Page, EngineError>>;
+
+    /// Starts a new epoch if the log has the epoch of `seen` and ends before it, and does nothing
+    /// otherwise. It is called when a read has shown such a log.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be reached.
+    fn renew<'a>(
+        &'a self,
+        channel: &'a str,
+        seen: Position,
+    ) -> Pending<'a, Result<(), EngineError>>;
+}
+
+/// What [`Log::append`] is to append.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NewEntry<'a> {
+    /// Of this entry alone, at random. An entry whose id the log has appended already is not appended
+    /// again: the answer is the position that it got then.
+    pub id: u128,
+    /// The last position of this log that the node knows. If the log has the same epoch and ends before
+    /// it, it starts a new one, and the entry is the first of it.
+    pub seen: Option<Position>,
+    /// How much the topic retains. The log drops what exceeds it: at once or a little later, and never
+    /// less than that many messages for being lazy in counting.
+    pub retain: Retain,
+    /// What is kept, as it is.
+    pub envelope: &'a Bytes,
+}
+
+/// What [`Log::read`] finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// The epoch of the log.
+    pub epoch: u64,
+    /// The number of the oldest entry that is kept. If none is, the one that the next will get.
+    pub first: u64,
+    /// The number of the latest entry that was ever appended in this epoch; 0 if none was.
+    pub last: u64,
+    /// The entries, oldest first.
+    pub entries: Vec<Logged>,
+}
+
+impl Page {
+    /// A page. The fields have the meaning of their values.
+    pub fn new(epoch: u64, first: u64, last: u64, entries: Vec<Logged>) -> Self {
+        Self {
+            epoch,
+            first,
+            last,
+            entries,
+        }
+    }
+}
+
+/// An entry of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Logged {
+    /// Its number in the epoch.
+    pub offset: u64,
+    /// What was appended.
+    pub envelope: Bytes,
+}
+
+impl Logged {
+    /// An entry.
+    pub fn new(offset: u64, envelope: Bytes) -> Self {
+        Self { offset, envelope }
+    }
+}

@@ -1,0 +1,32 @@
+//! [`Status`]: whether messages reach the other nodes.
+
+use std::time::Instant;
+
+/// Where the messages of [`Topics`](crate::Topics) go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// To the connections of this process: there is no
+    /// [backplane](crate::TopicsBuilder::backplane).
+    Local,
+    /// To those of all nodes.
+    Up,
+    /// To those of this process; what is for others waits. It is so at the beginning too, until the
+    /// engine has connected.
+    #[non_exhaustive]
+    Degraded {
+        /// Since when.
+        since: Instant,
+        /// Messages that wait for the engine: at most 4,096, and 4 MiB.
+        waiting: usize,
+        /// Messages that were dropped because more were to wait, in the life of the `Topics`.
+        lost: u64,
+    },
+}
+
+impl Status {
+    /// Whether it is [`Degraded`](Self::Degraded).
+    pub fn is_degraded(self) -> bool {
+        matches!(self, Self::Degraded { .. })
+    }
+}
