@@ -333,7 +333,7 @@ impl Link {
         self.outbox.end(true);
         self.outbox.forget();
         if let Some(subscriptions) = self.outbox.subscribed() {
-            subscriptions.end(self.info.id.as_u64());
+            subscriptions.end(self.info.id.as_u64(), self.outbox.is_drained());
         }
         for waker in self.inbox.end(None, true).into_iter().flatten() {
             waker.wake();

@@ -35,6 +35,8 @@ struct Queue {
     barred: Option<Refused>,
     /// Somebody found it full since there was last room.
     waited: bool,
+    /// A drain has asked it to leave.
+    is_drained: bool,
     /// What else is asked of the driver. Boxed: most of the time it is nothing.
     requests: Option<Box<Requests>>,
     /// Boxed: most connections have none of it.
@@ -209,7 +211,9 @@ impl Outbox {
 
     /// The server goes down.
     pub(super) fn leave(&self, frame: CloseFrame) {
-        self.lock().requests().leave = Some(frame);
+        let mut queue = self.lock();
+        queue.is_drained = true;
+        queue.requests().leave = Some(frame);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -414,6 +418,11 @@ impl Outbox {
         if !self.lock().has_waiting() {
             self.space.notify_one();
         }
+    }
+
+    /// Whether a drain has asked the connection to leave.
+    pub(super) fn is_drained(&self) -> bool {
+        self.lock().is_drained
     }
 
     // ---- inside

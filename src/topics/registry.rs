@@ -40,6 +40,8 @@ pub(super) struct Rules {
     pub(super) max_present: usize,
     /// How long a key stays present without a connection.
     pub(super) linger: Duration,
+    /// It does not if its last connection is ended by a drain.
+    pub(super) leave_on_drain: bool,
     /// Makes messages of changes of presence.
     pub(super) announce: Option<Box<AnnounceFn>>,
     /// Taken when the registry is made.
@@ -54,6 +56,7 @@ impl Default for Rules {
             max_subscriptions: 128,
             max_present: 10_000,
             linger: Duration::from_secs(5),
+            leave_on_drain: false,
             announce: None,
             backplane: None,
         }

@@ -136,12 +136,12 @@ impl Subscriptions {
         };
         let (room, key) = list.tracked.swap_remove(at);
         drop(list);
-        self.leave(connection, &room, &key);
+        self.leave(connection, &room, &key, true);
         true
     }
 
-    fn leave(&self, connection: u64, room: &Arc<Room>, key: &str) {
-        Tracking(&self.registry).untrack(room, connection, key);
+    fn leave(&self, connection: u64, room: &Arc<Room>, key: &str, can_linger: bool) {
+        Tracking(&self.registry).untrack(room, connection, key, can_linger);
         self.registry.release(room);
     }
 
@@ -164,8 +164,8 @@ impl Subscriptions {
         }
     }
 
-    /// The connection is no more.
-    pub(crate) fn end(&self, connection: u64) {
+    /// The connection is no more; `is_drained`: a drain has asked it to leave.
+    pub(crate) fn end(&self, connection: u64, is_drained: bool) {
         let (entries, tracked) = {
             let mut list = self.list();
             list.ended = true;
@@ -179,8 +179,9 @@ impl Subscriptions {
             room.unsubscribe(slot);
             self.registry.release(&room);
         }
+        let can_linger = !(is_drained && self.registry.rules.leave_on_drain);
         for (room, key) in tracked {
-            self.leave(connection, &room, &key);
+            self.leave(connection, &room, &key, can_linger);
         }
     }
 

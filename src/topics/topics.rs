@@ -1,10 +1,13 @@
 //! [`Topics`]: publishes to connections by the name of what they subscribe.
 
 use std::fmt;
-use std::future::{Future, ready};
+use std::future::{self, Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_core::Stream;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::calls::assert_outside;
@@ -171,7 +174,7 @@ impl Topics {
         } else {
             Default::default()
         };
-        ready(position.ok_or(AppendError(message)))
+        future::ready(position.ok_or(AppendError(message)))
     }
 
     /// Closes every connection that subscribes the topic, behind what is in its queue. Tells how many
@@ -306,6 +309,16 @@ impl TopicsBuilder {
         self
     }
 
+    /// Whether somebody whose last connection is ended by a [drain](crate::Shutdown::drain) leaves at
+    /// once, without the [time to linger](Self::linger). Default `false`: they linger as after any other
+    /// end, since the clients of a process that is replaced come back within seconds, and a deploy should
+    /// be no coming and going. `true` suits what is not replaced when it goes, and where nobody may be
+    /// listed a moment longer than a connection lasts.
+    pub fn leave_on_drain(mut self, at_once: bool) -> Self {
+        self.rules.leave_on_drain = at_once;
+        self
+    }
+
     /// How many keys may be present in one topic. Default 10,000; each takes its key, and up to 1,024
     /// bytes for each connection.
     pub fn max_present(mut self, keys: usize) -> Self {
@@ -408,7 +421,7 @@ impl Topic {
         let message = message.into();
         let room = self.room.as_ref().filter(|room| room.is_retained());
         let append = |room: &Arc<Room>| self.registry.publish_in(room, &message, 0).1;
-        ready(room.and_then(append).ok_or(AppendError(message)))
+        future::ready(room.and_then(append).ok_or(AppendError(message)))
     }
 
     /// How many connections subscribe it.
@@ -464,7 +477,11 @@ impl Presence {
     /// them, though one that is in the list already may come.
     pub fn changes(&self) -> PresenceChanges {
         PresenceChanges {
-            changes: self.topic.room.as_ref().map(|room| room.crowd().read()),
+            next: self
+                .topic
+                .room
+                .as_ref()
+                .map(|room| next_of(room.crowd().read())),
             _topic: self.topic.clone(),
         }
     }
@@ -484,10 +501,22 @@ impl Presence {
 ///     }
 /// }
 /// ```
-#[derive(Debug)]
+///
+/// It is a `Stream` too.
 pub struct PresenceChanges {
-    changes: Option<broadcast::Receiver<PresenceChange>>,
+    /// `None`: the name is too long.
+    next: Option<Next>,
     _topic: Topic,
+}
+
+/// The next change, and who waits for the one behind it. Made anew for each, since a receiver cannot be
+/// polled.
+type Next =
+    Pin<Box<dyn Future<Output = (Received, broadcast::Receiver<PresenceChange>)> + Send + Sync>>;
+type Received = Result<PresenceChange, RecvError>;
+
+fn next_of(mut changes: broadcast::Receiver<PresenceChange>) -> Next {
+    Box::pin(async move { (changes.recv().await, changes) })
 }
 
 impl PresenceChanges {
@@ -497,10 +526,33 @@ impl PresenceChanges {
     ///
     /// Dropping the future before it is ready loses nothing.
     pub async fn next(&mut self) -> Option<PresenceChange> {
-        match self.changes.as_mut()?.recv().await {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for PresenceChanges {
+    type Item = PresenceChange;
+
+    /// As [`next`](Self::next).
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PresenceChange>> {
+        let Some(next) = &mut self.next else {
+            return Poll::Ready(None);
+        };
+        let (received, changes) = ready!(next.as_mut().poll(cx));
+        self.next = match received {
+            Err(RecvError::Closed) => None,
+            _ => Some(next_of(changes)),
+        };
+        Poll::Ready(match received {
             Ok(change) => Some(change),
             Err(RecvError::Lagged(missed)) => Some(PresenceChange::Missed(missed)),
             Err(RecvError::Closed) => None,
-        }
+        })
+    }
+}
+
+impl fmt::Debug for PresenceChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PresenceChanges").finish_non_exhaustive()
     }
 }

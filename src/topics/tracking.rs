@@ -35,10 +35,11 @@ impl Tracking<'_> {
     }
 
     /// The connection is gone. The caller holds the topic, and no lock.
-    pub(super) fn untrack(&self, room: &Arc<Room>, connection: u64, key: &str) {
+    pub(super) fn untrack(&self, room: &Arc<Room>, connection: u64, key: &str, can_linger: bool) {
         let (now, linger) = (Instant::now(), self.0.rules.linger);
         // Without a runtime there are no timers.
-        let runtime = Handle::try_current().ok().filter(|_| !linger.is_zero());
+        let can_linger = can_linger && !linger.is_zero();
+        let runtime = Handle::try_current().ok().filter(|_| can_linger);
         let leaving = room
             .crowd()
             .untrack(connection, key, now, runtime.is_some());

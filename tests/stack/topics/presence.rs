@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tower_websocket::test::{TestClient, TestServer};
 use tower_websocket::{
-    Connection, PresenceChange, Present, Topics, TopicsBuilder, TrackError, WebSocketLayer,
+    Connection, PresenceChange, Present, Shutdown, Topics, TopicsBuilder, TrackError,
+    WebSocketLayer,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Whose path is `/ada/phone` is "ada", with "phone" beside it; answers what `track` said of it.
 fn server(topics: &Topics) -> TestServer {
+    server_of(topics, &Shutdown::new())
+}
+
+fn server_of(topics: &Topics, shutdown: &Shutdown) -> TestServer {
     let layer = WebSocketLayer::from_fn("/", async |mut conn: Connection| {
         let path = conn.path().trim_start_matches('/').to_owned();
         let (name, meta) = path.split_once('/').unwrap_or((&path, ""));
@@ -26,7 +32,8 @@ fn server(topics: &Topics) -> TestServer {
         }
         Ok(())
     });
-    TestServer::new(layer.topics(topics).heartbeat(None).into_service())
+    let layer = layer.topics(topics).shutdown(shutdown).heartbeat(None);
+    TestServer::new(layer.into_service())
 }
 
 fn announced() -> TopicsBuilder {
@@ -95,6 +102,64 @@ async fn a_reload_neither_leaves_nor_joins() {
     drop(ada);
     bob.expect_silence(4 * SECOND).await;
     bob.expect_text("room -ada").await;
+}
+
+/// As a deploy does it: an old server drains while a new one takes over.
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_no_coming_and_going_unless_it_shall_be() {
+    for at_once in [false, true] {
+        let topics = announced().leave_on_drain(at_once).build();
+        let shutdown = Shutdown::new();
+        let (old, new) = (server_of(&topics, &shutdown), server(&topics));
+        let mut bob = open(&new, "/bob", true).await;
+        let mut ada = open(&old, "/ada", true).await;
+        bob.expect_text("room +ada").await;
+        // Whoever goes without being asked lingers in any case.
+        let eve = open(&old, "/eve", true).await;
+        for client in [&mut bob, &mut ada] {
+            client.expect_text("room +eve").await;
+        }
+        drop(eve);
+        ada.expect_silence(4 * SECOND).await;
+        for client in [&mut bob, &mut ada] {
+            client.expect_text("room -eve").await;
+        }
+
+        let drain = tokio::spawn(shutdown.drain(10 * SECOND));
+        ada.expect_close(1001).await;
+        assert_eq!(drain.await.unwrap().forced(), 0);
+        if at_once {
+            bob.expect_text("room -ada").await;
+        }
+        let mut ada = open(&new, "/ada", at_once).await;
+        if at_once {
+            bob.expect_text("room +ada").await;
+        }
+        for client in [&mut bob, &mut ada] {
+            client.expect_silence(60 * SECOND).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn joins_and_leaves_are_a_stream_of_which_a_dropped_future_takes_nothing() {
+    let topics = Topics::builder().linger(Duration::ZERO).build();
+    let server = server(&topics);
+    let mut changes = topics.presence("room").changes();
+    let nothing = tokio::time::timeout(SECOND, changes.next()).await;
+    assert!(nothing.is_err());
+    for name in ["ada", "bob"] {
+        drop(open(&server, &format!("/{name}"), false).await);
+    }
+    let keys = StreamExt::map(changes, |change| match change {
+        PresenceChange::Joined(present) => format!("+{}", present.key()),
+        PresenceChange::Left(key) => format!("-{key}"),
+        other => panic!("{other:?}"),
+    });
+    let keys: Vec<String> = keys.take(4).collect().await;
+    assert_eq!(keys, ["+ada", "-ada", "+bob", "-bob"]);
+    let of_no_topic = topics.presence(&"x".repeat(300)).changes();
+    assert_eq!(of_no_topic.count().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
