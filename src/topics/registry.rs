@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -83,33 +83,82 @@ pub(super) struct Lingering {
 
 #[derive(Default)]
 struct Shard {
-    rooms: HashSet<Named, RandomState>,
+    rooms: HashSet<Named, BuildHasherDefault<Known>>,
     /// Topics that had no more users at some time, and have a log.
     idle: VecDeque<Arc<Room>>,
 }
 
-/// A topic, found by its name.
+/// A topic, found by its [`Name`].
 struct Named(Arc<Room>);
 
-impl Borrow<str> for Named {
-    fn borrow(&self) -> &str {
-        &self.0.name
+/// A name and its hash, which is made once: it finds the shard, and the topic there.
+trait Name {
+    fn name(&self) -> (u64, &str);
+}
+
+impl Name for (u64, &str) {
+    fn name(&self) -> (u64, &str) {
+        *self
     }
 }
 
+impl Name for Named {
+    fn name(&self) -> (u64, &str) {
+        (self.0.hash, &self.0.name)
+    }
+}
+
+impl<'a> Borrow<dyn Name + 'a> for Named {
+    fn borrow(&self) -> &(dyn Name + 'a) {
+        self
+    }
+}
+
+impl Hash for dyn Name + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.name().0);
+    }
+}
+
+impl PartialEq for dyn Name + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn Name + '_ {}
+
 impl Hash for Named {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name.hash(state);
+        state.write_u64(self.0.hash);
     }
 }
 
 impl PartialEq for Named {
     fn eq(&self, other: &Self) -> bool {
-        self.0.name == other.0.name
+        self.name() == other.name()
     }
 }
 
 impl Eq for Named {}
+
+/// The hash of what has one.
+#[derive(Default)]
+struct Known(u64);
+
+impl Hasher for Known {
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "{bytes:?} has no hash yet");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl Registry {
     pub(super) fn new(mut rules: Rules) -> Self {
@@ -132,8 +181,12 @@ impl Registry {
         if name.len() > MAX_NAME {
             return None;
         }
-        let shard = self.shard(name);
-        shard.rooms.get(name).map(|named| named.0.clone())
+        let name = self.hashed(name);
+        let shard = self.shard(name.0);
+        shard
+            .rooms
+            .get(&name as &dyn Name)
+            .map(|named| named.0.clone())
     }
 
     /// The topic of this name, which is made if there is none. It stays until it is
@@ -143,8 +196,9 @@ impl Registry {
         if name.len() > MAX_NAME {
             return None;
         }
-        let mut shard = self.shard(name);
-        if let Some(Named(room)) = shard.rooms.get(name) {
+        let hashed = self.hashed(name);
+        let mut shard = self.shard(hashed.0);
+        if let Some(Named(room)) = shard.rooms.get(&hashed as &dyn Name) {
             room.refs.fetch_add(1, Ordering::Relaxed);
             return Some(room.clone());
         }
@@ -153,11 +207,7 @@ impl Registry {
             .filter(|(prefix, _)| name.starts_with(&**prefix))
             .max_by_key(|(prefix, _)| prefix.len());
         let epoch = || RandomState::new().hash_one(name);
-        let room = Arc::new(Room::new(
-            name.into(),
-            rule.map(|(_, retain)| *retain),
-            epoch,
-        ));
+        let room = Arc::new(Room::new(hashed, rule.map(|(_, retain)| *retain), epoch));
         room.refs.fetch_add(1, Ordering::Relaxed);
         shard.rooms.insert(Named(room.clone()));
         let forgotten = shard.sweep();
@@ -176,19 +226,20 @@ impl Registry {
         if room.refs.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let mut shard = self.shard(&room.name);
+        let mut shard = self.shard(room.hash);
+        let name = (room.hash, &*room.name);
         // Somebody may have found it meanwhile, or it may be gone already.
         if room.refs.load(Ordering::Acquire) > 0 {
             return;
         }
-        let is_there = shard.rooms.get(&*room.name);
+        let is_there = shard.rooms.get(&name as &dyn Name);
         if !is_there.is_some_and(|there| Arc::ptr_eq(&there.0, room)) {
             return;
         }
         let mut forgotten = Vec::new();
         room.leave();
         if room.is_forgotten() {
-            forgotten.extend(shard.rooms.take(&*room.name).map(|named| named.0));
+            forgotten.extend(shard.rooms.take(&name as &dyn Name).map(|named| named.0));
             shard.shrink();
         } else if !room.is_idle.swap(true, Ordering::Relaxed) {
             shard.idle.push_back(room.clone());
@@ -251,9 +302,13 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {
-        let hash = self.random.hash_one(name);
-        let shard = &self.shards[hash as usize % SHARDS];
+    fn hashed<'a>(&self, name: &'a str) -> (u64, &'a str) {
+        (self.random.hash_one(name), name)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        // Not the lowest bits, nor the highest: they find the topic in its shard.
+        let shard = &self.shards[(hash >> 32) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -280,7 +335,8 @@ impl Shard {
             if room.refs.load(Ordering::Acquire) > 0 {
                 room.is_idle.store(false, Ordering::Relaxed);
             } else if self.idle.len() >= MAX_IDLE || room.is_forgotten() {
-                forgotten.extend(self.rooms.take(&*room.name).map(|named| named.0));
+                let name = (room.hash, &*room.name);
+                forgotten.extend(self.rooms.take(&name as &dyn Name).map(|named| named.0));
             } else {
                 self.idle.push_back(room);
                 break;

@@ -23,6 +23,8 @@ pub(super) type StampFn = dyn Fn(&str, Position, &Message) -> Message + Send + S
 /// See the module docs.
 pub(super) struct Room {
     pub(super) name: Box<str>,
+    /// Of the name.
+    pub(super) hash: u64,
     /// Members, handles, and whoever works with it. Becomes more than 0 only under the lock of its
     /// shard.
     pub(super) refs: AtomicUsize,
@@ -36,9 +38,14 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(name: Box<str>, retain: Option<Retain>, epoch: impl FnOnce() -> u64) -> Self {
+    pub(super) fn new(
+        (hash, name): (u64, &str),
+        retain: Option<Retain>,
+        epoch: impl FnOnce() -> u64,
+    ) -> Self {
         Self {
-            name,
+            name: name.into(),
+            hash,
             refs: AtomicUsize::new(0),
             is_idle: AtomicBool::new(false),
             members: Members::new(),
