@@ -221,6 +221,18 @@ impl Link {
         subscriptions.map_or(0, |subscriptions| subscriptions.dropped(topic))
     }
 
+    /// How many messages of all topics were dropped for this connection.
+    pub(crate) fn dropped_in_all(&self) -> u64 {
+        let subscriptions = self.outbox.subscribed();
+        subscriptions.map_or(0, |subscriptions| subscriptions.dropped_in_all())
+    }
+
+    /// How many topics it subscribes, and the names of at most `most` of them.
+    pub(crate) fn topic_names(&self, most: usize) -> (usize, Vec<String>) {
+        let subscriptions = self.outbox.subscribed();
+        subscriptions.map_or_else(Default::default, |subscriptions| subscriptions.names(most))
+    }
+
     /// To all who subscribe the topic but this connection.
     pub(crate) fn publish(&self, topic: &str, message: &Message) -> Published {
         let id = self.info.id.as_u64();

@@ -98,10 +98,22 @@ impl LiveConnection {
         self.link.queued()
     }
 
-    /// Messages that were dropped because the peer did not keep up. Always 0 today: `send` waits, and
-    /// `try_send` gives a message back.
+    /// Messages of topics that were dropped because the peer did not keep up, by the
+    /// [`OnFull`](crate::OnFull) of all its subscriptions, those that have ended included. Nothing else is
+    /// dropped: `send` waits, and `try_send` gives a message back.
     pub fn dropped(&self) -> u64 {
-        0
+        self.link.dropped_in_all()
+    }
+
+    /// How many topics it subscribes.
+    pub fn subscriptions(&self) -> usize {
+        self.link.topic_names(0).0
+    }
+
+    /// The names of the topics that it subscribes, sorted; if there are more than `most`, any of them.
+    /// They may have been chosen by the client: escape them where they are shown.
+    pub fn topics(&self, most: usize) -> Vec<String> {
+        self.link.topic_names(most).1
     }
 
     /// How long the peer took to answer the last heartbeat. `None` before the first answer, which
@@ -147,6 +159,7 @@ impl LiveConnection {
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub fn snapshot(&self) -> ConnectionSnapshot {
         let (sent, queued) = self.link.sent();
+        let (subscriptions, topics) = self.link.topic_names(SHOWN_TOPICS);
         ConnectionSnapshot {
             id: self.id().as_u64(),
             mount: self.mount().to_owned(),
@@ -163,6 +176,8 @@ impl LiveConnection {
             queued_messages: queued.messages(),
             queued_bytes: queued.bytes(),
             dropped: self.dropped(),
+            subscriptions,
+            topics,
             round_trip_us: self
                 .round_trip()
                 .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
@@ -204,11 +219,19 @@ pub struct ConnectionSnapshot {
     pub queued_messages: usize,
     /// Bytes that wait to be written.
     pub queued_bytes: usize,
-    /// Messages that were dropped.
+    /// Messages of topics that were dropped.
     pub dropped: u64,
+    /// How many topics it subscribes.
+    pub subscriptions: usize,
+    /// The names of at most 16 of them.
+    pub topics: Vec<String>,
     /// The round trip of the last heartbeat, in microseconds.
     pub round_trip_us: Option<u64>,
 }
+
+/// A name has at most 256 bytes: 4 KiB of a snapshot.
+#[cfg(feature = "json")]
+const SHOWN_TOPICS: usize = 16;
 
 #[cfg(feature = "json")]
 fn millis(duration: Duration) -> u64 {

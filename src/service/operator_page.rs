@@ -64,8 +64,9 @@ use crate::operator::{ConnectionSnapshot, Connections, LiveConnection};
 /// | `POST ?close=ID&code=…` | closes that one, by default with 1012, which asks it to come back: 204, or 404 |
 /// | `POST ?drain=SECONDS` | begins a [drain](crate::Shutdown::drain) of at most an hour: 202, or 409 if one has begun |
 ///
-/// `sort` is one of `id`, `age`, `idle`, `received`, `sent`, `queued` and `round_trip`, the largest
-/// first. `search` is looked for in the id, mount, path, addresses and subprotocol, in any case.
+/// `sort` is one of `id`, `age`, `idle`, `received`, `sent`, `queued`, `dropped`, `subscriptions` and
+/// `round_trip`, the largest first. `search` is looked for in the id, mount, path, addresses, subprotocol
+/// and up to 128 topics, in any case.
 ///
 /// A POST from a page of another origin gets 403, by its `Origin` and `Sec-Fetch-Site`. No other page may
 /// frame this one, and nothing of it is cached. What an operator does is logged at INFO.
@@ -83,6 +84,8 @@ type Answer = Response<ResponseBody<Empty<Bytes>>>;
 const ROWS: usize = 200;
 /// 300 KB of JSON.
 const MOST_ROWS: usize = 1_000;
+/// As many topics as a connection subscribes by default.
+const SEARCHED_TOPICS: usize = 128;
 /// A drain from the page has an hour at most.
 const LONGEST_DRAIN: u64 = 3_600;
 
@@ -198,6 +201,8 @@ fn weight(one: &LiveConnection, sort: &str) -> u128 {
         "received" => one.received().bytes.into(),
         "sent" => one.sent().bytes.into(),
         "queued" => one.queued().bytes() as u128,
+        "dropped" => one.dropped().into(),
+        "subscriptions" => one.subscriptions() as u128,
         "round_trip" => one.round_trip().unwrap_or_default().as_nanos(),
         _ => one.id().as_u64().into(),
     }
@@ -213,6 +218,7 @@ fn shows(one: &LiveConnection, search: &str) -> bool {
         || one
             .client_ip()
             .is_some_and(|client| has(&client.to_string()))
+        || one.topics(SEARCHED_TOPICS).iter().any(|topic| has(topic))
 }
 
 fn close(connections: &Connections, id: &str, code: Option<String>) -> Answer {

@@ -428,6 +428,11 @@ impl Member {
         entry.from != self.receiver.id() && terms.is_none_or(|t| t.wants_framed(&entry.frame))
     }
 
+    /// How many messages were dropped for it by its policy.
+    pub(super) fn dropped(&self) -> u64 {
+        self.terms.as_ref().map_or(0, |terms| terms.dropped())
+    }
+
     /// Offers a message that is for this member alone. Whether it was taken.
     pub(super) fn offer(&self, frame: &Framed, how: How, tally: &mut Tally) -> bool {
         let offered = self.receiver.offer(frame, how);

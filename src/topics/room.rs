@@ -123,13 +123,14 @@ impl Room {
         (tally.settle(), Some(position))
     }
 
-    /// Makes a connection a member, or replaces how it is one. Gives its slot.
+    /// Makes a connection a member, or replaces how it is one. Gives its slot, and what was dropped for it
+    /// before that.
     pub(super) fn subscribe(
         &self,
         receiver: &Arc<dyn Receiver>,
         mut how: Subscribe,
         slot: Option<u32>,
-    ) -> (u32, Attached) {
+    ) -> (u32, Attached, u64) {
         let terms = how.terms(self.is_retained());
         let slot = slot.unwrap_or_else(|| self.members.reserve());
         let (mut tally, mut greeting) = (Tally::default(), None);
@@ -166,13 +167,15 @@ impl Room {
         });
         drop(log);
         tally.settle();
-        drop((before, dropped));
-        (slot, attached)
+        let before = before.map_or(0, |member| member.dropped());
+        drop(dropped);
+        (slot, attached, before)
     }
 
-    /// Ends a membership.
-    pub(super) fn unsubscribe(&self, slot: u32) {
-        drop(self.members.remove(slot));
+    /// Ends a membership. Tells how many messages were dropped for it.
+    pub(super) fn unsubscribe(&self, slot: u32) -> u64 {
+        let member = self.members.remove(slot);
+        member.map_or(0, |member| member.dropped())
     }
 
     /// There is room again in the queue of a member that was behind.
@@ -192,8 +195,8 @@ impl Room {
 
     /// How many messages were dropped for a member.
     pub(super) fn dropped(&self, slot: u32) -> u64 {
-        let dropped = |member: &mut Member| member.terms.as_ref().map_or(0, |t| t.dropped());
-        self.members.with(slot, dropped).unwrap_or(0)
+        let dropped = self.members.with(slot, |member| member.dropped());
+        dropped.unwrap_or(0)
     }
 
     fn log(&self) -> Option<MutexGuard<'_, Log<Instant>>> {

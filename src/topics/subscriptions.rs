@@ -24,8 +24,16 @@ struct List {
     ended: bool,
     /// By the address of the topic.
     entries: Vec<Entry>,
+    /// Boxed: most connections have none of it.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
     /// Where the connection is present, and as whom.
     tracked: Vec<(Arc<Room>, Box<str>)>,
+    /// Messages that were dropped for subscriptions that ended.
+    dropped: u64,
 }
 
 struct Entry {
@@ -61,7 +69,9 @@ impl Subscriptions {
                 // It is held by the first subscription.
                 self.registry.release(&room);
                 let slot = list.entries[at].slot;
-                return Ok(room.subscribe(receiver, how, Some(slot)).1);
+                let (_, attached, dropped) = room.subscribe(receiver, how, Some(slot));
+                list.has_dropped(dropped);
+                return Ok(attached);
             }
             Err(at) => at,
         };
@@ -70,7 +80,7 @@ impl Subscriptions {
             self.registry.release(&room);
             return Err(SubscribeError::TooMany(most));
         }
-        let (slot, attached) = room.subscribe(receiver, how, None);
+        let (slot, attached, _) = room.subscribe(receiver, how, None);
         if list.entries.capacity() == 0 {
             // Most connections have one.
             list.entries.reserve_exact(1);
@@ -88,7 +98,7 @@ impl Subscriptions {
         };
         let entry = list.entries.remove(at);
         // The list stays locked: subscribing anew comes behind it.
-        entry.room.unsubscribe(entry.slot);
+        list.has_dropped(entry.room.unsubscribe(entry.slot));
         self.registry.release(&entry.room);
         true
     }
@@ -111,13 +121,13 @@ impl Subscriptions {
             return Err(TrackError::TooLong(name.len()));
         };
         let is_there = list.find_tracked(&room, key).is_some();
-        let tracked = if !is_there && list.tracked.len() >= most {
+        let tracked = if !is_there && list.tracked().len() >= most {
             Err(TrackError::TooMany(most))
         } else {
             Tracking(&self.registry).track(&room, connection, key, meta)
         };
         if tracked.is_ok() && !is_there {
-            list.tracked.push((room.clone(), key.into()));
+            list.rare().tracked.push((room.clone(), key.into()));
             Registry::acquire_again(&room);
         }
         drop(list);
@@ -134,7 +144,7 @@ impl Subscriptions {
         let Some(at) = room.and_then(|room| list.find_tracked(&room, key)) else {
             return false;
         };
-        let (room, key) = list.tracked.swap_remove(at);
+        let (room, key) = list.rare().tracked.swap_remove(at);
         drop(list);
         self.leave(connection, &room, &key, true);
         true
@@ -156,6 +166,28 @@ impl Subscriptions {
         })
     }
 
+    /// How many were dropped since the connection began, for subscriptions that have ended too.
+    pub(crate) fn dropped_in_all(&self) -> u64 {
+        assert_outside();
+        let list = self.list();
+        let ended = list.rare.as_ref().map_or(0, |rare| rare.dropped);
+        let entries = list.entries.iter();
+        ended
+            + entries
+                .map(|Entry { room, slot }| room.dropped(*slot))
+                .sum::<u64>()
+    }
+
+    /// How many topics are subscribed, and the names of at most `most` of them.
+    pub(crate) fn names(&self, most: usize) -> (usize, Vec<String>) {
+        assert_outside();
+        let list = self.list();
+        let entries = list.entries.iter().take(most);
+        let mut names: Vec<String> = entries.map(|entry| entry.room.name.to_string()).collect();
+        names.sort_unstable();
+        (list.entries.len(), names)
+    }
+
     /// There is room in the queue of the connection, which was behind.
     pub(crate) fn refill(&self) {
         let list = self.list();
@@ -169,17 +201,21 @@ impl Subscriptions {
         let (entries, tracked) = {
             let mut list = self.list();
             list.ended = true;
-            let List {
-                entries, tracked, ..
-            } = &mut *list;
-            (std::mem::take(entries), std::mem::take(tracked))
+            let rare = list.rare.as_mut();
+            let tracked = rare.map(|rare| std::mem::take(&mut rare.tracked));
+            (
+                std::mem::take(&mut list.entries),
+                tracked.unwrap_or_default(),
+            )
         };
+        let mut dropped = 0;
         // Others hear that it leaves, and it does not.
         for Entry { room, slot } in entries {
-            room.unsubscribe(slot);
+            dropped += room.unsubscribe(slot);
             self.registry.release(&room);
         }
         let can_linger = !(is_drained && self.registry.rules.leave_on_drain);
+        self.list().has_dropped(dropped);
         for (room, key) in tracked {
             self.leave(connection, &room, &key, can_linger);
         }
@@ -197,8 +233,23 @@ impl List {
             .binary_search_by_key(&address(room), |entry| address(&entry.room))
     }
 
+    fn tracked(&self) -> &[(Arc<Room>, Box<str>)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.tracked)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// So many were dropped for a subscription that is no more.
+    fn has_dropped(&mut self, messages: u64) {
+        if messages > 0 {
+            self.rare().dropped += messages;
+        }
+    }
+
     fn find_tracked(&self, room: &Arc<Room>, key: &str) -> Option<usize> {
-        let mut tracked = self.tracked.iter();
+        let mut tracked = self.tracked().iter();
         tracked.position(|(other, as_whom)| Arc::ptr_eq(other, room) && **as_whom == *key)
     }
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use tower::Layer;
-use tower_websocket::{CloseCode, CloseError, ConnectionId, LiveConnection, WebSocketLayer};
+use tower_websocket::test::TestServer;
+use tower_websocket::{
+    CloseCode, CloseError, Connection, ConnectionId, Connections, LiveConnection, OnFull,
+    Subscribe, Topics, WebSocketLayer,
+};
 
 use crate::support::*;
 
@@ -174,4 +178,82 @@ async fn r1_a_snapshot_is_data_that_serde_writes() {
     assert_eq!(json[0]["http"], "HTTP/1.1");
     assert_eq!(json[0]["received"]["bytes"], 2);
     assert_eq!(json[0]["round_trip_us"], serde_json::Value::Null);
+}
+
+/// A server whose connections subscribe what their path says, with a queue of 2.
+fn subscribers(topics: &Topics) -> (TestServer, Connections) {
+    let layer = WebSocketLayer::from_fn("/", |mut conn: Connection| async move {
+        for topic in conn.path().to_owned().split('/').skip(1) {
+            let newest = Subscribe::new().on_full(OnFull::DropNewest);
+            conn.subscribe_with(topic, newest).await?;
+        }
+        conn.send("ready").await?;
+        while let Some(message) = conn.recv().await? {
+            conn.unsubscribe(message.as_text().unwrap_or_default());
+            conn.send("done").await?;
+        }
+        Ok(())
+    });
+    let layer = layer.max_queued_messages(2).topics(topics);
+    let connections = layer.connections();
+    (TestServer::new(layer.into_service()), connections)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r1_the_topics_of_a_connection_are_listed_up_to_a_number() {
+    let topics = Topics::new();
+    let (server, connections) = subscribers(&topics);
+    let mut client = server.connect("/sea/air/land").await.expect("a 101");
+    client.expect_text("ready").await;
+    let one = connections.iter().next().unwrap();
+    assert_eq!(one.subscriptions(), 3);
+    assert_eq!(one.topics(16), ["air", "land", "sea"]);
+    assert_eq!((one.topics(2).len(), one.topics(0).len()), (2, 0));
+    client.send("air").await;
+    client.expect_text("done").await;
+    assert_eq!(one.topics(16), ["land", "sea"]);
+    let snapshot = one.snapshot();
+    assert_eq!(
+        (snapshot.subscriptions, &*snapshot.topics),
+        (2, &["land".to_owned(), "sea".to_owned()][..])
+    );
+    client.close(CloseCode::NORMAL_CLOSURE, "").await;
+    client.expect_close(CloseCode::NORMAL_CLOSURE).await;
+    within(async {
+        while one.subscriptions() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_what_was_dropped_is_summed_over_topics_and_stays_when_they_are_left() {
+    let topics = Topics::new();
+    let (server, connections) = subscribers(&topics);
+    let mut client = server.connect("/sea/air").await.expect("a 101");
+    client.expect_text("ready").await;
+    let one = connections.iter().next().unwrap();
+    assert_eq!(one.dropped(), 0);
+    let mut dropped = 0;
+    for _ in 0..20 {
+        for topic in ["sea", "air"] {
+            // More than the pipe takes without a reader.
+            dropped += topics.publish(topic, "x".repeat(50_000)).dropped() as u64;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(dropped > 2, "{dropped}");
+    assert_eq!((one.dropped(), one.snapshot().dropped), (dropped, dropped));
+    client.send("sea").await;
+    while client.recv().await.as_text() != Some("done") {}
+    assert_eq!((one.subscriptions(), one.dropped()), (1, dropped));
+    drop(client);
+    within(async {
+        while connections.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!((one.subscriptions(), one.dropped()), (0, dropped));
 }
