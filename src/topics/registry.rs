@@ -17,6 +17,7 @@ use super::position::Position;
 use super::presence::AnnounceFn;
 use super::published::Published;
 use super::room::{Room, StampFn};
+use crate::measure;
 use crate::message::Message;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -207,6 +208,7 @@ impl Registry {
     ) -> (Published, Option<Position>) {
         assert_outside();
         if !self.is_retained(name) {
+            measure::published();
             let Some(room) = self.find(name) else {
                 return Default::default();
             };
@@ -228,6 +230,7 @@ impl Registry {
         from: u64,
     ) -> (Published, Option<Position>) {
         assert_outside();
+        measure::published();
         room.publish(message, from, self.rules.stamp.as_deref())
     }
 

@@ -183,7 +183,7 @@ async fn r1_a_snapshot_is_data_that_serde_writes() {
 /// A server whose connections subscribe what their path says, with a queue of 2.
 fn subscribers(topics: &Topics) -> (TestServer, Connections) {
     let layer = WebSocketLayer::from_fn("/", |mut conn: Connection| async move {
-        for topic in conn.path().to_owned().split('/').skip(1) {
+        for topic in conn.path().split('/').skip(1) {
             let newest = Subscribe::new().on_full(OnFull::DropNewest);
             conn.subscribe_with(topic, newest).await?;
         }
