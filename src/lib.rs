@@ -72,6 +72,6 @@ pub use tokio_tungstenite;
 #[doc(inline)]
 pub use topics::{
     AppendError, Attached, OnFull, ParsePositionError, Position, Presence, PresenceChange,
-    PresenceChanges, Present, Published, Retain, Status, Subscribe, SubscribeError, Topic, Topics,
-    TopicsBuilder, TrackError,
+    PresenceChanges, Present, Published, Retain, Status, Subscribe, SubscribeError, Topic,
+    TopicSize, Topics, TopicsBuilder, TopicsOverview, TrackError,
 };

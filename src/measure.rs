@@ -46,6 +46,11 @@ mod on {
     const ROUND_TRIP: &str = "websocket.server.heartbeat.round_trip";
     const CALLBACK: &str = "websocket.server.callback.duration";
     const DRAINED: &str = "websocket.server.drained_connections";
+    const PUBLISHES: &str = "websocket.server.topic.publishes";
+    const DELIVERIES: &str = "websocket.server.topic.deliveries";
+    const SUBSCRIPTIONS: &str = "websocket.server.topic.subscriptions";
+    const DROPPED: &str = "websocket.server.topic.dropped_messages";
+    const RECOVERIES: &str = "websocket.server.topic.recoveries";
 
     pub(crate) const CAUSES: &[&str] = &[
         "peer",
@@ -81,7 +86,16 @@ mod on {
     ];
     pub(crate) const OUTCOMES: &[&str] = &["closed", "forced", "unopened"];
 
-    /// All of them. Those of topics belong here, too.
+    pub(crate) const POLICIES: &[&str] = &[
+        "close",
+        "drop_newest",
+        "drop_oldest",
+        "keep_latest",
+        "pause",
+    ];
+    pub(crate) const RECOVERED: &[&str] = &["yes", "no"];
+
+    /// All of them.
     pub(crate) const ALL: &[Metric] = &[
         Metric {
             name: ACTIVE,
@@ -160,6 +174,41 @@ mod on {
             label: Some(("outcome", OUTCOMES)),
             what: "Connections that a drain waited for, by what became of them.",
         },
+        Metric {
+            name: PUBLISHES,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: None,
+            what: "Messages that were published or appended to topics.",
+        },
+        Metric {
+            name: DELIVERIES,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: None,
+            what: "Messages of topics that came into the queue of a subscriber.",
+        },
+        Metric {
+            name: SUBSCRIPTIONS,
+            kind: Kind::Gauge,
+            unit: Unit::Count,
+            label: None,
+            what: "Subscriptions of open connections.",
+        },
+        Metric {
+            name: DROPPED,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: Some(("policy", POLICIES)),
+            what: "Messages of topics that a subscriber with a full queue did not get, by its `OnFull`.",
+        },
+        Metric {
+            name: RECOVERIES,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: Some(("recovered", RECOVERED)),
+            what: "Subscriptions behind a position that the client has shown, by whether nothing was missing.",
+        },
     ];
 
     /// Those that move with every message or callback: a look-up each time would cost more than the
@@ -174,9 +223,13 @@ mod on {
         pub(super) round_trip: Histogram,
         /// In the order of [`CALLBACKS`].
         pub(super) callbacks: Vec<Histogram>,
+        pub(super) publishes: Counter,
+        pub(super) deliveries: Counter,
+        pub(super) subscriptions: Gauge,
     }
 
-    /// Of the recorder that is installed when the first connection is about to open.
+    /// Of the recorder that is installed when something is measured first: before a connection opens, or
+    /// when a message is published.
     pub(super) fn handles() -> &'static Handles {
         static HANDLES: LazyLock<Handles> = LazyLock::new(|| {
             describe();
@@ -194,6 +247,9 @@ mod on {
                     .iter()
                     .map(|name| histogram!(CALLBACK, "callback" => *name))
                     .collect(),
+                publishes: counter!(PUBLISHES),
+                deliveries: counter!(DELIVERIES),
+                subscriptions: gauge!(SUBSCRIPTIONS),
             }
         });
         &HANDLES
@@ -231,6 +287,14 @@ mod on {
 
     pub(super) fn drained(outcome: &'static str, n: usize) {
         counter!(DRAINED, "outcome" => outcome).increment(n as u64);
+    }
+
+    pub(super) fn dropped(policy: &'static str, messages: u64) {
+        counter!(DROPPED, "policy" => policy).increment(messages);
+    }
+
+    pub(super) fn recovery(recovered: &'static str) {
+        counter!(RECOVERIES, "recovered" => recovered).increment(1);
     }
 }
 
@@ -330,6 +394,45 @@ pub(crate) fn drained(closed: usize, forced: usize, unopened: usize) {
     for (outcome, n) in on::OUTCOMES.iter().zip([closed, forced, unopened]) {
         on::drained(outcome, n);
     }
+}
+
+pub(crate) fn published() {
+    #[cfg(feature = "metrics")]
+    on::handles().publishes.increment(1);
+}
+
+pub(crate) fn delivered(messages: usize) {
+    let _ = messages;
+    #[cfg(feature = "metrics")]
+    if messages > 0 {
+        on::handles().deliveries.increment(messages as u64);
+    }
+}
+
+pub(crate) fn subscribed() {
+    #[cfg(feature = "metrics")]
+    on::handles().subscriptions.increment(1);
+}
+
+pub(crate) fn unsubscribed(subscriptions: usize) {
+    let _ = subscriptions;
+    #[cfg(feature = "metrics")]
+    on::handles().subscriptions.decrement(subscriptions as f64);
+}
+
+/// `policy` is one of those in the table.
+pub(crate) fn dropped(policy: &'static str, messages: u64) {
+    let _ = (policy, messages);
+    #[cfg(feature = "metrics")]
+    if messages > 0 {
+        on::dropped(policy, messages);
+    }
+}
+
+pub(crate) fn recovery(recovered: bool) {
+    let _ = recovered;
+    #[cfg(feature = "metrics")]
+    on::recovery(if recovered { "yes" } else { "no" });
 }
 
 #[cfg(all(test, feature = "metrics"))]

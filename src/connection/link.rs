@@ -276,6 +276,7 @@ impl Link {
         loop {
             while let Some(frame) = self.outbox.next_waiting() {
                 if matches!(self.outbox.pass(&frame), Taken::Queued) {
+                    measure::delivered(1);
                     self.show(&frame);
                 }
             }

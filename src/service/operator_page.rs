@@ -24,9 +24,11 @@ use crate::close::CloseCode;
 use crate::error::CloseError;
 use crate::handshake::{OriginPolicy, RefusalBody, Rejection};
 use crate::operator::{ConnectionSnapshot, Connections, LiveConnection};
+use crate::topics::{Status, TopicSize, Topics, TopicsOverview};
 
 /// A page for those who are on call: a table of the live connections with search and sort, a button that
-/// closes one, and one that drains the server. Needs the feature `json`.
+/// closes one, and one that drains the server; with [`topics`](Self::topics), those too. Needs the feature
+/// `json`.
 ///
 /// It is a service for one path, of any router. It can only be made with a guard, or with
 /// [`without_guard`](Self::without_guard) where a layer of the application stands in front of it: **who
@@ -60,7 +62,7 @@ use crate::operator::{ConnectionSnapshot, Connections, LiveConnection};
 /// | request | answer |
 /// |---|---|
 /// | `GET` | the page: HTML without assets, readable on a phone, light and dark |
-/// | `GET ?connections&search=…&sort=…&limit=…` | JSON: `count`, `draining`, `matching`, and the first `connections` as [`ConnectionSnapshot`](crate::ConnectionSnapshot)s; at most 1,000, by default 200 |
+/// | `GET ?connections&search=…&sort=…&limit=…` | JSON: `count`, `draining`, `matching`, and the first `connections` as [`ConnectionSnapshot`](crate::ConnectionSnapshot)s, at most 1,000, by default 200; `topics` as [`TopicsOverview`](crate::TopicsOverview), with the 20 largest and the [`status`](crate::Status): `local`, `up`, or `degraded` with `since_ms`, `waiting` and `lost` |
 /// | `POST ?close=ID&code=…` | closes that one, by default with 1012, which asks it to come back: 204, or 404 |
 /// | `POST ?drain=SECONDS` | begins a [drain](crate::Shutdown::drain) of at most an hour: 202, or 409 if one has begun |
 ///
@@ -73,6 +75,7 @@ use crate::operator::{ConnectionSnapshot, Connections, LiveConnection};
 #[derive(Clone)]
 pub struct OperatorPage {
     connections: Connections,
+    topics: Option<Topics>,
     guard: Option<Arc<Guard>>,
 }
 
@@ -84,6 +87,8 @@ type Answer = Response<ResponseBody<Empty<Bytes>>>;
 const ROWS: usize = 200;
 /// 300 KB of JSON.
 const MOST_ROWS: usize = 1_000;
+/// The largest ones.
+const TOPICS: usize = 20;
 /// As many topics as a connection subscribes by default.
 const SEARCHED_TOPICS: usize = 128;
 /// A drain from the page has an hour at most.
@@ -106,6 +111,7 @@ impl OperatorPage {
     {
         Self {
             connections: connections.clone(),
+            topics: None,
             guard: Some(Arc::new(guard)),
         }
     }
@@ -115,18 +121,27 @@ impl OperatorPage {
     pub fn without_guard(connections: &Connections) -> Self {
         Self {
             connections: connections.clone(),
+            topics: None,
             guard: None,
         }
     }
 
+    /// Shows the topics as well: whether messages reach other nodes, how many topics and subscriptions
+    /// there are, and the largest.
+    #[must_use = "it is the page that shows topics"]
+    pub fn topics(mut self, topics: &Topics) -> Self {
+        self.topics = Some(topics.clone());
+        self
+    }
+
     async fn answer(self, parts: Parts) -> Answer {
-        if let Some(Err(rejection)) = self.guard.map(|guard| guard(&parts)) {
+        if let Some(Err(rejection)) = self.guard.as_ref().map(|guard| guard(&parts)) {
             return rejection.into_response().map(ResponseBody::refusal);
         }
         let query = Query(parts.uri.query().unwrap_or_default());
         match parts.method {
             Method::GET | Method::HEAD if query.get("connections").is_some() => {
-                list(&self.connections, &query).await
+                list(&self.connections, self.topics.as_ref(), &query).await
             }
             Method::GET | Method::HEAD => text(StatusCode::OK, "text/html; charset=utf-8", HTML),
             Method::POST if !is_same_origin(&parts) => says(StatusCode::FORBIDDEN),
@@ -155,9 +170,57 @@ struct List {
     draining: bool,
     matching: usize,
     connections: Vec<ConnectionSnapshot>,
+    topics: Option<TopicsStatus>,
 }
 
-async fn list(connections: &Connections, query: &Query<'_>) -> Answer {
+#[derive(Serialize)]
+struct TopicsStatus {
+    status: &'static str,
+    /// For how long it is so, where it is degraded.
+    since_ms: Option<u64>,
+    waiting: usize,
+    lost: u64,
+    topics: usize,
+    subscriptions: usize,
+    largest: Vec<TopicSize>,
+}
+
+async fn topics_status(topics: &Topics) -> TopicsStatus {
+    let mut survey = topics.survey(TOPICS);
+    while survey.go_on() {
+        tokio::task::yield_now().await;
+    }
+    let TopicsOverview {
+        topics: count,
+        subscriptions,
+        largest,
+    } = survey.end();
+    let mut status = TopicsStatus {
+        status: "local",
+        since_ms: None,
+        waiting: 0,
+        lost: 0,
+        topics: count,
+        subscriptions,
+        largest,
+    };
+    match topics.status() {
+        Status::Local => {}
+        Status::Up => status.status = "up",
+        Status::Degraded {
+            since,
+            waiting,
+            lost,
+        } => {
+            status.status = "degraded";
+            status.since_ms = u64::try_from(since.elapsed().as_millis()).ok();
+            (status.waiting, status.lost) = (waiting, lost);
+        }
+    }
+    status
+}
+
+async fn list(connections: &Connections, topics: Option<&Topics>, query: &Query<'_>) -> Answer {
     let limit = query.get("limit").and_then(|limit| limit.parse().ok());
     let limit = limit.unwrap_or(ROWS).min(MOST_ROWS);
     let search = query.get("search").unwrap_or_default().to_lowercase();
@@ -182,6 +245,10 @@ async fn list(connections: &Connections, query: &Query<'_>) -> Answer {
         draining: connections.shutdown().is_draining(),
         matching,
         connections: rows.iter().map(|(_, one)| one.snapshot()).collect(),
+        topics: match topics {
+            Some(topics) => Some(topics_status(topics).await),
+            None => None,
+        },
     };
     match serde_json::to_vec(&list) {
         Ok(json) => text(StatusCode::OK, "application/json", json),
@@ -343,6 +410,7 @@ impl fmt::Debug for OperatorPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OperatorPage")
             .field("connections", &self.connections)
+            .field("topics", &self.topics)
             .field("guarded", &self.guard.is_some())
             .finish()
     }

@@ -15,6 +15,7 @@ use super::published::Published;
 use super::receiver::{How, Offered, Receiver, Taken};
 use super::terms::{OnFull, Terms};
 use crate::close::{CloseCode, CloseFrame};
+use crate::measure;
 use crate::message::Message;
 use crate::protocol::Framed;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
@@ -73,6 +74,10 @@ pub(super) struct Delivery<'a> {
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) published: Published,
+    /// Messages that came from the log.
+    read: usize,
+    /// Messages that were dropped, by [`OnFull`].
+    dropped: [u64; OnFull::NAMES.len()],
     todo: Vec<Todo>,
     /// Dropping a payload may run code of the application.
     garbage: Vec<Framed>,
@@ -98,8 +103,16 @@ impl Tally {
         }
     }
 
-    /// Does what was left to do. No lock may be held.
+    fn dropped(&mut self, policy: OnFull, messages: u64) {
+        self.dropped[policy as usize] += messages;
+    }
+
+    /// Does what was left to do. No lock of a topic may be held: a recorder is the application's.
     pub(super) fn settle(self) -> Published {
+        measure::delivered(self.published.delivered + self.read);
+        for (policy, messages) in OnFull::NAMES.iter().zip(self.dropped) {
+            measure::dropped(policy, messages);
+        }
         for todo in self.todo {
             match todo {
                 Todo::Settle {
@@ -306,6 +319,7 @@ impl Member {
                 }
                 Taken::Full => {
                     tally.published.dropped += 1;
+                    tally.dropped(OnFull::Close, 1);
                     tally.todo.push(Todo::Close(receiver.clone()));
                 }
                 Taken::Waits(_) | Taken::Closed => {}
@@ -331,6 +345,7 @@ impl Member {
                 tally.published.waiting += 1;
                 if let Some(dropped) = dropped {
                     tally.published.dropped += 1;
+                    tally.dropped(terms.on_full, 1);
                     terms.lost(1);
                     tally.garbage.push(dropped);
                 }
@@ -342,6 +357,7 @@ impl Member {
             }
             Taken::Full => {
                 tally.published.dropped += 1;
+                tally.dropped(terms.on_full, 1);
                 terms.lost(1);
                 if terms.on_full == OnFull::Close {
                     tally.todo.push(Todo::Close(receiver.clone()));
@@ -380,6 +396,7 @@ impl Member {
                         if !self.offer(&entry.frame, How::Refill, tally) {
                             return;
                         }
+                        tally.read += 1;
                         if let Some(terms) = &mut self.terms {
                             terms.pay();
                         }
@@ -389,7 +406,9 @@ impl Member {
                 Read::Lost(messages) => {
                     let has_gap = self.terms.as_ref().is_some_and(|terms| terms.has_gap());
                     if !has_gap {
-                        // The first of those that are lost was one that it wants. No offset is ever this one: it gets nothing more.
+                        // The first of those that are lost was one that it wants. No offset is ever this
+                        // one: it gets nothing more.
+                        tally.dropped(OnFull::Pause, 1);
                         self.cursor = u64::MAX;
                         tally.todo.push(Todo::Close(self.receiver.clone()));
                         return;
@@ -397,7 +416,9 @@ impl Member {
                     self.cursor += messages;
                     let left = self.count_due(log);
                     if let Some(terms) = &mut self.terms {
+                        let before = terms.dropped();
                         terms.has_left(left);
+                        tally.dropped(OnFull::Pause, terms.dropped() - before);
                     }
                     if !self.tell_gap(tally) {
                         return;

@@ -24,6 +24,7 @@ mod calls;
 mod cluster;
 mod log;
 mod members;
+mod overview;
 mod position;
 mod presence;
 mod published;
@@ -40,6 +41,7 @@ pub use cluster::{
     Backplane, EngineError, Link, Log, Logged, NewEntry, Order, Page, Pending, Status,
 };
 pub use log::Retain;
+pub use overview::{TopicSize, TopicsOverview};
 pub use position::{ParsePositionError, Position};
 pub use presence::{PresenceChange, Present, TrackError};
 pub use published::{AppendError, Published, SubscribeError};

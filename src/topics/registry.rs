@@ -17,6 +17,7 @@ use super::position::Position;
 use super::presence::AnnounceFn;
 use super::published::Published;
 use super::room::{Room, StampFn};
+use crate::measure;
 use crate::message::Message;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -24,7 +25,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub(super) const MAX_NAME: usize = 256;
 
 /// So many topics can be looked up at the same time. More than cores of most machines.
-const SHARDS: usize = 32;
+pub(super) const SHARDS: usize = 32;
 
 /// The most topics of a shard that are retained though nobody uses them: 16,384 in all.
 const MAX_IDLE: usize = 512;
@@ -258,6 +259,7 @@ impl Registry {
     ) -> (Published, Option<Position>) {
         assert_outside();
         if !self.is_retained(name) {
+            measure::published();
             let Some(room) = self.find(name) else {
                 return Default::default();
             };
@@ -279,12 +281,25 @@ impl Registry {
         from: u64,
     ) -> (Published, Option<Position>) {
         assert_outside();
+        measure::published();
         room.publish(message, from, self.rules.stamp.as_deref())
     }
 
     pub(super) fn is_retained(&self, name: &str) -> bool {
         let mut rules = self.rules.retain.iter();
         rules.any(|(prefix, _)| name.starts_with(&**prefix))
+    }
+
+    /// Shows the names of the topics of one shard, and how many subscribe them. `with` runs under its lock.
+    pub(super) fn each(&self, shard: usize, mut with: impl FnMut(&str, usize)) {
+        assert_outside();
+        let Some(shard) = self.shards.get(shard) else {
+            return;
+        };
+        let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        for Named(room) in &shard.rooms {
+            with(&room.name, room.subscribers());
+        }
     }
 
     /// How many topics there are.

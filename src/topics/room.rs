@@ -14,6 +14,7 @@ use super::presence::Crowd;
 use super::published::Published;
 use super::receiver::{How, Receiver};
 use super::terms::{Attached, Subscribe};
+use crate::measure;
 use crate::message::Message;
 use crate::protocol::Framed;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
@@ -174,6 +175,9 @@ impl Room {
         });
         drop(log);
         tally.settle();
+        if how.after.is_some() {
+            measure::recovery(attached.recovered);
+        }
         let before = before.map_or(0, |member| member.dropped());
         drop(dropped);
         (slot, attached, before)

@@ -10,6 +10,7 @@ use super::registry::{MAX_NAME, Registry};
 use super::room::Room;
 use super::terms::{Attached, Subscribe};
 use super::tracking::Tracking;
+use crate::measure;
 use crate::sync::{Mutex, MutexGuard};
 
 /// See the module docs. A connection has one from its first subscription on.
@@ -86,6 +87,8 @@ impl Subscriptions {
             list.entries.reserve_exact(1);
         }
         list.entries.insert(at, Entry { room, slot });
+        drop(list);
+        measure::subscribed();
         Ok(attached)
     }
 
@@ -99,7 +102,9 @@ impl Subscriptions {
         let entry = list.entries.remove(at);
         // The list stays locked: subscribing anew comes behind it.
         list.has_dropped(entry.room.unsubscribe(entry.slot));
+        drop(list);
         self.registry.release(&entry.room);
+        measure::unsubscribed(1);
         true
     }
 
@@ -208,6 +213,7 @@ impl Subscriptions {
                 tracked.unwrap_or_default(),
             )
         };
+        measure::unsubscribed(entries.len());
         let mut dropped = 0;
         // Others hear that it leaves, and it does not.
         for Entry { room, slot } in entries {

@@ -40,6 +40,17 @@ pub enum OnFull {
     Pause,
 }
 
+impl OnFull {
+    /// In metrics, in the order of the variants.
+    pub(super) const NAMES: [&str; 5] = [
+        "close",
+        "drop_newest",
+        "drop_oldest",
+        "keep_latest",
+        "pause",
+    ];
+}
+
 pub(super) type KeyFn = Box<dyn Fn(&Message) -> u64 + Send + Sync>;
 pub(super) type FilterFn = Box<dyn Fn(&Message) -> bool + Send + Sync>;
 pub(super) type GapFn = Box<dyn Fn(u64) -> Message + Send + Sync>;

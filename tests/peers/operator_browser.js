@@ -17,6 +17,11 @@ async function connect(address, room) {
   return socket;
 }
 
+async function shoot(page, name) {
+  const to = process.env.SCREENSHOTS;
+  if (to) await page.screenshot({ path: path.join(to, `${name}.png`) });
+}
+
 async function main() {
   const server = await start(process.argv[2]);
   const url = `http://${server.address}/operator`;
@@ -46,6 +51,16 @@ async function main() {
   await until('three rows', async () => await rows().count() === 3);
   assert.strictEqual(await page.textContent('#count'), '3');
 
+  // Topics: the largest, and who subscribes one.
+  await until('three topics', async () => await page.locator('#topics li').count() === 3);
+  assert.match(await page.textContent('#topics summary'), /^3 topics, 3 subscriptions; messages stay in this process$/);
+  await page.click('#topics summary');
+  await page.locator('#topics li').getByRole('button', { name: 'tea' }).click();
+  await until('the one of that topic', async () => await rows().count() === 1);
+  assert.match(await rows().first().locator('td[data-name=topics]').textContent(), /^tea$/);
+  await page.fill('#search', '');
+  await until('three rows', async () => await rows().count() === 3);
+
   // Sorted by what came, the longest first; searched by the path.
   await page.click('th[data-key=received] button');
   await until('the order', async () => (await rows().first().textContent()).includes('%3Cb%3Emilk'));
@@ -71,15 +86,22 @@ async function main() {
   await foreign.evaluate((to) => fetch(to, { method: 'POST', mode: 'no-cors', credentials: 'include' }).catch(() => {}), `${url}?drain=1`);
   assert.strictEqual((await fetch(`http://${server.address}/ready`)).status, 200);
 
-  // A phone in the dark: nothing is wider than the screen.
-  const phone = await open({ viewport: PHONE, colorScheme: 'dark' });
-  await phone.waitForSelector('#rows tr');
-  const wide = await phone.evaluate(() => document.documentElement.scrollWidth);
-  assert(wide <= PHONE.width, `${wide} px`);
-  if (process.env.SCREENSHOTS) {
-    await page.screenshot({ path: path.join(process.env.SCREENSHOTS, 'operator.png') });
-    await phone.screenshot({ path: path.join(process.env.SCREENSHOTS, 'operator_phone.png') });
+  // On a phone the heads of the table give way to a choice, and nothing is wider than the screen.
+  assert(!await page.isVisible('#sort'));
+  for (const colorScheme of ['light', 'dark']) {
+    const phone = await open({ viewport: PHONE, colorScheme });
+    await phone.waitForSelector('#rows tr');
+    assert(!await phone.isVisible('#head'));
+    const first = () => phone.locator('#rows tr').first().textContent();
+    for (const [key, room] of [['received', '%3Cb%3Emilk'], ['age', '/echo/tea']]) {
+      await phone.selectOption('#sort', key);
+      await until(`sorted by ${key}`, async () => (await first()).includes(room));
+    }
+    const wide = await phone.evaluate(() => document.documentElement.scrollWidth);
+    assert(wide <= PHONE.width, `${wide} px`);
+    await shoot(phone, `operator_phone_${colorScheme}`);
   }
+  await shoot(page, 'operator');
 
   const metrics = await (await fetch(`http://${server.address}/metrics`)).text();
   assert.match(metrics, /^websocket_server_active_connections 2$/m);

@@ -14,8 +14,10 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
+use tower_websocket::test::{TestClient, TestServer};
 use tower_websocket::{
-    CloseCode, Connection, Handshake, Message, Rejection, Result, WebSocketHandler,
+    CloseCode, Connection, Handshake, Message, OnFull, Rejection, Result, Retain, Subscribe,
+    Topics, WebSocketHandler, WebSocketLayer,
 };
 
 use crate::support::*;
@@ -417,4 +419,158 @@ async fn a_drain_counts_what_became_of_each_connection() {
         shutdown >= 1.0 && shutdown + peer == 2.0,
         "{shutdown} {peer}"
     );
+}
+
+/// A server whose connections subscribe "room", after the position in their path if there is one, and
+/// unsubscribe when their client speaks. Their queue has room for 2 messages.
+fn subscribers(topics: &Topics, how: fn() -> Subscribe) -> TestServer {
+    let layer = WebSocketLayer::from_fn("/", move |mut conn: Connection| async move {
+        let after = conn
+            .path()
+            .strip_prefix("/")
+            .and_then(|path| path.parse().ok());
+        conn.subscribe_with("room", how().after(after)).await?;
+        conn.send("ready").await?;
+        while conn.recv().await?.is_some() {
+            conn.unsubscribe("room");
+            conn.send("done").await?;
+        }
+        Ok(())
+    });
+    let layer = layer.max_queued_messages(2).topics(topics);
+    TestServer::new(layer.into_service())
+}
+
+async fn subscriber(server: &TestServer, path: &str) -> TestClient {
+    let mut client = server.connect(path).await.expect("a 101");
+    client.expect_text("ready").await;
+    client
+}
+
+/// Publishes 20 messages, more than the pipe takes without a reader. How many were dropped for them.
+async fn flood(topics: &Topics) -> f64 {
+    let mut dropped = 0;
+    for _ in 0..20 {
+        dropped += topics.publish("room", "x".repeat(50_000)).dropped();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    dropped as f64
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_publishes_and_deliveries_are_counted() {
+    let metrics = Alone::begin().await;
+    let topics = Topics::new();
+    let server = subscribers(&topics, Subscribe::new);
+    let moved = || {
+        ["subscriptions", "publishes", "deliveries"]
+            .map(|what| metrics.moved(&format!("topic.{what}")))
+    };
+    topics.publish("room", "to nobody");
+    assert_eq!(moved(), [0.0, 1.0, 0.0]);
+    let mut leaves = subscriber(&server, "/").await;
+    let mut stays = subscriber(&server, "/").await;
+    topics.publish("room", "to two");
+    assert_eq!(moved(), [2.0, 2.0, 2.0]);
+    leaves.expect_text("to two").await;
+    leaves.send("leave").await;
+    leaves.expect_text("done").await;
+    topics.topic("room").publish("to one");
+    assert_eq!(moved(), [1.0, 3.0, 3.0]);
+    for text in ["to two", "to one"] {
+        stays.expect_text(text).await;
+    }
+    drop((leaves, stays));
+    within(async {
+        while moved()[0] > 0.0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_subscriber_does_not_get_is_counted_by_policy() {
+    let metrics = Alone::begin().await;
+    for (how, policy) in [
+        (Subscribe::new as fn() -> Subscribe, "close"),
+        (
+            || Subscribe::new().on_full(OnFull::DropNewest),
+            "drop_newest",
+        ),
+        (
+            || Subscribe::new().on_full(OnFull::DropOldest),
+            "drop_oldest",
+        ),
+        (
+            || Subscribe::new().on_full(OnFull::KeepLatest),
+            "keep_latest",
+        ),
+    ] {
+        let topics = Topics::new();
+        let server = subscribers(&topics, how);
+        let _client = subscriber(&server, "/").await;
+        let dropped = flood(&topics).await;
+        assert!(dropped >= 1.0, "{policy}");
+        let moved = metrics.moved(&format!("topic.dropped_messages {policy}"));
+        assert_eq!(moved, dropped, "{policy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_delivered_when_it_is_read_and_what_the_log_has_lost_is_dropped() {
+    let metrics = Alone::begin().await;
+    let gap: fn() -> Subscribe = || Subscribe::new().gap(|_| "gap".into());
+    let oldest: fn() -> Subscribe = || Subscribe::new().on_full(OnFull::DropOldest);
+    let retained = |messages| {
+        let retain = Retain::messages(messages);
+        Topics::builder().retain("room", retain).build()
+    };
+    for (topics, how, policy, loses) in [
+        (retained(100), gap, "pause", false),
+        (retained(3), gap, "pause", true),
+        (Topics::new(), oldest, "drop_oldest", true),
+    ] {
+        let names = [
+            "topic.deliveries".to_owned(),
+            format!("topic.dropped_messages {policy}"),
+        ];
+        let before = names.each_ref().map(|name| metrics.moved(name));
+        let server = subscribers(&topics, how);
+        let mut client = subscriber(&server, "/").await;
+        flood(&topics).await;
+        topics.publish("room", "last");
+        let mut read = 1.0;
+        loop {
+            match client.recv().await.as_text() {
+                Some("gap") => {}
+                Some("last") => break,
+                _ => read += 1.0,
+            }
+        }
+        let [delivered, dropped] = [0, 1].map(|at| metrics.moved(&names[at]) - before[at]);
+        assert_eq!(delivered, read, "{policy}");
+        assert_eq!(delivered + dropped, 21.0, "{policy}");
+        assert_eq!(dropped > 0.0, loses, "{policy} {dropped}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_counted_by_whether_something_is_missing() {
+    let metrics = Alone::begin().await;
+    let topics = Topics::builder()
+        .retain("room", Retain::messages(2))
+        .build();
+    let server = subscribers(&topics, Subscribe::new);
+    let first = topics.append("room", "first").await.unwrap();
+    let moved = || ["yes", "no"].map(|what| metrics.moved(&format!("topic.recoveries {what}")));
+    let _new = subscriber(&server, "/").await;
+    assert_eq!(moved(), [0.0, 0.0]);
+    let _back = subscriber(&server, &format!("/{first}")).await;
+    assert_eq!(moved(), [1.0, 0.0]);
+    for text in ["second", "third", "fourth"] {
+        topics.publish("room", text);
+    }
+    let _late = subscriber(&server, &format!("/{first}")).await;
+    assert_eq!(moved(), [1.0, 1.0]);
 }

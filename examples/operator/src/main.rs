@@ -17,7 +17,7 @@ use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tower_websocket::{
-    Connection, Message, OperatorPage, Rejection, Result, Shutdown, WebSocketHandler,
+    Connection, Message, OperatorPage, Rejection, Result, Shutdown, Topics, WebSocketHandler,
     WebSocketLayer,
 };
 
@@ -25,6 +25,15 @@ use tower_websocket::{
 struct Echo;
 
 impl WebSocketHandler for Echo {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        // `/echo/tea` subscribes "tea".
+        let topic = conn.path().trim_matches('/');
+        if !topic.is_empty() {
+            conn.subscribe(topic)?;
+        }
+        Ok(())
+    }
+
     async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
         conn.send(message).await?;
         Ok(())
@@ -68,8 +77,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .install_recorder()?;
 
     let shutdown = Shutdown::new();
+    let topics = Topics::new();
     let layer = WebSocketLayer::new("/echo", Echo)
         .shutdown(&shutdown)
+        .topics(&topics)
         .max_connections(50_000)
         .warn_slow_callbacks(Duration::from_millis(500));
     let app = Router::new()
@@ -77,7 +88,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route_service("/ready", layer.readiness())
         .route_service(
             "/operator",
-            OperatorPage::new(&layer.connections(), operators_only),
+            OperatorPage::new(&layer.connections(), operators_only).topics(&topics),
         )
         .layer(layer);
 

@@ -4,7 +4,7 @@ use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
-use tower_websocket::{OperatorPage, Rejection};
+use tower_websocket::{Message, OperatorPage, Rejection, Topics, WebSocketLayer};
 
 use crate::support::*;
 
@@ -212,4 +212,48 @@ async fn r1_a_server_says_whether_it_is_ready() {
     assert_eq!(status().await, 200);
     stack.shutdown.drain(std::time::Duration::ZERO).await;
     assert_eq!(status().await, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r1_the_page_says_what_topics_there_are_and_who_subscribes_one() {
+    let topics = Topics::new();
+    let layer = WebSocketLayer::from_fn("/", |mut conn: tower_websocket::Connection| async move {
+        conn.subscribe(conn.path().trim_start_matches('/'))?;
+        conn.subscribe("all")?;
+        conn.send("ready").await?;
+        while conn.recv().await?.is_some() {}
+        Ok(())
+    });
+    let layer = layer.topics(&topics);
+    let page = OperatorPage::without_guard(&layer.connections());
+    assert_eq!(list(&page, "").await["topics"], Value::Null);
+    let page = page.topics(&topics);
+    let server = tower_websocket::test::TestServer::new(layer.into_service());
+    let mut clients = Vec::new();
+    for room in ["tea", "tea", "coffee"] {
+        let mut client = server.connect(&format!("/{room}")).await.expect("a 101");
+        assert_eq!(client.recv().await, Message::from("ready"));
+        clients.push(client);
+    }
+    let found = list(&page, "search=Coffee").await;
+    let status = &found["topics"];
+    assert_eq!(
+        (
+            &status["status"],
+            &status["topics"],
+            &status["subscriptions"]
+        ),
+        (&"local".into(), &3.into(), &6.into())
+    );
+    let largest = serde_json::json!([
+        {"name": "all", "subscribers": 3},
+        {"name": "tea", "subscribers": 2},
+        {"name": "coffee", "subscribers": 1},
+    ]);
+    assert_eq!(status["largest"], largest);
+    // By its path, and by its topic.
+    assert_eq!(paths(&found), ["/coffee"]);
+    assert_eq!(list(&page, "search=all").await["matching"], 3);
+    let topics = &found["connections"][0]["topics"];
+    assert_eq!(*topics, serde_json::json!(["all", "coffee"]));
 }
