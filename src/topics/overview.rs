@@ -62,8 +62,12 @@ impl<'a> Survey<'a> {
         self.registry.each(self.shard, |name, subscribers| {
             overview.topics += 1;
             overview.subscriptions += subscribers;
-            let smallest = largest.peek().map_or(0, |smallest| smallest.0.0);
-            if largest.len() < *most || subscribers > smallest {
+            let size = (subscribers, Reverse(name));
+            let is_larger = |other: &Reverse<(usize, Reverse<String>)>| {
+                let Reverse((subscribers, Reverse(name))) = other;
+                size > (*subscribers, Reverse(name.as_str()))
+            };
+            if largest.len() < *most || largest.peek().is_some_and(is_larger) {
                 largest.push(Reverse((subscribers, Reverse(name.to_owned()))));
                 if largest.len() > *most {
                     largest.pop();

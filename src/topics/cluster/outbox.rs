@@ -96,6 +96,7 @@ mod tests {
         assert_eq!((outbox.len(), garbage.len()), (1, MAX_MESSAGES + 2));
         assert!(!outbox.push(parcel(10, MAX_BYTES), &mut garbage));
         assert_eq!(outbox.pop().unwrap().channel, "9");
-        assert_eq!((outbox.bytes, outbox.waiting.capacity()), (0, 0));
+        assert_eq!(outbox.bytes, 0);
+        assert!(outbox.waiting.capacity() <= 64);
     }
 }
