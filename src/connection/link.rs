@@ -190,35 +190,49 @@ impl Link {
         topic: &str,
         how: Subscribe,
     ) -> Result<Attached, SubscribeError> {
-        let subscriptions = self.outbox.subscriptions(&self.topics);
+        let subscriptions = self.outbox.subscriptions();
         let receiver: Arc<dyn Receiver> = self.clone();
-        subscriptions
-            .ok_or(SubscribeError::Closed)?
-            .subscribe(&receiver, topic, how)
+        subscriptions.ok_or(SubscribeError::Closed)?.subscribe(
+            self.topics.registry(),
+            &receiver,
+            topic,
+            how,
+        )
     }
 
     /// Whether the topic was subscribed.
     pub(crate) fn unsubscribe(&self, topic: &str) -> bool {
         let subscriptions = self.outbox.subscribed();
-        subscriptions.is_some_and(|subscriptions| subscriptions.unsubscribe(topic))
+        subscriptions
+            .is_some_and(|subscriptions| subscriptions.unsubscribe(self.topics.registry(), topic))
     }
 
     pub(crate) fn track(&self, topic: &str, key: &str, meta: String) -> Result<(), TrackError> {
-        let subscriptions = self.outbox.subscriptions(&self.topics);
+        let subscriptions = self.outbox.subscriptions();
         let subscriptions = subscriptions.ok_or(TrackError::Closed)?;
-        subscriptions.track(self.info.id.as_u64(), topic, key, meta)
+        subscriptions.track(
+            self.topics.registry(),
+            self.info.id.as_u64(),
+            topic,
+            key,
+            meta,
+        )
     }
 
     /// Whether the connection was tracked.
     pub(crate) fn untrack(&self, topic: &str, key: &str) -> bool {
         let subscriptions = self.outbox.subscribed();
-        subscriptions.is_some_and(|all| all.untrack(self.info.id.as_u64(), topic, key))
+        subscriptions.is_some_and(|all| {
+            all.untrack(self.topics.registry(), self.info.id.as_u64(), topic, key)
+        })
     }
 
     /// How many messages of a topic were dropped for this connection.
     pub(crate) fn dropped(&self, topic: &str) -> u64 {
         let subscriptions = self.outbox.subscribed();
-        subscriptions.map_or(0, |subscriptions| subscriptions.dropped(topic))
+        subscriptions.map_or(0, |subscriptions| {
+            subscriptions.dropped(self.topics.registry(), topic)
+        })
     }
 
     /// How many messages of all topics were dropped for this connection.
@@ -346,7 +360,11 @@ impl Link {
         self.outbox.end(true);
         self.outbox.forget();
         if let Some(subscriptions) = self.outbox.subscribed() {
-            subscriptions.end(self.info.id.as_u64(), self.outbox.is_drained());
+            subscriptions.end(
+                self.topics.registry(),
+                self.info.id.as_u64(),
+                self.outbox.is_drained(),
+            );
         }
         for waker in self.inbox.end(None, true).into_iter().flatten() {
             waker.wake();

@@ -16,7 +16,7 @@ use crate::measure;
 use crate::message::Message;
 use crate::protocol::{Batch, Framed, Load, Outbound, OutboundTerms, Session, Writer};
 use crate::sync::{Mutex, MutexGuard};
-use crate::topics::{Backlog, How, Kept, Subscriptions, Taken, Topics};
+use crate::topics::{Backlog, How, Kept, Subscriptions, Taken};
 
 /// See the module docs. It says what happened; the [`Link`](super::Link) wakes the driver.
 pub(super) struct Outbox {
@@ -35,6 +35,8 @@ struct Queue {
     barred: Option<Refused>,
     /// Somebody found it full since there was last room.
     waited: bool,
+    /// When there is room, the subscriptions have more.
+    behind: bool,
     /// A drain has asked it to leave.
     is_drained: bool,
     /// What else is asked of the driver. Boxed: most of the time it is nothing.
@@ -51,10 +53,9 @@ struct Rare {
     /// For those who wait until the queue is closed.
     ended: Option<Arc<Notify>>,
     subscriptions: Option<Arc<Subscriptions>>,
-    /// Messages of topics that wait for room. While there are some, nobody passes them.
-    backlog: Backlog,
-    /// When there is room, the subscriptions have more.
-    behind: bool,
+    /// Messages of topics that wait for room. While there are some, nobody passes them. Boxed: few have
+    /// a policy that keeps any.
+    backlog: Option<Box<Backlog>>,
 }
 
 /// What the driver is asked to do beside writing messages.
@@ -272,7 +273,7 @@ impl Outbox {
         let mut lags = false;
         if room {
             queue.waited = false;
-            lags = queue.rare.as_ref().is_some_and(|rare| rare.lags());
+            lags = queue.behind || queue.has_backlog();
             drop(queue);
             if !lags {
                 self.space.notify_one();
@@ -295,7 +296,7 @@ impl Outbox {
     pub(super) fn end(&self, discard: bool) {
         let mut queue = self.lock();
         let waiting = queue.rare.as_mut();
-        let waiting = waiting.map(|rare| std::mem::take(&mut rare.backlog));
+        let waiting = waiting.and_then(|rare| rare.backlog.take());
         let discarded = discard.then(|| std::mem::take(&mut queue.writer));
         self.close_with(queue);
         // Not under the lock: see `try_send`.
@@ -320,13 +321,12 @@ impl Outbox {
     // ---- for topics
 
     /// What the connection subscribes; made at the first call. `None`: it is closed.
-    pub(super) fn subscriptions(&self, topics: &Topics) -> Option<Arc<Subscriptions>> {
+    pub(super) fn subscriptions(&self) -> Option<Arc<Subscriptions>> {
         let mut queue = self.lock();
         if queue.is_closed() {
             return None;
         }
-        let make = || Arc::new(Subscriptions::new(topics.registry()));
-        Some(queue.rare().subscriptions.get_or_insert_with(make).clone())
+        Some(queue.rare().subscriptions.get_or_insert_default().clone())
     }
 
     /// The same if there is something.
@@ -382,7 +382,8 @@ impl Outbox {
         if *barred != Some(Refused::Full) {
             return None;
         }
-        let Some(rare) = rare.as_mut().filter(|rare| !rare.backlog.is_empty()) else {
+        let waiting = rare.as_mut().and_then(|rare| rare.backlog.as_mut());
+        let Some(backlog) = waiting.filter(|backlog| !backlog.is_empty()) else {
             *barred = None;
             return None;
         };
@@ -390,7 +391,7 @@ impl Outbox {
             *waited = true;
             return None;
         }
-        rare.backlog.pop()
+        backlog.pop()
     }
 
     /// Puts what [`next_waiting`](Self::next_waiting) gave into the queue.
@@ -401,15 +402,14 @@ impl Outbox {
     /// Whether the subscriptions have more, and there is room for it.
     pub(super) fn is_behind(&self) -> bool {
         let mut queue = self.lock();
-        let is_behind = queue.rare.as_ref().is_some_and(|rare| rare.behind);
-        if !is_behind {
+        if !queue.behind {
             return false;
         }
         if queue.has_no_room(How::Refill, &self.config).is_some() {
             queue.waited = true;
             return false;
         }
-        queue.rare().behind = false;
+        queue.behind = false;
         true
     }
 
@@ -466,6 +466,11 @@ impl Queue {
         self.barred == Some(Refused::Full)
     }
 
+    fn has_backlog(&self) -> bool {
+        let backlog = self.rare.as_ref().and_then(|rare| rare.backlog.as_ref());
+        backlog.is_some_and(|backlog| !backlog.is_empty())
+    }
+
     /// Whether there is room for a message of a topic.
     fn has_no_room(&mut self, how: How, config: &Config) -> Option<Refused> {
         match how {
@@ -503,7 +508,7 @@ impl Queue {
         };
         if behind {
             self.waited = true;
-            self.rare().behind = true;
+            self.behind = true;
         }
         let Some(keep) = keep else {
             return Taken::Full;
@@ -515,7 +520,11 @@ impl Queue {
         let Kept {
             dropped,
             is_refused,
-        } = self.rare().backlog.push(keep, frame, most);
+        } = self
+            .rare()
+            .backlog
+            .get_or_insert_default()
+            .push(keep, frame, most);
         if is_refused {
             return Taken::Full;
         }
@@ -530,13 +539,6 @@ impl Queue {
 
     fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()
-    }
-}
-
-impl Rare {
-    /// Whether topics wait for room.
-    fn lags(&self) -> bool {
-        self.behind || !self.backlog.is_empty()
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -20,8 +22,8 @@ const HEADER: usize = 10;
 pub(crate) struct Writer {
     /// Full pieces, in order.
     sealed: VecDeque<Segment>,
-    /// The piece that small frames are copied to.
-    open: Vec<u8>,
+    /// The piece that small frames are put together in.
+    open: Piece,
     /// The messages that are complete in `open`.
     open_load: Load,
     /// All that waits.
@@ -40,6 +42,61 @@ impl Load {
     /// Bytes of payload alone.
     pub(crate) fn payload(self) -> usize {
         self.bytes - self.messages * MESSAGE_OVERHEAD
+    }
+}
+
+/// Small frames, one behind the other.
+#[derive(Debug)]
+enum Piece {
+    Own(Vec<u8>),
+    /// One that many have. Most of the time nothing follows until it is written, and so it need not be
+    /// copied.
+    Shared(Arc<[u8]>),
+}
+
+impl Piece {
+    /// Appends `more` bytes, or somewhat fewer.
+    #[inline]
+    fn append(&mut self, more: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        match self {
+            Self::Own(own) => {
+                if own.capacity() == 0 {
+                    own.reserve_exact(more);
+                }
+                write(own);
+            }
+            Self::Shared(shared) => {
+                let mut own = Vec::with_capacity(shared.len() + more);
+                own.extend_from_slice(shared);
+                write(&mut own);
+                *self = Self::Own(own);
+            }
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Own(own) => own.into(),
+            Self::Shared(shared) => Bytes::from_owner(shared),
+        }
+    }
+}
+
+impl Default for Piece {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(own) => own,
+            Self::Shared(shared) => shared,
+        }
     }
 }
 
@@ -71,11 +128,15 @@ impl Writer {
         };
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
-        if self.open.capacity() == 0 {
-            self.open = Vec::with_capacity(framed.head.len());
+        let is_small = framed.payload.len() < BY_REFERENCE;
+        if is_small && self.open.is_empty() {
+            self.open = Piece::Shared(framed.head.clone());
+        } else {
+            let head = &framed.head;
+            let write = |open: &mut Vec<u8>| open.extend_from_slice(head);
+            self.open.append(head.len(), write);
         }
-        self.open.extend_from_slice(&framed.head);
-        if framed.payload.len() < BY_REFERENCE {
+        if is_small {
             self.open_load.messages += load.messages;
             self.open_load.bytes += load.bytes;
             if self.open.len() >= SCRATCH / 2 {
@@ -104,11 +165,10 @@ impl Writer {
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
         if payload.len() < BY_REFERENCE {
-            if self.open.capacity() == 0 {
-                self.open = Vec::with_capacity(HEADER + payload.len());
-            }
-            write_header(&mut self.open, opcode, rsv1, payload.len());
-            self.open.extend_from_slice(payload);
+            self.open.append(HEADER + payload.len(), |open| {
+                write_header(open, opcode, rsv1, payload.len());
+                open.extend_from_slice(payload);
+            });
             self.open_load.messages += load.messages;
             self.open_load.bytes += load.bytes;
             // Half of it, so that a batch is not one small message over its size.
@@ -116,7 +176,8 @@ impl Writer {
                 self.seal();
             }
         } else {
-            write_header(&mut self.open, opcode, rsv1, payload.len());
+            let write = |open: &mut Vec<u8>| write_header(open, opcode, rsv1, payload.len());
+            self.open.append(HEADER, write);
             self.seal();
             self.sealed.push_back(Segment {
                 bytes: payload.clone(),
@@ -162,7 +223,7 @@ impl Writer {
     fn seal(&mut self) {
         if !self.open.is_empty() {
             self.sealed.push_back(Segment {
-                bytes: std::mem::take(&mut self.open).into(),
+                bytes: std::mem::take(&mut self.open).into_bytes(),
                 load: std::mem::take(&mut self.open_load),
             });
         }
@@ -174,7 +235,7 @@ impl Writer {
 pub(crate) struct Framed {
     opcode: OpCode,
     /// The header, and behind it the payload if that is small.
-    head: Bytes,
+    head: Arc<[u8]>,
     payload: Bytes,
 }
 
@@ -194,10 +255,10 @@ impl Framed {
         }
         let at = head.len();
         head.extend_from_slice(payload);
-        let head = Bytes::from(head);
+        let head = Arc::<[u8]>::from(head);
         Self {
             opcode,
-            payload: head.slice(at..),
+            payload: Bytes::from_owner(head.clone()).slice(at..),
             head,
         }
     }
@@ -233,7 +294,7 @@ fn opcode(message: &Message) -> OpCode {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     control: Vec<u8>,
-    head: Vec<u8>,
+    head: Piece,
     parts: VecDeque<Bytes>,
     /// Bytes of the first non-empty piece that are written.
     written: usize,
@@ -266,8 +327,8 @@ impl Batch {
             return None;
         }
         let piece = match (self.control.is_empty(), self.head.is_empty()) {
-            (true, _) => &self.head,
-            (false, true) => &self.control,
+            (true, _) => &self.head[..],
+            (false, true) => &self.control[..],
             (false, false) => return None,
         };
         Some(&piece[self.written..])
@@ -310,19 +371,21 @@ impl Batch {
     pub(crate) fn advance(&mut self, n: usize) {
         self.written += n;
         if self.single().is_some_and(<[u8]>::is_empty) {
-            (self.control, self.head) = (Vec::new(), Vec::new());
+            (self.control, self.head) = (Vec::new(), Piece::default());
             self.written = 0;
             return;
         }
-        for piece in [&mut self.control, &mut self.head] {
-            if !piece.is_empty() {
-                if self.written < piece.len() {
-                    return;
-                }
-                self.written -= piece.len();
-                *piece = Vec::new();
-            }
+        let control = std::mem::take(&mut self.control);
+        if self.written < control.len() {
+            self.control = control;
+            return;
         }
+        self.written -= control.len();
+        if self.written < self.head.len() {
+            return;
+        }
+        self.written -= self.head.len();
+        self.head = Piece::default();
         while let Some(part) = self.parts.front() {
             if self.written < part.len() {
                 return;
@@ -402,7 +465,8 @@ mod tests {
             writer.push(&Message::from(vec![0; size]));
         }
         write_all(&mut writer, 5000);
-        assert_eq!((writer.open.capacity(), writer.sealed.capacity()), (0, 0));
+        assert!(matches!(&writer.open, Piece::Own(own) if own.capacity() == 0));
+        assert_eq!(writer.sealed.capacity(), 0);
         let mut batch = Batch::default();
         batch.set_control(vec![1, 2, 3]);
         batch.advance(3);
@@ -428,6 +492,32 @@ mod tests {
         }
         assert_eq!(write_all(&mut alone, 1000), write_all(&mut shared, 777));
         assert_eq!(shared.load(), Load::default());
+    }
+
+    #[test]
+    fn a_small_frame_of_many_is_copied_once_something_follows() {
+        let framed = Framed::new(&Message::from("shared"));
+        let mut writer = Writer::default();
+        writer.push_framed(&framed);
+        let mut batch = Batch::default();
+        writer.take(&mut batch);
+        assert!(std::ptr::eq(batch.single().unwrap(), &*framed.head));
+        batch.advance(3);
+        assert_eq!(batch.single().unwrap(), &framed.head[3..]);
+
+        writer.push_framed(&framed);
+        writer.push(&Message::from("own"));
+        writer.push_framed(&framed);
+        let expected = [&framed.head[..], b"\x81\x03own", &framed.head].concat();
+        assert_eq!(write_all(&mut writer, 5), expected);
+        for size in [0, 9000] {
+            // Ahead of what is large.
+            writer.push_framed(&framed);
+            writer.push(&Message::from(vec![7; size]));
+            let out = write_all(&mut writer, 5000);
+            assert!(out.starts_with(&framed.head) && out.len() > framed.head.len() + size);
+        }
+        assert_eq!(Arc::strong_count(&framed.head), 3);
     }
 
     #[test]

@@ -25,13 +25,15 @@ pub(super) const CHUNK: u32 = 1024;
 
 /// See the module docs.
 pub(super) struct Members {
-    first: Arc<Chunk>,
+    /// In place: most topics have no other.
+    first: Chunk,
     space: Mutex<Space>,
     count: AtomicUsize,
 }
 
 /// Which slots are free.
 struct Space {
+    /// Those behind the first.
     chunks: Vec<Arc<Chunk>>,
     /// Slots that were given back. The lowest are used first, so that chunks at the end become empty.
     free: BinaryHeap<Reverse<u32>>,
@@ -138,14 +140,13 @@ fn too_slow() -> CloseFrame {
 
 impl Members {
     pub(super) fn new() -> Self {
-        let first = Arc::<Chunk>::default();
         Self {
             space: Mutex::new(Space {
-                chunks: vec![first.clone()],
+                chunks: Vec::new(),
                 free: BinaryHeap::new(),
                 used: 0,
             }),
-            first,
+            first: Chunk::default(),
             count: AtomicUsize::new(0),
         }
     }
@@ -164,10 +165,9 @@ impl Members {
         space.used += 1;
         if slot > 0 && slot % CHUNK == 0 {
             let chunk = Arc::<Chunk>::default();
-            if let Some(last) = space.chunks.last() {
-                // Nobody else appends: the space is locked.
-                let _ = last.next.set(chunk.clone());
-            }
+            let last = space.chunks.last().map_or(&self.first, |last| &**last);
+            // Nobody else appends: the space is locked.
+            let _ = last.next.set(chunk.clone());
             space.chunks.push(chunk);
         }
         slot
@@ -182,9 +182,16 @@ impl Members {
         with: impl FnOnce(&mut Member),
     ) -> Option<Member> {
         let chunk = self.chunk(slot);
+        let chunk = chunk.as_deref().unwrap_or(&self.first);
         let mut slots = chunk.lock();
         let at = (slot % CHUNK) as usize;
         if slots.members.len() <= at {
+            let more = at + 1 - slots.members.len();
+            if slots.members.capacity() <= at {
+                // Small topics are many: a quarter, and not as much again.
+                let spare = slots.members.len() / 4;
+                slots.members.reserve_exact(more.max(spare));
+            }
             slots.members.resize_with(at + 1, || None);
         }
         let before = slots.members[at].replace(member);
@@ -201,7 +208,7 @@ impl Members {
     /// Lets `with` change the member of a slot, while its chunk is locked.
     pub(super) fn with<R>(&self, slot: u32, with: impl FnOnce(&mut Member) -> R) -> Option<R> {
         let chunk = self.chunk(slot);
-        let mut slots = chunk.lock();
+        let mut slots = chunk.as_deref().unwrap_or(&self.first).lock();
         let member = slots.members.get_mut((slot % CHUNK) as usize)?;
         member.as_mut().map(with)
     }
@@ -210,7 +217,7 @@ impl Members {
     pub(super) fn remove(&self, slot: u32) -> Option<Member> {
         let chunk = self.chunk(slot);
         let member = {
-            let mut slots = chunk.lock();
+            let mut slots = chunk.as_deref().unwrap_or(&self.first).lock();
             let member = slots.members.get_mut((slot % CHUNK) as usize)?.take()?;
             slots.count -= 1;
             if slots.count == 0 {
@@ -250,21 +257,21 @@ impl Members {
 
     /// All who subscribe now.
     pub(super) fn receivers(&self) -> Vec<Arc<dyn Receiver>> {
-        let chunks = self.space().chunks.clone();
         let mut receivers = Vec::with_capacity(self.count());
-        for chunk in chunks {
-            let slots = chunk.lock();
+        let mut chunk = Some(&self.first);
+        while let Some(this) = chunk {
+            let slots = this.lock();
             let members = slots.members.iter().flatten();
             receivers.extend(members.map(|member| member.receiver.clone()));
+            chunk = this.next.get().map(|next| &**next);
         }
         receivers
     }
 
-    fn chunk(&self, slot: u32) -> Arc<Chunk> {
-        if slot < CHUNK {
-            return self.first.clone();
-        }
-        self.space().chunks[(slot / CHUNK) as usize].clone()
+    /// The chunk of a slot; `None`: the first.
+    fn chunk(&self, slot: u32) -> Option<Arc<Chunk>> {
+        let at = (slot / CHUNK).checked_sub(1)?;
+        Some(self.space().chunks[at as usize].clone())
     }
 
     fn space(&self) -> MutexGuard<'_, Space> {

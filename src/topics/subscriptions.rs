@@ -1,5 +1,6 @@
 //! [`Subscriptions`]: what one connection subscribes.
 
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 
 use super::calls::assert_outside;
@@ -13,20 +14,28 @@ use super::tracking::Tracking;
 use crate::measure;
 use crate::sync::{Mutex, MutexGuard};
 
-/// See the module docs. A connection has one from its first subscription on.
-pub(crate) struct Subscriptions {
-    registry: Arc<Registry>,
-    list: Mutex<List>,
-}
+/// See the module docs. A connection has one from its first subscription on. It does not keep the
+/// registry, which its owner has.
+#[derive(Default)]
+pub(crate) struct Subscriptions(Mutex<List>);
 
 #[derive(Default)]
 struct List {
-    /// The connection is no more.
-    ended: bool,
-    /// By the address of the topic.
-    entries: Vec<Entry>,
+    entries: Entries,
     /// Boxed: most connections have none of it.
     rare: Option<Box<Rare>>,
+}
+
+/// By the address of the topic.
+#[derive(Default)]
+enum Entries {
+    #[default]
+    None,
+    /// Most connections have one.
+    One(Entry),
+    Many(Vec<Entry>),
+    /// The connection is no more.
+    Ended,
 }
 
 #[derive(Default)]
@@ -43,32 +52,26 @@ struct Entry {
 }
 
 impl Subscriptions {
-    pub(crate) fn new(registry: &Arc<Registry>) -> Self {
-        Self {
-            registry: registry.clone(),
-            list: Mutex::default(),
-        }
-    }
-
     pub(crate) fn subscribe(
         &self,
+        registry: &Arc<Registry>,
         receiver: &Arc<dyn Receiver>,
         name: &str,
         how: Subscribe,
     ) -> Result<Attached, SubscribeError> {
         assert_outside();
         let mut list = self.list();
-        if list.ended {
+        if matches!(list.entries, Entries::Ended) {
             return Err(SubscribeError::Closed);
         }
-        let Some(room) = self.registry.acquire(name) else {
+        let Some(room) = registry.acquire(name) else {
             return Err(SubscribeError::NameTooLong(name.len()));
         };
         debug_assert!(name.len() <= MAX_NAME);
         let at = match list.find(&room) {
             Ok(at) => {
                 // It is held by the first subscription.
-                self.registry.release(&room);
+                registry.release(&room);
                 let slot = list.entries[at].slot;
                 let (_, attached, dropped) = room.subscribe(receiver, how, Some(slot));
                 list.has_dropped(dropped);
@@ -76,16 +79,12 @@ impl Subscriptions {
             }
             Err(at) => at,
         };
-        let most = self.registry.rules.max_subscriptions;
+        let most = registry.rules.max_subscriptions;
         if list.entries.len() >= most {
-            self.registry.release(&room);
+            registry.release(&room);
             return Err(SubscribeError::TooMany(most));
         }
         let (slot, attached, _) = room.subscribe(receiver, how, None);
-        if list.entries.capacity() == 0 {
-            // Most connections have one.
-            list.entries.reserve_exact(1);
-        }
         list.entries.insert(at, Entry { room, slot });
         drop(list);
         measure::subscribed();
@@ -93,17 +92,19 @@ impl Subscriptions {
     }
 
     /// Whether it was subscribed.
-    pub(crate) fn unsubscribe(&self, name: &str) -> bool {
+    pub(crate) fn unsubscribe(&self, registry: &Arc<Registry>, name: &str) -> bool {
         assert_outside();
         let mut list = self.list();
-        let Some(at) = list.find_name(&self.registry, name) else {
+        let Some(at) = list.find_name(registry, name) else {
             return false;
         };
-        let entry = list.entries.remove(at);
+        let Some(entry) = list.entries.remove(at) else {
+            return false;
+        };
         // The list stays locked: subscribing anew comes behind it.
         list.has_dropped(entry.room.unsubscribe(entry.slot));
         drop(list);
-        self.registry.release(&entry.room);
+        registry.release(&entry.room);
         measure::unsubscribed(1);
         true
     }
@@ -111,6 +112,7 @@ impl Subscriptions {
     /// Makes the connection present in a topic.
     pub(crate) fn track(
         &self,
+        registry: &Arc<Registry>,
         connection: u64,
         name: &str,
         key: &str,
@@ -118,53 +120,65 @@ impl Subscriptions {
     ) -> Result<(), TrackError> {
         assert_outside();
         let mut list = self.list();
-        if list.ended {
+        if matches!(list.entries, Entries::Ended) {
             return Err(TrackError::Closed);
         }
-        let most = self.registry.rules.max_subscriptions;
-        let Some(room) = self.registry.acquire(name) else {
+        let most = registry.rules.max_subscriptions;
+        let Some(room) = registry.acquire(name) else {
             return Err(TrackError::TooLong(name.len()));
         };
         let is_there = list.find_tracked(&room, key).is_some();
         let tracked = if !is_there && list.tracked().len() >= most {
             Err(TrackError::TooMany(most))
         } else {
-            Tracking(&self.registry).track(&room, connection, key, meta)
+            Tracking(registry).track(&room, connection, key, meta)
         };
         if tracked.is_ok() && !is_there {
             list.rare().tracked.push((room.clone(), key.into()));
             Registry::acquire_again(&room);
         }
         drop(list);
-        Tracking(&self.registry).tell(&room);
-        self.registry.release(&room);
+        Tracking(registry).tell(&room);
+        registry.release(&room);
         tracked
     }
 
     /// Whether the connection was present.
-    pub(crate) fn untrack(&self, connection: u64, name: &str, key: &str) -> bool {
+    pub(crate) fn untrack(
+        &self,
+        registry: &Arc<Registry>,
+        connection: u64,
+        name: &str,
+        key: &str,
+    ) -> bool {
         assert_outside();
-        let room = self.registry.find(name);
+        let room = registry.find(name);
         let mut list = self.list();
         let Some(at) = room.and_then(|room| list.find_tracked(&room, key)) else {
             return false;
         };
         let (room, key) = list.rare().tracked.swap_remove(at);
         drop(list);
-        self.leave(connection, &room, &key, true);
+        Self::leave(registry, connection, &room, &key, true);
         true
     }
 
-    fn leave(&self, connection: u64, room: &Arc<Room>, key: &str, can_linger: bool) {
-        Tracking(&self.registry).untrack(room, connection, key, can_linger);
-        self.registry.release(room);
+    fn leave(
+        registry: &Arc<Registry>,
+        connection: u64,
+        room: &Arc<Room>,
+        key: &str,
+        can_linger: bool,
+    ) {
+        Tracking(registry).untrack(room, connection, key, can_linger);
+        registry.release(room);
     }
 
     /// How many messages were dropped.
-    pub(crate) fn dropped(&self, name: &str) -> u64 {
+    pub(crate) fn dropped(&self, registry: &Arc<Registry>, name: &str) -> u64 {
         assert_outside();
         let list = self.list();
-        let at = list.find_name(&self.registry, name);
+        let at = list.find_name(registry, name);
         at.map_or(0, |at| {
             let Entry { room, slot } = &list.entries[at];
             room.dropped(*slot)
@@ -196,39 +210,38 @@ impl Subscriptions {
     /// There is room in the queue of the connection, which was behind.
     pub(crate) fn refill(&self) {
         let list = self.list();
-        for Entry { room, slot } in &list.entries {
+        for Entry { room, slot } in list.entries.iter() {
             room.refill(*slot);
         }
     }
 
     /// The connection is no more; `is_drained`: a drain has asked it to leave.
-    pub(crate) fn end(&self, connection: u64, is_drained: bool) {
+    pub(crate) fn end(&self, registry: &Arc<Registry>, connection: u64, is_drained: bool) {
         let (entries, tracked) = {
             let mut list = self.list();
-            list.ended = true;
             let rare = list.rare.as_mut();
             let tracked = rare.map(|rare| std::mem::take(&mut rare.tracked));
             (
-                std::mem::take(&mut list.entries),
+                std::mem::replace(&mut list.entries, Entries::Ended),
                 tracked.unwrap_or_default(),
             )
         };
         measure::unsubscribed(entries.len());
         let mut dropped = 0;
         // Others hear that it leaves, and it does not.
-        for Entry { room, slot } in entries {
-            dropped += room.unsubscribe(slot);
-            self.registry.release(&room);
+        for Entry { room, slot } in entries.iter() {
+            dropped += room.unsubscribe(*slot);
+            registry.release(room);
         }
-        let can_linger = !(is_drained && self.registry.rules.leave_on_drain);
+        let can_linger = !(is_drained && registry.rules.leave_on_drain);
         self.list().has_dropped(dropped);
         for (room, key) in tracked {
-            self.leave(connection, &room, &key, can_linger);
+            Self::leave(registry, connection, &room, &key, can_linger);
         }
     }
 
     fn list(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -261,5 +274,52 @@ impl List {
 
     fn find_name(&self, registry: &Registry, name: &str) -> Option<usize> {
         self.find(&registry.find(name)?).ok()
+    }
+}
+
+impl Deref for Entries {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        match self {
+            Self::None | Self::Ended => &[],
+            Self::One(entry) => std::slice::from_ref(entry),
+            Self::Many(entries) => entries,
+        }
+    }
+}
+
+impl Entries {
+    fn insert(&mut self, at: usize, entry: Entry) {
+        *self = match std::mem::take(self) {
+            Self::None | Self::Ended => Self::One(entry),
+            Self::One(first) => {
+                let mut entries = Vec::with_capacity(2);
+                entries.push(first);
+                entries.insert(at, entry);
+                Self::Many(entries)
+            }
+            Self::Many(mut entries) => {
+                if entries.len() == entries.capacity() {
+                    // By a half: what is not used costs more than the copies.
+                    entries.reserve_exact((entries.len() / 2).max(1));
+                }
+                entries.insert(at, entry);
+                Self::Many(entries)
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Entry> {
+        if let Self::Many(entries) = self {
+            return (at < entries.len()).then(|| entries.remove(at));
+        }
+        match std::mem::take(self) {
+            Self::One(entry) => Some(entry),
+            before => {
+                *self = before;
+                None
+            }
+        }
     }
 }
