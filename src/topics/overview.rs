@@ -62,8 +62,11 @@ impl<'a> Survey<'a> {
         self.registry.each(self.shard, |name, subscribers| {
             overview.topics += 1;
             overview.subscriptions += subscribers;
-            let smallest = largest.peek().map_or(0, |smallest| smallest.0.0);
-            if largest.len() < *most || subscribers > smallest {
+            let is_larger =
+                |Reverse((least, Reverse(last))): &Reverse<(usize, Reverse<String>)>| {
+                    (subscribers, Reverse(name)) > (*least, Reverse(last.as_str()))
+                };
+            if largest.len() < *most || largest.peek().is_some_and(is_larger) {
                 largest.push(Reverse((subscribers, Reverse(name.to_owned()))));
                 if largest.len() > *most {
                     largest.pop();
