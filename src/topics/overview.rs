@@ -62,11 +62,10 @@ impl<'a> Survey<'a> {
         self.registry.each(self.shard, |name, subscribers| {
             overview.topics += 1;
             overview.subscriptions += subscribers;
-            let size = (subscribers, Reverse(name));
-            let is_larger = |other: &Reverse<(usize, Reverse<String>)>| {
-                let Reverse((subscribers, Reverse(name))) = other;
-                size > (*subscribers, Reverse(name.as_str()))
-            };
+            let is_larger =
+                |Reverse((least, Reverse(last))): &Reverse<(usize, Reverse<String>)>| {
+                    (subscribers, Reverse(name)) > (*least, Reverse(last.as_str()))
+                };
             if largest.len() < *most || largest.peek().is_some_and(is_larger) {
                 largest.push(Reverse((subscribers, Reverse(name.to_owned()))));
                 if largest.len() > *most {
