@@ -29,6 +29,8 @@ mod position;
 mod presence;
 mod published;
 mod receiver;
+#[cfg(feature = "redis")]
+mod redis;
 mod registry;
 mod room;
 mod subscriptions;
@@ -46,6 +48,9 @@ pub use position::{ParsePositionError, Position};
 pub use presence::{PresenceChange, Present, TrackError};
 pub use published::{AppendError, Published, SubscribeError};
 pub(crate) use receiver::{How, Offered, Receiver, Taken};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use redis::{Redis, RedisUrlError};
 pub(crate) use subscriptions::Subscriptions;
 pub use terms::{Attached, OnFull, Subscribe};
 pub use topics::{Presence, PresenceChanges, Topic, Topics, TopicsBuilder};

@@ -34,8 +34,8 @@ fn every_program_of_tests_process_is_named_in_the_manifest() {
 }
 
 #[test]
-fn every_file_of_tests_stack_is_named_in_its_folder() {
-    let mut folders = vec!["tests/stack".to_owned()];
+fn every_file_of_tests_stack_and_redis_is_named_in_its_folder() {
+    let mut folders = vec!["tests/stack".to_owned(), "tests/redis".to_owned()];
     while let Some(folder) = folders.pop() {
         let paths = entries(&folder);
         let index = paths

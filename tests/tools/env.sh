@@ -68,6 +68,13 @@ need_chromium() {
     export CHROMIUM
 }
 
+# The server alone: the tests start it themselves, and no service is to run beside them.
+need_redis() {
+    command -v redis-server >/dev/null && return
+    apt_install redis-server
+    [ "$(id -u)" != 0 ] || service redis-server stop >/dev/null 2>&1 || true
+}
+
 # Sets $python to a Python that has the websockets package.
 need_python_websockets() {
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3 python3-venv

@@ -89,6 +89,18 @@ pub struct NewEntry<'a> {
     pub envelope: &'a Bytes,
 }
 
+impl<'a> NewEntry<'a> {
+    /// An entry, for who tests a log. The fields have the meaning of their values.
+    pub fn new(id: u128, seen: Option<Position>, retain: Retain, envelope: &'a Bytes) -> Self {
+        Self {
+            id,
+            seen,
+            retain,
+            envelope,
+        }
+    }
+}
+
 /// What [`Log::read`] finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

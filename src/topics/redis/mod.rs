@@ -1,0 +1,25 @@
+//! [`Redis`]: an engine for topics on several machines, by a Redis or Valkey server.
+//!
+//! ```text
+//! address ──▶ socket ──▶ connection ──▶ redis ──▶ Link: what has come
+//!  a URL       bytes,     commands and    │  ▲
+//!              bounded    replies         │  └────  Link: orders
+//!                │           ▲            ▼
+//!              replies    script ◀──── Log: append, read, renew
+//!              (sizes)    *.lua
+//! ```
+//!
+//! One connection carries everything: RESP3 allows commands where channels are listened to. So a node
+//! that gets answers gets messages too, and one that cannot keep up with its messages is cut off by the
+//! server as a whole, and begins anew.
+
+mod address;
+mod connection;
+mod engine;
+mod payload;
+mod replies;
+mod script;
+mod socket;
+
+pub use address::RedisUrlError;
+pub use engine::Redis;

@@ -1,0 +1,14 @@
+//! Topics over several nodes by a real Redis server, which is stopped, emptied, set back, filled up and
+//! cut off. Each test starts a server of its own if `redis-server` is there, uses the one at `REDIS_URL`
+//! if not, and says on stderr that it was skipped if there is neither.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_debug_implementations,
+    missing_docs
+)]
+
+mod log;
+mod server;
