@@ -133,6 +133,10 @@ const SPREAD_EACH: Duration = Duration::from_millis(1);
 /// connections holds up only those of one shard. An empty shard has 80 bytes.
 pub(crate) const SHARDS: usize = 16;
 
+/// Connections that an empty shard keeps room for, so that the only one that comes and goes does not
+/// allocate it each time.
+const KEPT: usize = 16;
+
 impl Shutdown {
     /// A handle for any number of layers.
     pub fn new() -> Self {
@@ -446,7 +450,7 @@ impl Drop for Tracked {
         if let (Some(entry), true) = (&removed, self.state.is_draining()) {
             members.ended.count(entry);
         }
-        if members.all.is_empty() {
+        if members.all.is_empty() && members.all.capacity() > KEPT {
             // A map that was large once must not keep its memory.
             members.all = HashMap::new();
         }

@@ -21,12 +21,14 @@ pub(crate) struct StoredRequest {
 }
 
 struct Packed {
-    method: Method,
-    version: Version,
     extensions: Extensions,
-    /// The URI, then each header: [`FIELD`] bytes, its name, its value.
+    /// The method, the URI, then each header: [`FIELD`] bytes, its name, its value.
     bytes: Box<[u8]>,
-    uri: usize,
+    /// How long the URI is.
+    uri: u32,
+    /// How long the method is.
+    method: u16,
+    version: Version,
 }
 
 /// In front of a header: 1 if its value is sensitive, the length of its name in 2 bytes (http
@@ -46,7 +48,12 @@ impl StoredRequest {
                 (Cow::Owned(text), exact)
             }
         };
-        let Some(bytes) = exact.then(|| pack(&uri, &request.headers)).flatten() else {
+        let method = request.method.as_str();
+        let packed = exact.then(|| pack(method, &uri, &request.headers));
+        let lengths = u32::try_from(uri.len())
+            .ok()
+            .zip(u16::try_from(method.len()).ok());
+        let Some((bytes, (uri, method))) = packed.flatten().zip(lengths) else {
             // What cannot be packed is kept as it is, in copies.
             request.uri = copy_of(&request.uri);
             for value in request.headers.values_mut() {
@@ -64,8 +71,6 @@ impl StoredRequest {
         };
         Self {
             packed: Packed {
-                method: request.method,
-                version: request.version,
                 // Empty, its map may still be as large as it was.
                 extensions: if request.extensions.is_empty() {
                     Extensions::new()
@@ -73,7 +78,9 @@ impl StoredRequest {
                     request.extensions
                 },
                 bytes,
-                uri: uri.len(),
+                uri,
+                method,
+                version: request.version,
             },
             parts: OnceLock::new(),
         }
@@ -83,11 +90,11 @@ impl StoredRequest {
     pub(crate) fn nothing() -> Self {
         Self {
             packed: Packed {
-                method: Method::GET,
-                version: Version::HTTP_11,
                 extensions: Extensions::new(),
-                bytes: Box::from(*b"/"),
+                bytes: Box::from(*b"GET/"),
                 uri: 1,
+                method: 3,
+                version: Version::HTTP_11,
             },
             parts: OnceLock::new(),
         }
@@ -154,11 +161,12 @@ fn plain_path(uri: &Uri) -> Option<&str> {
     (path.starts_with('/') && path.len() < usize::from(u16::MAX)).then_some(path)
 }
 
-fn pack(uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
+fn pack(method: &str, uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
     let size = headers
         .iter()
         .map(|(name, value)| FIELD + name.as_str().len() + value.len());
-    let mut bytes = Vec::with_capacity(uri.len() + size.sum::<usize>());
+    let mut bytes = Vec::with_capacity(method.len() + uri.len() + size.sum::<usize>());
+    bytes.extend_from_slice(method.as_bytes());
     bytes.extend_from_slice(uri.as_bytes());
     for (name, value) in headers {
         let (name, sensitive) = (name.as_str().as_bytes(), value.is_sensitive());
@@ -175,9 +183,10 @@ fn pack(uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
 impl Packed {
     fn unpack(&self) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
-        let (uri, fields) = self.bytes.split_at_checked(self.uri).unwrap_or((b"/", &[]));
+        let (method, rest) = split(&self.bytes, self.method.into());
+        let (uri, fields) = split(rest, self.uri as usize);
+        parts.method = Method::from_bytes(method).unwrap_or_default();
         parts.uri = Uri::try_from(uri).unwrap_or_default();
-        parts.method = self.method.clone();
         parts.version = self.version;
         parts.extensions = self.extensions.clone();
         let mut fields = Bytes::copy_from_slice(fields);
@@ -186,6 +195,10 @@ impl Packed {
         }
         parts
     }
+}
+
+fn split(bytes: &[u8], at: usize) -> (&[u8], &[u8]) {
+    bytes.split_at_checked(at).unwrap_or_default()
 }
 
 /// `None` at the end.
@@ -215,6 +228,7 @@ mod tests {
         let mut cookie = HeaderValue::from_static("id=1");
         cookie.set_sensitive(true);
         let mut request = Request::get("https://example.com:8443/chat/%7Eroom?q=1")
+            .method("M-SEARCH")
             .version(Version::HTTP_2)
             .header("Host", "example.com")
             .header("X-My-Own", HeaderValue::from_bytes(b"caf\xE9").unwrap())

@@ -1,6 +1,7 @@
 //! [`Call`]: runs a callback beside the I/O and turns panics, errors and missed deadlines into an
 //! [`Error`].
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -25,19 +26,37 @@ pin_project! {
         driver: &'a mut Driver<IO>,
         name: &'static str,
         #[pin]
-        callback: Option<F>,
+        callback: Callback<F>,
     }
 }
 
+pin_project! {
+    #[project = CallbackProjection]
+    enum Callback<F> {
+        Running { #[pin] future: F },
+        Panicked { message: String },
+        Done,
+    }
+}
+
+/// `callback` makes the future: an `async` block that calls the handler would hold the arguments twice.
+/// A panic while it is made is contained as one while it runs.
+#[inline]
 pub(super) fn call<'a, IO, F>(
     driver: &'a mut Driver<IO>,
     name: &'static str,
-    callback: F,
+    callback: impl FnOnce() -> F,
 ) -> Call<'a, IO, F> {
+    let callback = match catch_unwind(AssertUnwindSafe(callback)) {
+        Ok(future) => Callback::Running { future },
+        Err(payload) => Callback::Panicked {
+            message: message_of(payload),
+        },
+    };
     Call {
         driver,
         name,
-        callback: Some(callback),
+        callback,
     }
 }
 
@@ -52,14 +71,18 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let failure = loop {
-            let Some(running) = this.callback.as_mut().as_pin_mut() else {
-                return Poll::Ready(Ok(()));
+            let running = match this.callback.as_mut().project() {
+                CallbackProjection::Running { future } => future,
+                CallbackProjection::Panicked { message } => {
+                    break CallbackFailure::Panicked(std::mem::take(message));
+                }
+                CallbackProjection::Done => return Poll::Ready(Ok(())),
             };
             // The callback first: most are ready at once, and then nothing else is looked at.
             match poll_caught(running, cx) {
                 Poll::Ready(Ok(Ok(()))) => {
                     this.driver.callback_ended(this.name);
-                    contained(|| this.callback.set(None));
+                    contained(|| this.callback.set(Callback::Done));
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Ok(Err(error))) => break CallbackFailure::Returned(error),
@@ -74,7 +97,7 @@ where
         };
         this.driver.callback_ended(this.name);
         // What it holds is dropped here, where a second panic does no harm.
-        contained(|| this.callback.set(None));
+        contained(|| this.callback.set(Callback::Done));
         Poll::Ready(Err(Error::of_callback(this.name, failure)))
     }
 }
@@ -93,16 +116,20 @@ fn poll_caught<T>(
     match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
         Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
         Ok(Poll::Pending) => Poll::Pending,
-        Err(payload) => {
-            let message = payload
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            let message = message.unwrap_or("(no message)").to_owned();
-            contained(|| drop(payload));
-            Poll::Ready(Err(message))
-        }
+        Err(payload) => Poll::Ready(Err(message_of(payload))),
     }
+}
+
+/// What a panic says.
+#[cold]
+fn message_of(payload: Box<dyn Any + Send>) -> String {
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("(no message)").to_owned();
+    contained(|| drop(payload));
+    message
 }
 
 /// Runs what a value of the application does when it is shown or dropped. If that panics, so may

@@ -38,26 +38,22 @@ where
         tracing::debug!("open");
 
         driver.callback_begins();
-        let mut called = call(&mut driver, "on_open", async {
-            handler.on_open(&mut conn).await
-        })
-        .await;
+        let mut called = call(&mut driver, "on_open", || handler.on_open(&mut conn)).await;
         while called.is_ok() {
             let Some(item) = poll_fn(|cx| driver.poll_next(cx)).await else {
                 break;
             };
             driver.be_patient();
+            let (handler, conn) = (&mut handler, &mut conn);
             called = match item {
                 Item::Message(message) => {
-                    call(&mut driver, "on_message", async {
-                        handler.on_message(&mut conn, message).await
-                    })
-                    .await
+                    let callback = move || handler.on_message(conn, message);
+                    call(&mut driver, "on_message", callback).await
                 }
                 Item::Event(event) => {
                     // Boxed: events are rare, and every connection keeps the room.
-                    let event = Box::pin(async { handler.on_event(&mut conn, event).await });
-                    call(&mut driver, "on_event", event).await
+                    let callback = move || Box::pin(handler.on_event(conn, event));
+                    call(&mut driver, "on_event", callback).await
                 }
             };
         }
@@ -103,10 +99,8 @@ where
         );
         measure::closed(event.cause);
         driver.limit();
-        let called = call(&mut driver, "on_close", async {
-            handler.on_close(&mut conn, event).await
-        })
-        .await;
+        let callback = || handler.on_close(&mut conn, event);
+        let called = call(&mut driver, "on_close", callback).await;
         if let Err(error) = called {
             log("on_close failed", &error);
             contained(|| drop(error));
@@ -123,10 +117,7 @@ where
 {
     log("error", &error);
     driver.limit();
-    let called = call(driver, "on_error", async {
-        handler.on_error(conn, error).await
-    })
-    .await;
+    let called = call(driver, "on_error", || handler.on_error(conn, error)).await;
     if let Err(error) = called {
         log("on_error failed", &error);
         contained(|| drop(error));
