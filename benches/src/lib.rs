@@ -10,14 +10,21 @@ pub mod quiet;
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper::server::conn;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 /// What stops a connection.
 pub type Fault = Box<dyn Error + Send + Sync>;
@@ -65,29 +72,102 @@ pub fn flags() -> (String, Vec<String>) {
     (addr, flags)
 }
 
-/// Serves HTTP/1.1 with upgrades, as the documentation of most peers shows it.
+/// How a server is reached. The default is HTTP/1.1 without timeouts, as the documentation of most
+/// peers shows it.
+#[derive(Clone, Default)]
+pub struct Server {
+    /// Behind hyper-util's auto server with the settings of `examples/echo.rs`: it looks at the first
+    /// bytes for HTTP/2, which may open WebSockets too, and a client has 10 s to send a head.
+    pub auto: bool,
+    /// Over TLS.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl Server {
+    /// Serves each connection in a task of its own.
+    pub async fn serve<S, B>(self, listener: TcpListener, service: S) -> io::Result<()>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error: Into<Fault>, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+        B: Body<Data: Send, Error: Into<Fault>> + Send + 'static,
+    {
+        loop {
+            let (socket, _) = listener.accept().await?;
+            socket.set_nodelay(true)?;
+            let service = service.clone();
+            match (self.tls.clone(), self.auto) {
+                (None, false) => tokio::spawn(http1(socket, service)),
+                (None, true) => tokio::spawn(auto(socket, service)),
+                (Some(tls), is_auto) => tokio::spawn(async move {
+                    match tls.accept(socket).await {
+                        Ok(stream) if is_auto => auto(stream, service).await,
+                        Ok(stream) => http1(stream, service).await,
+                        Err(_) => {}
+                    }
+                }),
+            };
+        }
+    }
+}
+
+// A client that leaves is none of a benchmark's business: nobody looks at the errors of a connection.
+
+async fn http1<IO, S, B>(io: IO, service: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<Fault>, Future: Send> + Send,
+    B: Body<Data: Send, Error: Into<Fault>> + Send + 'static,
+{
+    let serving = conn::http1::Builder::new().serve_connection(TokioIo::new(io), service);
+    let _ = serving.with_upgrades().await;
+}
+
+async fn auto<IO, S, B>(io: IO, service: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<Fault>, Future: Send>
+        + Send
+        + 'static,
+    B: Body<Data: Send, Error: Into<Fault>> + Send + 'static,
+{
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .max_buf_size(64 * 1024);
+    server.http2().enable_connect_protocol();
+    let io = TokioIo::new(io);
+    let _ = server.serve_connection_with_upgrades(io, service).await;
+}
+
+/// With a certificate of its own, which `load` does not look at.
+///
+/// # Panics
+///
+/// If there is no randomness.
+pub fn tls() -> TlsAcceptor {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key);
+    TlsAcceptor::from(Arc::new(config.expect("a key that fits")))
+}
+
+/// Serves a function that answers at once.
 pub async fn serve_http<B>(
     listener: TcpListener,
+    server: Server,
     answer: impl Fn(Request<Incoming>) -> Result<Response<B>, Fault> + Clone + Send + 'static,
 ) -> io::Result<()>
 where
     B: Body<Data: Send, Error: Into<Fault>> + Send + 'static,
 {
-    loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
-        let answer = answer.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                std::future::ready(answer(request).map_err(io::Error::other))
-            });
-            // A client that leaves is none of a benchmark's business.
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), service)
-                .with_upgrades()
-                .await;
-        });
-    }
+    let service = service_fn(move |request| std::future::ready(answer(request)));
+    server.serve(listener, service).await
 }
 
 /// Sends back what comes, each message by itself, as the documentation of all peers shows it.

@@ -1,19 +1,20 @@
-//! fastwebsockets: `fastwebsockets [--addr HOST:PORT] [--tuned]`.
+//! fastwebsockets: `fastwebsockets [--addr HOST:PORT] [--tuned] [--auto] [--tls]`.
 //!
 //! Without flags as its documentation shows it. `--tuned` is outside tokio's budget, as its own
-//! echo server. It writes every frame by itself; there is nothing to batch with.
+//! echo server. It writes every frame by itself; there is nothing to batch with. `--auto` is behind the HTTP server of `ours`, `--tls` over rustls.
 
 use std::io;
 
 use fastwebsockets::upgrade::{UpgradeFut, upgrade};
 use fastwebsockets::{FragmentCollector, OpCode, WebSocketError};
 use tokio::task::unconstrained;
-use tower_websocket_benches::{known, run, serve_http};
+use tower_websocket_benches::{Server, known, run, serve_http};
 
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
-        let [tuned] = known(["--tuned"], &flags)?;
-        serve_http(listener, move |mut request| {
+        let [tuned, auto, tls] = known(["--tuned", "--auto", "--tls"], &flags)?;
+        let tls = tls.then(tower_websocket_benches::tls);
+        serve_http(listener, Server { auto, tls }, move |mut request| {
             let (response, socket) = upgrade(&mut request)?;
             if tuned {
                 tokio::spawn(unconstrained(echo(socket)));

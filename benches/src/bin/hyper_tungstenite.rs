@@ -6,7 +6,7 @@
 use std::io;
 
 use hyper_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
-use tower_websocket_benches::{echo, echo_batched, known, run, serve_http};
+use tower_websocket_benches::{Server, echo, echo_batched, known, run, serve_http};
 
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
@@ -16,7 +16,7 @@ fn main() -> io::Result<()> {
                 .read_buffer_size(4 * 1024)
                 .write_buffer_size(4 * 1024)
         });
-        serve_http(listener, move |request| {
+        serve_http(listener, Server::default(), move |request| {
             let (response, socket) = hyper_tungstenite::upgrade(request, config)?;
             tokio::spawn(async move {
                 match socket.await {

@@ -1,37 +1,41 @@
 //! The crate as its users run it: `ours [--addr HOST:PORT] [--workers N] [--recv|--stream|--bare]
-//! [--axum] [--forget] [--deflate] [--topics [--lossy]]`.
+//! [--axum|--http1] [--tls] [--forget] [--deflate] [--topics [--lossy]]`.
 //!
 //! `/echo` by callbacks, or pull style (`--recv`), or on a tungstenite stream (`--stream`);
 //! `/broadcast` sends each message to all through their queues, or through a topic (`--topics`; with
 //! `--lossy` readers that are too slow miss messages in place of being closed); behind hyper with the settings of
-//! `examples/echo.rs`, or behind `axum::serve` (`--axum`). `--forget` does not keep the requests;
+//! `examples/echo.rs`, or behind `axum::serve` (`--axum`), or behind the plainer server of most peers
+//! (`--http1`); `--tls` is over rustls. `--forget` does not keep the requests;
 //! `--deflate` compresses every message, at level 6 as all peers.
 //! `--bare` is the same server without the layers, for plain requests.
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::{Body, Bytes, Incoming};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::body::{Bytes, Incoming};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, service_fn};
 use tower_websocket::{
     Application, Connection, Deflate, Message, OnFull, Result, Sender, Subscribe, WebSocketHandler,
     WebSocketLayer,
 };
-use tower_websocket_benches::{Fault, known, run};
+use tower_websocket_benches::{Server, known, run};
 
 /// The largest message of the workloads.
 const LIMIT: usize = 64 << 20;
+
+/// Who serves HTTP.
+enum Behind {
+    Axum,
+    Hyper(Server),
+}
 
 #[derive(Clone)]
 struct Echo;
@@ -90,12 +94,14 @@ impl WebSocketHandler for Topical {
 
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
-        let [recv, stream, bare, axum, forget, deflate, topics, lossy] = known(
+        let [recv, stream, bare, axum, http1, tls, forget, deflate, topics, lossy] = known(
             [
                 "--recv",
                 "--stream",
                 "--bare",
                 "--axum",
+                "--http1",
+                "--tls",
                 "--forget",
                 "--deflate",
                 "--topics",
@@ -103,12 +109,22 @@ fn main() -> io::Result<()> {
             ],
             &flags,
         )?;
+        let server = Server {
+            auto: !http1,
+            tls: tls.then(tower_websocket_benches::tls),
+        };
         if bare {
-            return serve_hyper(service_fn(plain), listener).await;
+            let service = TowerToHyperService::new(service_fn(plain));
+            return server.serve(listener, service).await;
         }
+        let behind = if axum {
+            Behind::Axum
+        } else {
+            Behind::Hyper(server)
+        };
         if topics {
             let layer = WebSocketLayer::new("/broadcast", Topical { lossy });
-            return serve(layer, listener, axum, forget).await;
+            return serve(layer, listener, behind, forget).await;
         }
         if recv {
             let recv = |mut conn: Connection| async move {
@@ -120,7 +136,7 @@ fn main() -> io::Result<()> {
             return serve(
                 WebSocketLayer::from_fn("/echo", recv),
                 listener,
-                axum,
+                behind,
                 forget,
             )
             .await;
@@ -135,20 +151,20 @@ fn main() -> io::Result<()> {
                 }
                 Ok(())
             });
-            return serve(stream, listener, axum, forget).await;
+            return serve(stream, listener, behind, forget).await;
         }
         let mut layer = WebSocketLayer::new("/echo", Echo);
         if deflate {
             layer = layer.deflate(Deflate::new().level(6).threshold(0));
         }
-        serve(layer, listener, axum, forget).await
+        serve(layer, listener, behind, forget).await
     })
 }
 
 async fn serve<E: Application>(
     layer: WebSocketLayer<E>,
     listener: TcpListener,
-    axum: bool,
+    behind: Behind,
     forget: bool,
 ) -> io::Result<()> {
     let layer = layer
@@ -157,38 +173,17 @@ async fn serve<E: Application>(
         .keep_request(!forget);
     // Further in: where `layer` is the broadcast by a topic, no request gets as far.
     let broadcast = WebSocketLayer::new("/broadcast", Broadcast::default());
-    if axum {
-        let listener = listener.tap_io(|socket| socket.set_nodelay(true).expect("TCP_NODELAY"));
-        let app = Router::new().layer(broadcast).layer(layer);
-        return axum::serve(listener, app).await;
-    }
-    serve_hyper(layer.layer(broadcast.layer(service_fn(plain))), listener).await
-}
-
-async fn serve_hyper<S, B>(service: S, listener: TcpListener) -> io::Result<()>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Body<Data: Send, Error: Into<Fault>> + Send + 'static,
-{
-    let service = TowerToHyperService::new(service);
-    loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
-        let service = service.clone();
-        tokio::spawn(async move {
-            let mut server = auto::Builder::new(TokioExecutor::new());
-            server
-                .http1()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10))
-                .max_buf_size(64 * 1024);
-            let io = TokioIo::new(socket);
-            // A client that leaves is none of a benchmark's business.
-            let _ = server.serve_connection_with_upgrades(io, service).await;
-        });
+    match behind {
+        Behind::Axum => {
+            let listener = listener.tap_io(|socket| socket.set_nodelay(true).expect("TCP_NODELAY"));
+            let app = Router::new().layer(broadcast).layer(layer);
+            axum::serve(listener, app).await
+        }
+        Behind::Hyper(server) => {
+            let service = layer.layer(broadcast.layer(service_fn(plain)));
+            let service = TowerToHyperService::new(service);
+            server.serve(listener, service).await
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use tower_websocket_benches::{Fault, known, run, serve_http};
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
         let [batched] = known(["--batched"], &flags)?;
-        serve_http(listener, move |request| {
+        serve_http(listener, Default::default(), move |request| {
             let mut server = Server::new();
             let response = server.receive_request(&request)?;
             tokio::spawn(serve(server, request, batched));

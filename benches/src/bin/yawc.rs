@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::io;
 
 use futures_util::StreamExt;
-use tower_websocket_benches::{echo, echo_batched, known, run, serve_http};
+use tower_websocket_benches::{Server, echo, echo_batched, known, run, serve_http};
 use yawc::{CompressionLevel, DeflatePool, Frame, OpCode, Options, WebSocket};
 
 fn main() -> io::Result<()> {
@@ -39,7 +39,7 @@ fn main() -> io::Result<()> {
                 .with_read_buffer_capacity(1024)
                 .with_write_buffer_capacity(1024);
         }
-        serve_http(listener, move |mut request| {
+        serve_http(listener, Server::default(), move |mut request| {
             let (response, socket) =
                 WebSocket::upgrade_with_options(&mut request, options.clone())?;
             tokio::spawn(async move {
