@@ -57,6 +57,21 @@ enum State<'a> {
     Later(Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>),
 }
 
+/// What comes of subscribing a topic.
+pub(crate) enum Subscribing {
+    Now(Result<Attached, SubscribeError>),
+    Later(Pin<Box<dyn Future<Output = Result<Attached, SubscribeError>> + Send>>),
+}
+
+impl Subscribing {
+    pub(crate) async fn finish(self) -> Result<Attached, SubscribeError> {
+        match self {
+            Self::Now(attached) => attached,
+            Self::Later(attached) => attached.await,
+        }
+    }
+}
+
 impl Link {
     pub(crate) fn new(
         config: Arc<Config>,
@@ -198,6 +213,18 @@ impl Link {
             topic,
             how,
         )
+    }
+
+    /// The same, as soon as the log of the topic is here if it lies elsewhere.
+    pub(crate) fn subscribe_with(self: &Arc<Self>, topic: &str, how: Subscribe) -> Subscribing {
+        let Some(waiting) = self.topics.registry().waiting(topic) else {
+            return Subscribing::Now(self.subscribe(topic, how));
+        };
+        let (link, topic) = (self.clone(), topic.to_owned());
+        Subscribing::Later(Box::pin(async move {
+            waiting.wait(how.position()).await;
+            link.subscribe(&topic, how)
+        }))
     }
 
     /// Whether the topic was subscribed.

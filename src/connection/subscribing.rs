@@ -1,6 +1,6 @@
 //! What a [`Connection`] and its [`Sender`] do with topics: subscribe, publish.
 
-use std::future::{Future, ready};
+use std::future::Future;
 
 use super::connection::Connection;
 use super::sender::Sender;
@@ -43,8 +43,11 @@ impl Connection {
     /// subscribed already, what is given here replaces what was; with a
     /// [position](Subscribe::after), what came behind that is sent, again if need be.
     ///
-    /// The future is ready at once, and the topic subscribed before that; it is one because a log that
-    /// lies elsewhere takes time.
+    /// In one process the future is ready at once, and the topic subscribed before that. If the topic is
+    /// retained by a [backplane](crate::TopicsBuilder::backplane), it is subscribed when this node has its
+    /// log. That takes 5 s at most: if the log is out of reach for longer, the topic is subscribed from
+    /// when it is in reach, and a [position](Subscribe::after) is not
+    /// [recovered](Attached::recovered).
     ///
     /// # Errors
     ///
@@ -54,7 +57,7 @@ impl Connection {
         topic: &str,
         how: Subscribe,
     ) -> impl Future<Output = Result<Attached, SubscribeError>> + Send + use<> {
-        ready(self.link.subscribe(topic, how))
+        self.link.subscribe_with(topic, how).finish()
     }
 
     /// Ends a subscription. What is in the queue already is still sent. `false`: there was none.
@@ -145,7 +148,7 @@ impl Sender {
         topic: &str,
         how: Subscribe,
     ) -> impl Future<Output = Result<Attached, SubscribeError>> + Send + use<> {
-        ready(self.link.subscribe(topic, how))
+        self.link.subscribe_with(topic, how).finish()
     }
 
     /// Ends a subscription, as [`Connection::unsubscribe`].

@@ -5,6 +5,7 @@
 //!     │           real hyper in between └▶ Response   a refusal, whole
 //!     └─ raw ─▶ RawClient                             bytes and frames, right or wrong
 //! TestConnection                                      one handler, without HTTP
+//! Engine                                              a backplane between several `Topics`
 //! connection, handshake, event, error, close_event    the arguments of one callback
 //! ```
 //!
@@ -26,6 +27,7 @@ mod deflate;
 #[cfg(not(feature = "deflate"))]
 #[path = "disabled.rs"]
 mod deflate;
+mod engine;
 mod pipe;
 mod raw;
 mod recent;
@@ -36,6 +38,7 @@ mod values;
 
 pub use client::{Received, TestClient};
 pub use connection::TestConnection;
+pub use engine::{Engine, SavedLogs};
 pub use raw::{RawClient, RawFrame};
 pub use request::TestRequest;
 pub use server::TestServer;

@@ -82,6 +82,8 @@ pub(super) struct Log<T> {
     bytes: usize,
     /// When somebody last used the topic.
     used: T,
+    /// It is a part of another log, which has gone on or is not known yet.
+    pub(super) is_stale: bool,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,7 @@ impl<T: Time> Log<T> {
             ring: VecDeque::new(),
             bytes: 0,
             used: now,
+            is_stale: false,
         }
     }
 
@@ -172,6 +175,19 @@ impl<T: Time> Log<T> {
             self.ring = VecDeque::new();
         }
         dropped
+    }
+
+    /// Begins anew: the next message has this position. The caller drops what is returned where it holds
+    /// no lock.
+    pub(super) fn rebase(&mut self, next: Position) -> VecDeque<Entry<T>> {
+        self.epoch = next.epoch;
+        self.first = next.offset;
+        self.bytes = 0;
+        std::mem::take(&mut self.ring)
+    }
+
+    pub(super) fn retain(&self) -> Retain {
+        self.retain
     }
 
     /// The topic has no user any more.

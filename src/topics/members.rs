@@ -20,6 +20,9 @@ use crate::message::Message;
 use crate::protocol::Framed;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 
+/// The cursor of a member that begins when the log of the topic is here.
+pub(super) const BEGINS_LATER: u64 = u64::MAX - 1;
+
 /// Members of a chunk. A publisher holds its lock for that many deliveries, about 0.1 ms.
 pub(super) const CHUNK: u32 = 1024;
 
@@ -255,6 +258,15 @@ impl Members {
         }
     }
 
+    /// Calls `with` for each, while its chunk is locked.
+    pub(super) fn each(&self, mut with: impl FnMut(&mut Member)) {
+        let chunks = self.space().chunks.clone();
+        for chunk in chunks {
+            let mut slots = chunk.lock();
+            slots.members.iter_mut().flatten().for_each(&mut with);
+        }
+    }
+
     /// All who subscribe now.
     pub(super) fn receivers(&self) -> Vec<Arc<dyn Receiver>> {
         let mut receivers = Vec::with_capacity(self.count());
@@ -433,6 +445,40 @@ impl Member {
                 }
             }
         }
+    }
+
+    /// What is before `next` is not here, and was not at `end` either; with `is_other`, the log is
+    /// another one. `false`: the member gets nothing more, and is to be closed.
+    pub(super) fn skip<T: Time>(
+        &mut self,
+        log: &Log<T>,
+        (end, next): (u64, u64),
+        is_other: bool,
+        tally: &mut Tally,
+    ) -> bool {
+        if self.cursor >= BEGINS_LATER {
+            return true;
+        }
+        let terms = self.terms.as_deref_mut().filter(|terms| terms.has_gap());
+        let Some(terms) = terms else {
+            if is_other {
+                self.cursor = u64::MAX;
+            } else {
+                self.read_on(log, tally);
+            }
+            return !is_other;
+        };
+        // Of another log, nobody knows how many.
+        terms.lost(if is_other { 1 } else { next - end - 1 });
+        if is_other {
+            terms.has_left(0);
+            self.cursor = next;
+        } else {
+            // What was due before is counted there.
+            self.read_on(log, tally);
+        }
+        self.tell_gap(tally);
+        true
     }
 
     /// A member that begins in the past knows what it is to get.

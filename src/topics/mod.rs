@@ -20,7 +20,6 @@
 
 mod backlog;
 mod calls;
-#[allow(dead_code, reason = "the node is being built")]
 mod cluster;
 mod log;
 mod members;

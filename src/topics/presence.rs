@@ -213,6 +213,12 @@ impl<T: Time> Crowd<T> {
         Looked::Done
     }
 
+    /// Whether the connection is there as that.
+    pub(super) fn has(&self, connection: u64, key: &str) -> bool {
+        let entry = self.present.get(key);
+        entry.is_some_and(|entry| entry.connections.iter().any(|(id, _)| *id == connection))
+    }
+
     fn leave(&mut self, key: &str) {
         self.present.remove(key);
         self.untold.push_back(PresenceChange::Left(key.to_owned()));

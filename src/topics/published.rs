@@ -7,11 +7,12 @@ use crate::message::Message;
 
 /// What became of a message that was published. It is known at once, and informative: nothing has to be
 /// done about it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Published {
     pub(super) delivered: usize,
     pub(super) waiting: usize,
     pub(super) dropped: usize,
+    pub(super) unsent: bool,
 }
 
 impl Published {
@@ -29,6 +30,39 @@ impl Published {
     /// that is too slow is closed.
     pub fn dropped(self) -> usize {
         self.dropped
+    }
+
+    /// Whether it is on its way to the other nodes, or there are none. `false`, with a
+    /// [backplane](crate::TopicsBuilder::backplane) only: the message is too large for it, or the topic is
+    /// retained and too many messages wait for its log. Such a message is delivered nowhere if the topic is
+    /// retained, and on this node if it is not.
+    ///
+    /// A message that is on its way may still be lost if the engine is down:
+    /// [`Status::Degraded`](crate::Status::Degraded) counts those. [`Topics::append`](crate::Topics::append)
+    /// waits until a message is safe.
+    pub fn sent(self) -> bool {
+        !self.unsent
+    }
+
+    /// What is known of a message that other nodes, and this one, get from a log.
+    pub(super) fn beyond(sent: bool) -> Self {
+        Self {
+            unsent: !sent,
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Published");
+        shown.field("delivered", &self.delivered);
+        shown.field("waiting", &self.waiting);
+        shown.field("dropped", &self.dropped);
+        if self.unsent {
+            shown.field("sent", &false);
+        }
+        shown.finish()
     }
 }
 
@@ -71,18 +105,46 @@ impl std::error::Error for SubscribeError {}
 
 /// Why a message was not appended; it is given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AppendError(pub(super) Message);
+pub struct AppendError {
+    message: Message,
+    is_unreachable: bool,
+}
 
 impl AppendError {
+    pub(super) fn not_retained(message: Message) -> Self {
+        Self {
+            message,
+            is_unreachable: false,
+        }
+    }
+
+    pub(super) fn unreachable(message: Message) -> Self {
+        Self {
+            message,
+            is_unreachable: true,
+        }
+    }
+
     /// The message.
     pub fn into_message(self) -> Message {
-        self.0
+        self.message
+    }
+
+    /// Whether the log of the [backplane](crate::TopicsBuilder::backplane) could not be reached in time,
+    /// has refused the message, or too much waits for it. The message may have been appended all the same:
+    /// the answer may be what was lost. Otherwise the topic is not retained.
+    pub fn is_unreachable(&self) -> bool {
+        self.is_unreachable
     }
 }
 
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the topic is not retained, the message was not appended")
+        f.write_str(if self.is_unreachable {
+            "the log of the topic is out of reach, the message was not appended or nobody knows"
+        } else {
+            "the topic is not retained, the message was not appended"
+        })
     }
 }
 

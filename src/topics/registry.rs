@@ -5,17 +5,18 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::calls::assert_outside;
-use super::cluster::{self, Backplane, Node};
+use super::cluster::{self, Backplane, Load, Node, Waiting};
 use super::log::Retain;
 use super::position::Position;
 use super::presence::AnnounceFn;
-use super::published::Published;
+use super::published::{AppendError, Published};
 use super::room::{Room, StampFn};
 use crate::measure;
 use crate::message::Message;
@@ -47,6 +48,8 @@ pub(super) struct Rules {
     pub(super) announce: Option<Box<AnnounceFn>>,
     /// Taken when the registry is made.
     pub(super) backplane: Option<Box<dyn Backplane>>,
+    /// How long a node may be cut off before it closes its connections.
+    pub(super) isolated_after: Option<Duration>,
 }
 
 impl Default for Rules {
@@ -60,6 +63,7 @@ impl Default for Rules {
             leave_on_drain: false,
             announce: None,
             backplane: None,
+            isolated_after: None,
         }
     }
 }
@@ -71,7 +75,29 @@ pub(crate) struct Registry {
     lingering: Mutex<Lingering>,
     /// This process among others; `None` if it is alone.
     node: Option<Arc<Node>>,
+    own: Weak<Self>,
+    /// What waits to be appended to logs that all nodes share.
+    pub(super) appends: Load,
     pub(super) rules: Rules,
+}
+
+/// What comes of appending a message.
+pub(super) enum Appending {
+    Done(Result<Position, AppendError>),
+    /// The log lies elsewhere.
+    Waits(oneshot::Receiver<Position>, Message),
+}
+
+impl Appending {
+    pub(super) async fn finish(self) -> Result<Position, AppendError> {
+        match self {
+            Self::Done(appended) => appended,
+            Self::Waits(position, message) => {
+                let position = position.await;
+                position.map_err(|_| AppendError::unreachable(message))
+            }
+        }
+    }
 }
 
 /// Which keys may leave the presence of topics, unless somebody comes back, and when.
@@ -162,18 +188,67 @@ impl Hasher for Known {
 }
 
 impl Registry {
-    pub(super) fn new(mut rules: Rules) -> Self {
-        let node = rules.backplane.take().map(Node::new);
-        if let Some(node) = &node {
-            cluster::start(node);
-        }
-        Self {
+    pub(super) fn new(mut rules: Rules) -> Arc<Self> {
+        let backplane = rules.backplane.take();
+        let node = backplane.map(|backplane| Node::new(backplane, rules.isolated_after));
+        let registry = Arc::new_cyclic(|own| Self {
             node,
+            own: own.clone(),
+            appends: Load::default(),
             shards: Default::default(),
             random: RandomState::new(),
             lingering: Mutex::default(),
             rules,
+        });
+        if let Some(node) = &registry.node {
+            node.set_registry(Arc::downgrade(&registry));
+            cluster::start(node);
         }
+        registry
+    }
+
+    /// This process among others.
+    pub(super) fn node(&self) -> Option<&Arc<Node>> {
+        self.node.as_ref()
+    }
+
+    /// A connection has subscribed a topic.
+    pub(super) fn joined(&self, room: &Arc<Room>) {
+        if let Some(node) = &self.node {
+            cluster::start(node);
+            node.want(room);
+        }
+    }
+
+    /// It does so no longer.
+    pub(super) fn left(&self, room: &Room) {
+        if let Some(node) = &self.node {
+            node.unwant(room);
+        }
+    }
+
+    /// Who is about to subscribe the topic, if this node may have to get its log first.
+    pub(crate) fn waiting(self: &Arc<Self>, name: &str) -> Option<Waiting> {
+        let node = self.node.as_ref().filter(|_| self.is_shared(name))?;
+        cluster::start(node);
+        let room = self.acquire(name)?;
+        Some(Waiting::new(self.clone(), node.clone(), room))
+    }
+
+    /// Whether the topic is retained in a log that all nodes share.
+    fn is_shared(&self, name: &str) -> bool {
+        let node = self.node.as_ref();
+        node.is_some_and(|node| node.has_log()) && self.is_retained(name)
+    }
+
+    /// All topics.
+    pub(super) fn rooms(&self) -> Vec<Arc<Room>> {
+        let mut rooms = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            rooms.extend(shard.rooms.iter().map(|named| named.0.clone()));
+        }
+        rooms
     }
 
     /// The topic of this name, if there is one.
@@ -208,7 +283,12 @@ impl Registry {
             .filter(|(prefix, _)| name.starts_with(&**prefix))
             .max_by_key(|(prefix, _)| prefix.len());
         let epoch = || RandomState::new().hash_one(name);
-        let room = Arc::new(Room::new(hashed, rule.map(|(_, retain)| *retain), epoch));
+        let room = Arc::new(Room::new(
+            hashed,
+            rule.map(|(_, retain)| *retain),
+            epoch,
+            self.node.as_ref().is_some_and(|node| node.has_log()),
+        ));
         room.refs.fetch_add(1, Ordering::Relaxed);
         shard.rooms.insert(Named(room.clone()));
         let forgotten = shard.sweep();
@@ -250,8 +330,104 @@ impl Registry {
         drop(forgotten);
     }
 
-    /// Publishes to the topic of this name, if it has subscribers or a log.
+    /// Publishes to the topic of this name, if it has subscribers or a log, and to other nodes.
     pub(super) fn publish(
+        &self,
+        name: &str,
+        message: &Message,
+        from: u64,
+    ) -> (Published, Option<Position>) {
+        match &self.node {
+            None => self.publish_here(name, message, from),
+            Some(node) => self.publish_beyond(node, name, message, from),
+        }
+    }
+
+    #[cold]
+    fn publish_beyond(
+        &self,
+        node: &Arc<Node>,
+        name: &str,
+        message: &Message,
+        from: u64,
+    ) -> (Published, Option<Position>) {
+        assert_outside();
+        if name.len() > MAX_NAME {
+            return Default::default();
+        }
+        cluster::start(node);
+        if self.is_shared(name) {
+            let Some(room) = self.acquire(name) else {
+                return Default::default();
+            };
+            let sent = self.append_beyond(node, &room, message, from, None);
+            self.release(&room);
+            return (Published::beyond(sent), None);
+        }
+        let (mut published, position) = self.publish_here(name, message, from);
+        published.unsent = !node.publish(name, message, from);
+        (published, position)
+    }
+
+    /// `reply` gets the position. `false`: it is not appended.
+    fn append_beyond(
+        &self,
+        node: &Arc<Node>,
+        room: &Arc<Room>,
+        message: &Message,
+        from: u64,
+        reply: Option<oneshot::Sender<Position>>,
+    ) -> bool {
+        let registry = self.own.upgrade();
+        registry.is_some_and(|all| cluster::append(&all, node, room, message, from, reply))
+    }
+
+    /// Appends to the topic of this name.
+    pub(super) fn append(&self, name: &str, message: Message) -> Appending {
+        if !self.is_retained(name) || name.len() > MAX_NAME {
+            return Appending::Done(Err(AppendError::not_retained(message)));
+        }
+        let Some(room) = self.acquire(name) else {
+            return Appending::Done(Err(AppendError::not_retained(message)));
+        };
+        let appending = self.append_in(&room, message);
+        self.release(&room);
+        appending
+    }
+
+    /// The same without looking it up.
+    pub(super) fn append_in(&self, room: &Arc<Room>, message: Message) -> Appending {
+        assert_outside();
+        if !room.is_retained() {
+            return Appending::Done(Err(AppendError::not_retained(message)));
+        }
+        let node = self.node.as_ref();
+        let Some(node) = node.filter(|_| room.shelf().is_some()) else {
+            let position = self.publish_in(room, &message, 0).1;
+            return Appending::Done(position.ok_or(AppendError::not_retained(message)));
+        };
+        cluster::start(node);
+        let (reply, position) = oneshot::channel();
+        match self.append_beyond(node, room, &message, 0, Some(reply)) {
+            true => Appending::Waits(position, message),
+            false => Appending::Done(Err(AppendError::unreachable(message))),
+        }
+    }
+
+    /// Publishes what all nodes know, so that each tells its own connections. If it is to be in a log,
+    /// one of them does.
+    pub(super) fn announce_in(&self, room: &Arc<Room>, message: &Message) {
+        match self.node.as_ref().filter(|_| room.shelf().is_some()) {
+            None => drop(self.publish_here_in(room, message, 0)),
+            Some(node) if node.leads(&room.name) => {
+                self.append_beyond(node, room, message, 0, None);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Publishes to the topic of this name on this node.
+    fn publish_here(
         &self,
         name: &str,
         message: &Message,
@@ -268,13 +444,35 @@ impl Registry {
         let Some(room) = self.acquire(name) else {
             return Default::default();
         };
-        let published = self.publish_in(&room, message, from);
+        let published = self.publish_here_in(&room, message, from);
         self.release(&room);
         published
     }
 
-    /// The same without looking it up.
+    /// Publishes without looking the topic up.
     pub(super) fn publish_in(
+        &self,
+        room: &Arc<Room>,
+        message: &Message,
+        from: u64,
+    ) -> (Published, Option<Position>) {
+        match &self.node {
+            None => self.publish_here_in(room, message, from),
+            Some(node) if room.shelf().is_some() => {
+                let sent = self.append_beyond(node, room, message, from, None);
+                (Published::beyond(sent), None)
+            }
+            Some(node) => {
+                cluster::start(node);
+                let (mut published, position) = self.publish_here_in(room, message, from);
+                published.unsent = !node.publish(&room.name, message, from);
+                (published, position)
+            }
+        }
+    }
+
+    /// The same on this node.
+    pub(super) fn publish_here_in(
         &self,
         room: &Room,
         message: &Message,

@@ -7,13 +7,15 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use tokio::time::Instant;
 
 use super::calls::contained;
+use super::cluster::Shelf;
 use super::log::{Log, Retain};
-use super::members::{Delivery, Member, Members, Tally};
+use super::members::{BEGINS_LATER, Delivery, Member, Members, Tally};
 use super::position::Position;
 use super::presence::Crowd;
 use super::published::Published;
 use super::receiver::{How, Receiver};
 use super::terms::{Attached, Subscribe};
+use crate::close::CloseFrame;
 use crate::measure;
 use crate::message::Message;
 use crate::protocol::Framed;
@@ -34,25 +36,35 @@ pub(super) struct Room {
     pub(super) is_idle: AtomicBool,
     members: Members,
     log: Option<Box<Mutex<Log<Instant>>>>,
+    /// The log is a part of one that all nodes share.
+    shelf: Option<Box<Shelf>>,
     /// Who is present. Most topics have nobody.
     crowd: OnceLock<Box<Mutex<Crowd<Instant>>>>,
 }
 
 impl Room {
+    /// With `is_shared`, what is retained is a part of what all nodes share.
     pub(super) fn new(
         (hash, name): (u64, &str),
         retain: Option<Retain>,
         epoch: impl FnOnce() -> u64,
+        is_shared: bool,
     ) -> Self {
+        let make = |retain| {
+            let mut log = Log::new(retain, epoch(), Instant::now());
+            log.is_stale = is_shared;
+            Box::new(Mutex::new(log))
+        };
+        let is_shared = is_shared && retain.is_some();
         Self {
             name: name.into(),
             hash,
+            shelf: is_shared.then(|| Box::new(Shelf::new())),
             refs: AtomicUsize::new(0),
             is_idle: AtomicBool::new(false),
             members: Members::new(),
             crowd: OnceLock::new(),
-            log: retain
-                .map(|retain| Box::new(Mutex::new(Log::new(retain, epoch(), Instant::now())))),
+            log: retain.map(make),
         }
     }
 
@@ -101,6 +113,17 @@ impl Room {
         from: u64,
         stamp: Option<&StampFn>,
     ) -> (Published, Option<Position>) {
+        let (tally, position) = self.enter(message, from, stamp);
+        (tally.settle(), position)
+    }
+
+    /// The same but for what is to be done when no lock is held.
+    pub(super) fn enter(
+        &self,
+        message: &Message,
+        from: u64,
+        stamp: Option<&StampFn>,
+    ) -> (Tally, Option<Position>) {
         let mut tally = Tally::default();
         let Some(mut log) = self.log() else {
             if self.members.count() > 0 {
@@ -112,7 +135,7 @@ impl Room {
                 };
                 self.members.deliver(&delivery, &mut tally, || ());
             }
-            return (tally.settle(), None);
+            return (tally, None);
         };
         let position = log.next();
         let stamped =
@@ -128,7 +151,14 @@ impl Room {
         };
         self.members.deliver(&delivery, &mut tally, || drop(log));
         drop(dropped);
-        (tally.settle(), Some(position))
+        (tally, Some(position))
+    }
+
+    /// Closes all members. How many were not closed already.
+    pub(super) fn close(&self, frame: &CloseFrame) -> usize {
+        let receivers = self.receivers().into_iter();
+        let closed = receivers.filter(|receiver| receiver.close(frame.clone()));
+        closed.count()
     }
 
     /// Makes a connection a member, or replaces how it is one. Gives its slot, and what was dropped for it
@@ -150,8 +180,11 @@ impl Room {
             .after
             .zip(log.as_ref())
             .and_then(|(after, log)| Some((after, log.resume(after)?)));
-        let end = log.as_ref().map(|log| log.end());
+        let is_stale = log.as_ref().is_some_and(|log| log.is_stale);
+        let resumed = resumed.filter(|_| !is_stale);
+        let end = log.as_ref().filter(|_| !is_stale).map(|log| log.end());
         let next = end.map_or(0, |end| end.offset + 1);
+        let next = if is_stale { BEGINS_LATER } else { next };
         let attached = Attached {
             recovered: how.after.is_none() || resumed.is_some(),
             position: resumed.map(|(after, _)| after).or(end),
@@ -208,6 +241,77 @@ impl Room {
     pub(super) fn dropped(&self, slot: u32) -> u64 {
         let dropped = self.members.with(slot, |member| member.dropped());
         dropped.unwrap_or(0)
+    }
+
+    // ---- a part of a log that all nodes share
+
+    pub(super) fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.as_deref()
+    }
+
+    pub(super) fn retain(&self) -> Option<Retain> {
+        self.log().map(|log| log.retain())
+    }
+
+    /// The position of the last message that is here.
+    pub(super) fn end(&self) -> Option<Position> {
+        self.log().map(|log| log.end())
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.log().is_some_and(|log| log.is_stale)
+    }
+
+    /// From now on the log goes on without this node.
+    pub(super) fn set_stale(&self) {
+        if let Some(mut log) = self.log() {
+            log.is_stale = true;
+        }
+    }
+
+    /// This node has the log up to its end, and gets what follows. So do those who have waited for it.
+    pub(super) fn set_current(&self) {
+        if let Some(mut log) = self.log() {
+            if std::mem::take(&mut log.is_stale) {
+                let next = log.next().offset;
+                self.members.each(|member| {
+                    if member.cursor == BEGINS_LATER {
+                        member.cursor = next;
+                    }
+                });
+            }
+        }
+    }
+
+    /// Whether a subscriber that has read so far can be answered from what is here: yes or no.
+    pub(super) fn answers(&self, after: Position) -> bool {
+        let is_here = |end: Position| end.epoch == after.epoch && end.offset >= after.offset;
+        self.end().is_some_and(is_here)
+    }
+
+    /// Whether the log that all nodes share goes further than what this one has, and it has subscribers.
+    pub(super) fn is_behind(&self, position: Position) -> bool {
+        let shelf = self.shelf();
+        shelf.is_some_and(|shelf| shelf.is_behind(self, position))
+    }
+
+    /// What is before `next` is not here, and does not come; with `is_other`, the log is another one.
+    /// Gives the members that are to be closed.
+    pub(super) fn rebase(&self, next: Position, is_other: bool) -> (Tally, Vec<Arc<dyn Receiver>>) {
+        let (mut tally, mut closed) = (Tally::default(), Vec::new());
+        let Some(mut log) = self.log() else {
+            return (tally, closed);
+        };
+        let end = log.end().offset;
+        let dropped = log.rebase(next);
+        self.members.each(|member| {
+            if !member.skip(&log, (end, next.offset), is_other, &mut tally) {
+                closed.push(member.receiver.clone());
+            }
+        });
+        drop(log);
+        drop(dropped);
+        (tally, closed)
     }
 
     fn log(&self) -> Option<MutexGuard<'_, Log<Instant>>> {

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 
 use super::calls::assert_outside;
+use super::cluster;
 use super::presence::TrackError;
 use super::published::SubscribeError;
 use super::receiver::Receiver;
@@ -84,6 +85,7 @@ impl Subscriptions {
             registry.release(&room);
             return Err(SubscribeError::TooMany(most));
         }
+        registry.joined(&room);
         let (slot, attached, _) = room.subscribe(receiver, how, None);
         list.entries.insert(at, Entry { room, slot });
         drop(list);
@@ -103,6 +105,7 @@ impl Subscriptions {
         };
         // The list stays locked: subscribing anew comes behind it.
         list.has_dropped(entry.room.unsubscribe(entry.slot));
+        registry.left(&entry.room);
         drop(list);
         registry.release(&entry.room);
         measure::unsubscribed(1);
@@ -131,7 +134,13 @@ impl Subscriptions {
         let tracked = if !is_there && list.tracked().len() >= most {
             Err(TrackError::TooMany(most))
         } else {
-            Tracking(registry).track(&room, connection, key, meta)
+            let told = registry.node().map(|node| (node, meta.clone()));
+            let tracked = Tracking(registry).track(&room, connection, key, meta);
+            if let Some((node, meta)) = told.filter(|_| tracked.is_ok()) {
+                cluster::start(node);
+                node.present(name, connection, key, Some(&meta));
+            }
+            tracked
         };
         if tracked.is_ok() && !is_there {
             list.rare().tracked.push((room.clone(), key.into()));
@@ -170,6 +179,9 @@ impl Subscriptions {
         key: &str,
         can_linger: bool,
     ) {
+        if let Some(node) = registry.node() {
+            node.present(&room.name, connection, key, None);
+        }
         Tracking(registry).untrack(room, connection, key, can_linger);
         registry.release(room);
     }
@@ -231,6 +243,7 @@ impl Subscriptions {
         // Others hear that it leaves, and it does not.
         for Entry { room, slot } in entries.iter() {
             dropped += room.unsubscribe(*slot);
+            registry.left(room);
             registry.release(room);
         }
         let can_linger = !(is_drained && registry.rules.leave_on_drain);

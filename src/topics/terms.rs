@@ -179,6 +179,11 @@ impl Subscribe {
         self
     }
 
+    /// See [`after`](Self::after).
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.after
+    }
+
     /// What is kept of it; `None` if everything is as by default.
     pub(super) fn terms(&mut self, is_retained: bool) -> Option<Box<Terms>> {
         let default = if is_retained {

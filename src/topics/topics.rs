@@ -1,7 +1,7 @@
 //! [`Topics`]: publishes to connections by the name of what they subscribe.
 
 use std::fmt;
-use std::future::{self, Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,7 +17,7 @@ use super::overview::{Survey, TopicsOverview};
 use super::position::Position;
 use super::presence::{PresenceChange, Present};
 use super::published::{AppendError, Published};
-use super::registry::{Registry, Rules};
+use super::registry::{Appending, Registry, Rules};
 use super::room::Room;
 use crate::close::CloseCode;
 use crate::error::CloseError;
@@ -146,12 +146,14 @@ impl Topics {
     /// Appends a message to a [retained](TopicsBuilder::retain) topic, sends it to all who subscribe it,
     /// and tells its position.
     ///
-    /// The future is ready at once, and the message appended before that; it is one because a log that
-    /// lies elsewhere takes time.
+    /// In one process the future is ready at once, and the message appended before that. With a
+    /// [backplane](TopicsBuilder::backplane) that keeps the log, the message is on its way when the call
+    /// returns, behind those that were published before, and the future is ready when the log has it.
     ///
     /// # Errors
     ///
-    /// The topic is not retained, or its name is longer than 256 bytes; the error gives the message back.
+    /// The topic is not retained, its name is longer than 256 bytes, or the log could not be reached within
+    /// 10 s; the error gives the message back.
     ///
     /// ```
     /// use tower_websocket::{Retain, Topics};
@@ -169,13 +171,7 @@ impl Topics {
         topic: &str,
         message: M,
     ) -> impl Future<Output = Result<Position, AppendError>> + Send + use<M> {
-        let message = message.into();
-        let (_, position) = if self.registry.is_retained(topic) {
-            self.registry.publish(topic, &message, 0)
-        } else {
-            Default::default()
-        };
-        future::ready(position.ok_or(AppendError(message)))
+        self.registry.append(topic, message.into()).finish()
     }
 
     /// Closes every connection that subscribes the topic, behind what is in its queue. Tells how many
@@ -195,12 +191,11 @@ impl Topics {
     /// ```
     pub fn close(&self, topic: &str, code: CloseCode, reason: &str) -> Result<usize, CloseError> {
         let frame = CloseError::check(code, reason)?;
-        let Some(room) = self.registry.find(topic) else {
-            return Ok(0);
-        };
-        let closed = room.receivers().into_iter();
-        let closed = closed.filter(|receiver| receiver.close(frame.clone()));
-        Ok(closed.count())
+        if let Some(node) = self.registry.node() {
+            node.close(topic, frame.clone());
+        }
+        let room = self.registry.find(topic);
+        Ok(room.map_or(0, |room| room.close(&frame)))
     }
 
     /// How many connections subscribe the topic.
@@ -229,9 +224,39 @@ impl Topics {
         }
     }
 
-    /// Where messages go: in one process [`Status::Local`], at all times.
+    /// Where messages go: in one process [`Status::Local`], at all times. With a
+    /// [backplane](TopicsBuilder::backplane) it says whether the other nodes are reached: a readiness probe
+    /// may answer 503 when they were not for some time.
     pub fn status(&self) -> Status {
-        Status::Local
+        let node = self.registry.node();
+        node.map_or(Status::Local, |node| node.status())
+    }
+
+    /// Waits until [`status`](Self::status) becomes [`Up`](Status::Up), or is no longer so. Changes count
+    /// from this call on, not from the first poll of the future: who calls it before `status` misses none.
+    ///
+    /// A node that is up again may have missed messages of plain topics meanwhile, as others may have
+    /// missed its own.
+    ///
+    /// ```
+    /// use tower_websocket::Topics;
+    ///
+    /// async fn watch(topics: Topics) {
+    ///     loop {
+    ///         let changed = topics.changed();
+    ///         println!("topics: {:?}", topics.status());
+    ///         changed.await;
+    ///     }
+    /// }
+    /// ```
+    pub fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let changed = self.registry.node().map(|node| node.changed());
+        async move {
+            match changed {
+                Some(changed) => changed.await,
+                None => pending().await,
+            }
+        }
     }
 
     /// How many topics and subscriptions there are in this process, and the `most` largest topics. It
@@ -387,10 +412,18 @@ impl TopicsBuilder {
         self
     }
 
+    /// Closes all connections of a node that has not reached the others for so long, with 1012, spread
+    /// over 5 s: a client that comes back may find a node that is not cut off. Default: never, which is
+    /// right if the engine is more likely to be down than the way to it.
+    pub fn isolated_after(mut self, time: Duration) -> Self {
+        self.rules.isolated_after = Some(time);
+        self
+    }
+
     /// The topics.
     pub fn build(self) -> Topics {
         Topics {
-            registry: Arc::new(Registry::new(self.rules)),
+            registry: Registry::new(self.rules),
         }
     }
 }
@@ -442,10 +475,11 @@ impl Topic {
         &self,
         message: M,
     ) -> impl Future<Output = Result<Position, AppendError>> + Send + use<M> {
-        let message = message.into();
-        let room = self.room.as_ref().filter(|room| room.is_retained());
-        let append = |room: &Arc<Room>| self.registry.publish_in(room, &message, 0).1;
-        future::ready(room.and_then(append).ok_or(AppendError(message)))
+        let appending = match &self.room {
+            Some(room) => self.registry.append_in(room, message.into()),
+            None => Appending::Done(Err(AppendError::not_retained(message.into()))),
+        };
+        appending.finish()
     }
 
     /// How many connections subscribe it.

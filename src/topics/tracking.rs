@@ -65,7 +65,7 @@ impl Tracking<'_> {
             if let Some(announce) = &self.0.rules.announce {
                 let message = contained("announce", || announce(&room.name, &change));
                 if let Some(message) = message.flatten() {
-                    self.0.publish_in(room, &message, 0);
+                    self.0.announce_in(room, &message);
                 }
             }
             if let Some(readers) = readers {

@@ -16,7 +16,7 @@ const ROWS: [(&str, std::ops::RangeInclusive<u32>); 11] = [
     ("P", 1..=8),
     ("S", 1..=10),
     ("E", 1..=2),
-    ("T", 1..=10),
+    ("T", 1..=16),
 ];
 
 struct Row {

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::engine::EngineError;
 use super::link::Link;
 use super::node::Node;
+use super::reader::read_logs;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
 
@@ -29,8 +30,9 @@ pub(crate) fn start(node: &Arc<Node>) {
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
-    if node.begin_running() {
+    if node.begin_running(&runtime) {
         runtime.spawn(Life(node.clone()).run());
+        runtime.spawn(read_logs(node.clone()));
     }
 }
 
@@ -39,32 +41,41 @@ struct Life(Arc<Node>);
 
 impl Life {
     async fn run(self) {
-        let node = &self.0;
-        let mut pause = SHORTEST;
-        while !node.is_gone() {
-            node.begin();
-            let mut link = Link::new(node.clone());
-            let ended = {
-                let mut run = pin!(node.backplane().run(&mut link));
-                let mut watch = pin!(node.watch());
-                poll_fn(|cx| {
-                    if let Poll::Ready(why) = watch.as_mut().poll(cx) {
-                        return Poll::Ready(why);
-                    }
-                    run.as_mut().poll(cx).map(Some)
-                })
-                .await
-            };
-            let Some(error) = ended else {
-                return;
-            };
-            if node.end() {
-                pause = SHORTEST;
-            }
-            report(&error);
-            sleep(pause - jitter::up_to(pause / 2)).await;
-            pause = (pause * 2).min(LONGEST);
+        let mut watch = pin!(self.0.watch());
+        let mut engine = pin!(run_engine(&self.0));
+        poll_fn(|cx| {
+            // First, since it finds out that the engine is dead.
+            let ended = watch.as_mut().poll(cx);
+            ended.is_pending().then(|| engine.as_mut().poll(cx));
+            ended
+        })
+        .await;
+    }
+}
+
+/// Runs the engine again and again.
+async fn run_engine(node: &Arc<Node>) {
+    let mut pause = SHORTEST;
+    loop {
+        node.begin();
+        let mut link = Link::new(node.clone());
+        let error = {
+            let mut run = node.backplane().run(&mut link);
+            poll_fn(|cx| {
+                if node.is_dead() {
+                    let error = "nothing comes back, the connection is dead";
+                    return Poll::Ready(EngineError::new(error));
+                }
+                run.as_mut().poll(cx)
+            })
+            .await
+        };
+        if node.end() {
+            pause = SHORTEST;
         }
+        report(&error);
+        sleep(pause - jitter::up_to(pause / 2)).await;
+        pause = (pause * 2).min(LONGEST);
     }
 }
 

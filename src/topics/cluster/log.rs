@@ -60,7 +60,8 @@ pub trait Log: Send + Sync {
     ) -> Pending<'a, Result<Page, EngineError>>;
 
     /// Starts a new epoch if the log has the epoch of `seen` and ends before it, and does nothing
-    /// otherwise. It is called when a read has shown such a log.
+    /// otherwise. It is called when a read has shown such a log, and with the greatest number there is when
+    /// the log has other entries where it had those that the node knows.
     ///
     /// # Errors
     ///

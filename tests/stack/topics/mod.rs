@@ -1,8 +1,9 @@
 //! Topics over whole stacks, by the test kit: who gets what, slow readers, missed messages.
 //!
 //! plain: by name, from everywhere, until the end · slow: each policy · retained: positions ·
-//! jitter: connections that are cut all the time · presence: who is there
+//! jitter: connections that are cut all the time · presence: who is there · cluster: over several nodes
 
+mod cluster;
 mod jitter;
 mod plain;
 mod presence;
