@@ -1,4 +1,4 @@
-"""report.py RESULTS [--check]: medians of what run.sh measured, and ratios to our server.
+"""report.py RESULTS [--check]: what run.sh measured, medians and the least, and ratios to our server.
 
 A ratio is taken within a round, so that what slows the machine for a while slows both sides of
 it; the table has the median of the rounds and, in brackets, the lowest and the highest.
@@ -36,7 +36,7 @@ FLOOR = "floor"
 
 def our(peers):
     """The results of our server: by topics if it has them, of the one that compresses if that is asked."""
-    names = ("ours_topics", "ours", "ours_deflate")
+    names = ("ours_topics", "ours", "ours_deflate", "ours_tls")
     return next((peers[name] for name in names if name in peers), [])
 
 
@@ -74,20 +74,28 @@ def middle(results, figure, digits):
     return f"{median(result[figure] for result in results):.{digits}f}"
 
 
+def least(results):
+    """The CPU time of the quietest round: other work on the machine only ever adds."""
+    return min((result["cpu_us"] for result in results), default=None)
+
+
 def report_cpu(workload, peers):
     print(f"\n{workload}: the server's CPU time per message in µs, and the latency in µs")
-    head = ("peer", "CPU", "user", "system", "messages/s", "busy", "p50", "p99", "p99.9")
-    rows = [(*head, "bytes", "ours ÷ peer", "peer ÷ floor")]
+    head = ("peer", "CPU", "least", "user", "system", "messages/s", "busy", "p50", "p99", "p99.9")
+    rows = [(*head, "bytes", "ours ÷ peer", "of the least", "peer ÷ floor")]
+    ours = least(our(peers))
     for peer, results in peers.items():
         ratio = ratios(our(peers), results, "cpu_us")
+        at_best = f"{ours / least(results):.3f}" if ours else "–"
         rate = median(result["messages"] / result["seconds"] for result in results)
         figures = [middle(results, name, 3) for name in ("cpu_us", "user_us", "system_us")]
+        figures.insert(1, f"{least(results):.3f}")
         busy = middle(results, "busy", 2)
         times = [middle(results, name, 0) for name in ("p50_us", "p99_us", "p999_us")]
         floor = ratios(results, peers.get(FLOOR, []), "cpu_us")
         size = median(result.get("bytes", 0) for result in results)
         size = f"{size:,.0f}" if size else "–"  # of a reply, where it is compressed
-        row = (peer, *figures, f"{rate:,.0f}", busy, *times, size, spread(ratio), spread(floor))
+        row = (peer, *figures, f"{rate:,.0f}", busy, *times, size, spread(ratio), at_best, spread(floor))
         rows.append(row)
     table(rows)
 

@@ -3,7 +3,7 @@
 #                [--peers "ours floor"] [--syscalls | --instructions | --fairness]
 #
 # Runs every peer on every workload, interleaved: one round is each peer once, the server pinned
-# to one core and the load to another. Prints medians and ratios; with --check it fails where the
+# to one core and the load to another. Prints medians, the least, and ratios; with --check it fails where the
 # crate misses its goals. --quick has three rounds of one second on the main workloads.
 #
 # --syscalls counts the system calls of a message with strace, --instructions those of the CPU
@@ -23,6 +23,8 @@ declare -A servers=(
     [ours_recv]="ours --recv"
     [ours_stream]="ours --stream"
     [ours_forget]="ours --forget"
+    [ours_http1]="ours --http1"
+    [ours_tls]="ours --tls"
     [ours_threads]="ours --workers 2"
     [ours_topics]="ours --topics"
     [ours_topics_lossy]="ours --topics --lossy"
@@ -37,6 +39,10 @@ declare -A servers=(
     [tokio_tungstenite_batched]="tokio_tungstenite --tuned --batched"
     [fastwebsockets_default]="fastwebsockets"
     [fastwebsockets_tuned]="fastwebsockets --tuned"
+    [fastwebsockets_auto]="fastwebsockets --auto"
+    [fastwebsockets_tls]="fastwebsockets --tuned --tls"
+    [tokio_tungstenite_tls]="tokio_tungstenite --tuned --tls"
+    [tokio_tungstenite_tls_batched]="tokio_tungstenite --tuned --batched --tls"
     [tokio_websockets_default]="tokio_websockets"
     [tokio_websockets_batched]="tokio_websockets --tuned --batched"
     [yawc_default]="yawc"
@@ -78,6 +84,16 @@ declare -A loads=(
     [w8u]="--broadcast --connections 1000 --size 4096 --kind text --warm-up 5"
     [w8x]="--broadcast --connections 990 --size 4096 --kind text --warm-up 5 --stuck 10"
     [w9]="--http --connections 100"
+    [h1]="--connections 100 --size 64 --kind text --http2 1"
+    [h1c]="--connections 100 --size 64 --kind text --http2 100"
+    [h2]="--connections 100 --size 64 --kind text --in-flight 16 --http2 1"
+    [h2c]="--connections 100 --size 64 --kind text --in-flight 16 --http2 100"
+    [h4]="--connections 4 --size 1048576 --kind binary --http2 1"
+    [h4c]="--connections 4 --size 1048576 --kind binary --http2 4"
+    [t1]="--connections 100 --size 64 --kind text --tls"
+    [t2]="--connections 100 --size 64 --kind text --in-flight 16 --tls"
+    [t3]="--connections 16 --size 16384 --kind binary --tls"
+    [t4]="--connections 4 --size 1048576 --kind binary --tls"
     [z200]="--connections 100 --size 200 --kind json --deflate"
     [z2k]="--connections 100 --size 2048 --kind json --deflate"
     [z64k]="--connections 16 --size 65536 --kind json --deflate"
@@ -98,13 +114,15 @@ every="ours ours_axum ours_recv ours_stream axum_default axum_tuned axum_batched
     sockudo_batched warp_default warp_batched actix soketto_default soketto_batched node_default
     node_batched floor"
 some="ours fastwebsockets_tuned tokio_websockets_batched axum_tuned floor"
+over_http2="ours axum_default axum_tuned axum_batched"
+over_tls="ours_tls tokio_tungstenite_tls tokio_tungstenite_tls_batched fastwebsockets_tls"
 deflate="ours_deflate yawc_deflate yawc_deflate_pool sockudo_deflate node_deflate python_deflate"
 # Where not every peer has something to say.
 declare -A who=(
     [w5g]="ours"
     [mem]="ours ours_forget $every"
     [mem_browser]="ours ours_axum axum_default axum_tuned fastwebsockets_default"
-    [w7]="ours axum_default hyper_tungstenite_default fastwebsockets_default floor"
+    [w7]="ours ours_http1 axum_default hyper_tungstenite_default fastwebsockets_default fastwebsockets_auto floor"
     [w7g]="ours bare"
     [w8]="ours ours_topics axum_default axum_tuned node_default floor"
     [w8k]="ours ours_topics axum_tuned node_default floor"
@@ -112,12 +130,14 @@ declare -A who=(
     [w8u]="ours_topics ours_topics_lossy axum_tuned"
     [w8x]="ours_topics ours_topics_lossy axum_tuned"
     [w9]="ours bare"
+    [h1]=$over_http2 [h1c]=$over_http2 [h2]=$over_http2 [h2c]=$over_http2 [h4]=$over_http2 [h4c]=$over_http2
+    [t1]=$over_tls [t2]=$over_tls [t3]=$over_tls [t4]=$over_tls
     [z200]=$deflate [z2k]=$deflate [z64k]=$deflate [zmem]=$deflate
     [w10_10]=$some [w10_1000]=$some [w10_10000]=$some [w10_16B]=$some [w10_1KiB]=$some
     [w10_4KiB]=$some [w10_64KiB]=$some [w10_16MiB]=$some
 )
 peers=
-workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w8b w8u w8x w9 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
+workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w8b w8u w8x w9 h1 h1c h2 h2c h4 h4c t1 t2 t3 t4 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
     w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
 chosen=
 rounds=

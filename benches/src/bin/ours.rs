@@ -94,7 +94,18 @@ impl WebSocketHandler for Topical {
 
 fn main() -> io::Result<()> {
     run(|listener, flags| async move {
-        let [recv, stream, bare, axum, http1, tls, forget, deflate, topics, lossy] = known(
+        let [
+            recv,
+            stream,
+            bare,
+            axum,
+            http1,
+            tls,
+            forget,
+            deflate,
+            topics,
+            lossy,
+        ] = known(
             [
                 "--recv",
                 "--stream",

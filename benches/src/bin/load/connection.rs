@@ -9,6 +9,7 @@ use tower_websocket_benches::{ACCEPT, BROWSER, REQUEST};
 
 use crate::deflated::Replies;
 use crate::payload::Payload;
+use crate::socket::Socket;
 use crate::{Options, Result};
 
 /// Every reply up to this size is compared, and each 16th of larger ones: that is what they
@@ -24,7 +25,7 @@ const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_con
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Connection<'a> {
-    pub(crate) socket: TcpStream,
+    pub(crate) socket: Socket,
     pub(crate) payload: &'a Payload,
     /// Bytes that may be sent, and where in the burst they begin.
     pub(crate) owed: usize,
@@ -65,7 +66,7 @@ pub(crate) fn connect<'a>(options: &Options, payload: &'a Payload) -> Result<Con
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(Connection {
-        socket,
+        socket: Socket::new(socket, options.tls)?,
         payload,
         owed: 0,
         at: 0,
@@ -110,7 +111,10 @@ impl Connection<'_> {
                 Err(e) => return Err(e),
             }
         }
-        Ok(())
+        match self.socket.flush() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            flushed => flushed,
+        }
     }
 
     /// Takes what came, and returns how many replies are whole with it.

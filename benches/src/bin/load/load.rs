@@ -1,5 +1,6 @@
 //! Many connections at a time, on one thread.
 
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use rustix::io::retry_on_intr;
 
 use crate::Result;
 use crate::connection::{Connection, PATIENCE};
+use crate::socket::Socket;
 
 pub(crate) struct Load<'a> {
     poll: OwnedFd,
@@ -39,9 +41,9 @@ impl<'a> Load<'a> {
     ) -> Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (i, connection) in connections.iter().enumerate() {
-            connection.socket.set_nonblocking(true)?;
+            connection.socket.tcp.set_nonblocking(true)?;
             let data = EventData::new_u64(i as u64);
-            epoll::add(&poll, &connection.socket, data, EventFlags::IN)?;
+            epoll::add(&poll, &connection.socket.tcp, data, EventFlags::IN)?;
         }
         let burst = connections[0].payload.in_flight();
         let mut load = Self {
@@ -81,13 +83,13 @@ impl<'a> Load<'a> {
     fn send(&mut self, i: usize) -> Result {
         let connection = &mut self.connections[i];
         connection.send()?;
-        let blocked = connection.owed > 0;
+        let blocked = connection.owed > 0 || connection.socket.wants_write();
         if blocked != connection.blocked {
             connection.blocked = blocked;
             let mut flags = EventFlags::IN;
             flags.set(EventFlags::OUT, blocked);
             let data = EventData::new_u64(i as u64);
-            epoll::modify(&self.poll, &connection.socket, data, flags)?;
+            epoll::modify(&self.poll, &connection.socket.tcp, data, flags)?;
         }
         Ok(())
     }
@@ -193,12 +195,14 @@ trait ReadSome {
     fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize>;
 }
 
-impl ReadSome for std::net::TcpStream {
-    /// The end of the stream is an error.
+impl ReadSome for Socket {
+    /// The end of the stream is an error. Nothing: that was a part of a record of TLS.
     fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        match std::io::Read::read(self, buffer)? {
-            0 => Err("the server closed a connection".into()),
-            n => Ok(n),
+        match self.read(buffer) {
+            Ok(0) => Err("the server closed a connection".into()),
+            Ok(n) => Ok(n),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(e) => Err(e.into()),
         }
     }
 }

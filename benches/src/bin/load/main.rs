@@ -3,6 +3,8 @@
 //! - `[--connections N] [--in-flight N] [--size BYTES] [--kind text|binary|utf8|json] [--deflate]
 //!   [--warm-up SECONDS] [--seconds SECONDS | --messages N]`: echoes, N in flight on each
 //!   connection. With `--greedy N`, as many connections beside them send as fast as they can.
+//!   `--tls` is over rustls, whatever the server's certificate is. `--http2 N` has the connections as
+//!   streams of N connections of HTTP/2.
 //! - `--broadcast [--in-flight N] [--stuck N]`: the first connection sends N messages at a time, and
 //!   every one must get them, on `/broadcast`. Beside them, as many as are stuck read nothing.
 //! - `--http`: plain requests on connections that are kept.
@@ -16,9 +18,11 @@
 
 mod connection;
 mod deflated;
+mod http2;
 mod load;
 mod payload;
 mod process;
+mod socket;
 
 use std::io::{Read, Write};
 use std::thread::sleep;
@@ -33,7 +37,8 @@ use crate::load::Load;
 use crate::payload::{Kind, PAYLOADS, Payload, plain_request};
 use crate::process::{Cpu, rss_anon};
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+type BoxError = Box<dyn std::error::Error>;
+type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// Messages that a greedy connection has in flight.
 const GREEDY: usize = 1024;
@@ -55,6 +60,8 @@ struct Options {
     mode: Mode,
     browser: bool,
     deflate: bool,
+    tls: bool,
+    http2: usize,
     connections: usize,
     greedy: usize,
     stuck: usize,
@@ -69,6 +76,7 @@ struct Options {
 fn main() -> Result {
     let options = Options::from_args()?;
     match options.mode {
+        Mode::Echo if options.http2 > 0 => http2::steady(&options),
         Mode::Echo | Mode::Broadcast | Mode::Http => steady(&options),
         Mode::Handshakes | Mode::Gets => visits(&options),
         Mode::Idle => idle(&options),
@@ -122,7 +130,7 @@ fn steady(options: &Options) -> Result {
 /// A connection that nobody reads. The kernel holds little of what it is sent.
 fn stuck<'a>(options: &Options, payload: &'a Payload) -> Result<Connection<'a>> {
     let connection = open(options, payload)?;
-    set_socket_recv_buffer_size(&connection.socket, 4096)?;
+    set_socket_recv_buffer_size(&connection.socket.tcp, 4096)?;
     Ok(connection)
 }
 
@@ -263,6 +271,8 @@ impl Options {
             mode: Mode::Echo,
             browser: false,
             deflate: false,
+            tls: false,
+            http2: 0,
             connections: 100,
             greedy: 0,
             stuck: 0,
@@ -288,6 +298,8 @@ impl Options {
                 "--idle" => options.mode = Mode::Idle,
                 "--browser" => options.browser = true,
                 "--deflate" => options.deflate = true,
+                "--tls" => options.tls = true,
+                "--http2" => options.http2 = value()?.parse()?,
                 "--path" => options.path = value()?,
                 "--connections" => options.connections = value()?.parse()?,
                 "--greedy" => options.greedy = value()?.parse()?,
