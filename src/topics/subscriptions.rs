@@ -324,10 +324,19 @@ impl Entries {
     }
 
     fn remove(&mut self, at: usize) -> Option<Entry> {
-        if let Self::Many(entries) = self {
-            return (at < entries.len()).then(|| entries.remove(at));
-        }
         match std::mem::take(self) {
+            Self::Many(mut entries) => {
+                let removed = (at < entries.len()).then(|| entries.remove(at));
+                // A connection that had many subscriptions once must not keep their places.
+                if entries.len() < entries.capacity() / 4 {
+                    entries.shrink_to(entries.len() * 2);
+                }
+                *self = match entries.len() {
+                    1 => entries.pop().map_or(Self::None, Self::One),
+                    _ => Self::Many(entries),
+                };
+                removed
+            }
             Self::One(entry) => Some(entry),
             before => {
                 *self = before;
