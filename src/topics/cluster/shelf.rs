@@ -295,27 +295,31 @@ impl Shelf {
     /// Waits until this node has the log as it is now, at most for a time. `read` asks for it to be read.
     pub(super) async fn wait(&self, room: &Room, after: Option<Position>, read: impl FnOnce()) {
         let deadline = Instant::now() + ATTACH;
-        if !room.is_stale() && after.is_none_or(|after| room.answers(after)) {
+        // The engine may have yet to confirm that it listens.
+        if !self.wait_until(deadline, || !room.is_stale()).await {
             return;
         }
-        let target = if room.is_stale() {
-            // The engine has yet to confirm that it listens.
-            None
-        } else {
-            // Somebody else has seen more than this node, or says so.
-            let begun = self.state().begun;
-            read();
-            Some(begun + 1)
-        };
+        if after.is_none_or(|after| room.answers(after)) {
+            return;
+        }
+        // Somebody else has seen more than this node, or says so. A read that runs already may have begun
+        // before that.
+        let begun = self.state().begun;
+        read();
+        self.wait_until(deadline, || self.state().succeeded > begun)
+            .await;
+    }
+
+    /// Waits for the end of a read behind which `is_done`. `false`: the time is over.
+    async fn wait_until(&self, deadline: Instant, is_done: impl Fn() -> bool) -> bool {
         loop {
             let mut done = std::pin::pin!(self.done.notified());
             done.as_mut().enable();
-            let is_done = match target {
-                None => !room.is_stale(),
-                Some(target) => self.state().succeeded >= target,
-            };
-            if is_done || timeout_at(deadline, done).await.is_err() {
-                return;
+            if is_done() {
+                return true;
+            }
+            if timeout_at(deadline, done).await.is_err() {
+                return false;
             }
         }
     }
