@@ -260,10 +260,11 @@ impl Members {
 
     /// Calls `with` for each, while its chunk is locked.
     pub(super) fn each(&self, mut with: impl FnMut(&mut Member)) {
-        let chunks = self.space().chunks.clone();
-        for chunk in chunks {
-            let mut slots = chunk.lock();
+        let mut chunk = Some(&self.first);
+        while let Some(this) = chunk {
+            let mut slots = this.lock();
             slots.members.iter_mut().flatten().for_each(&mut with);
+            chunk = this.next.get().map(|next| &**next);
         }
     }
 
