@@ -10,5 +10,6 @@
     missing_docs
 )]
 
+mod faults;
 mod log;
 mod server;
