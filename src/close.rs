@@ -112,6 +112,23 @@ pub enum CloseCause {
     Transport,
 }
 
+impl CloseCause {
+    /// In metrics and traces.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Application => "application",
+            Self::ApplicationFailed => "application_failed",
+            Self::Shutdown => "shutdown",
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+            Self::Timeout => "timeout",
+            Self::Violation => "violation",
+            Self::Transport => "transport",
+        }
+    }
+}
+
 /// How a connection ended; passed to [`on_close`](crate::WebSocketHandler::on_close).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseEvent {

@@ -37,6 +37,7 @@ pub mod properties;
 mod protocol;
 mod service;
 mod shutdown;
+mod spawn;
 mod sync;
 #[cfg(feature = "test-util")]
 pub mod test;

@@ -337,17 +337,7 @@ impl Drop for Open {
 pub(crate) fn closed(cause: CloseCause) {
     let _ = cause;
     #[cfg(feature = "metrics")]
-    on::closed(match cause {
-        CloseCause::Peer => "peer",
-        CloseCause::Application => "application",
-        CloseCause::ApplicationFailed => "application_failed",
-        CloseCause::Shutdown => "shutdown",
-        CloseCause::Idle => "idle",
-        CloseCause::Lifetime => "lifetime",
-        CloseCause::Timeout => "timeout",
-        CloseCause::Violation => "violation",
-        CloseCause::Transport => "transport",
-    });
+    on::closed(cause.name());
 }
 
 /// `reason` is one of those in the table.

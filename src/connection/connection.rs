@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::request::Parts;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -21,6 +22,7 @@ use super::sender::{self, Sender};
 use crate::close::CloseCode;
 use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::message::Message;
+use crate::spawn::spawn;
 
 /// An open WebSocket connection, as its own application sees it.
 ///
@@ -184,7 +186,9 @@ impl Connection {
             })
             .await
         };
-        tokio::spawn(task.in_current_span())
+        let (runtime, id) = (Handle::current(), self.link.info.id);
+        let name = format_args!("task of websocket {id}");
+        spawn(&runtime, name, task.in_current_span())
     }
 
     /// Splits it into a handle to send with and a [`Stream`](futures_core::Stream) of what arrives, for

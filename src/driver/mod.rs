@@ -14,6 +14,7 @@ mod application;
 mod callback;
 mod clock;
 mod driver;
+mod end;
 mod evidence;
 mod io;
 #[cfg(all(test, shuttle))]

@@ -11,12 +11,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::application::{Application, Opened, sealed};
 use super::callback::{caught, log};
+use super::end::note_end;
 use super::io::UpgradedIo;
 use crate::close::CloseCause;
 use crate::error::{CallbackFailure, Error};
 use crate::handler::{Handshake, Result};
 use crate::handshake::Rejection;
-use crate::measure;
 
 /// The application of [`WebSocketLayer::stream`](crate::WebSocketLayer::stream).
 #[derive(Clone)]
@@ -95,20 +95,20 @@ impl Application for StreamFn {
         let running = caught(async { (self.function)(socket, request).await });
         let failure = match opened.link.unless_aborted(running).await {
             None => {
-                measure::closed(CloseCause::Shutdown);
-                return tracing::debug!("dropped at the deadline of the shutdown");
+                tracing::debug!("dropped at the deadline of the shutdown");
+                return note_end(None, CloseCause::Shutdown);
             }
             Some(Ok(Ok(()))) => {
-                measure::closed(CloseCause::Application);
-                return tracing::debug!("closed");
+                tracing::debug!("closed");
+                return note_end(None, CloseCause::Application);
             }
             Some(Ok(Err(error))) => CallbackFailure::Returned(error),
             Some(Err(message)) => CallbackFailure::Panicked(message),
         };
-        measure::closed(CloseCause::ApplicationFailed);
         log(
             "error",
             &Error::of_callback("the stream's function", failure),
         );
+        note_end(None, CloseCause::ApplicationFailed);
     }
 }

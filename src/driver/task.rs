@@ -7,12 +7,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::callback::{call, contained, log};
 use super::driver::Driver;
+use super::end::note_end;
 use crate::close::{Close, CloseCause, CloseCode, CloseFrame};
 use crate::connection::{Connection, Item};
 use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
 use crate::logging::field;
-use crate::measure;
 use crate::topics::{SubscribeError, TrackError};
 
 /// Runs a connection whose 101 has been sent, until nothing of it is left.
@@ -97,7 +97,7 @@ where
             clean = event.clean,
             "closed"
         );
-        measure::closed(event.cause);
+        note_end(Some(event.code), event.cause);
         driver.limit();
         let callback = || handler.on_close(&mut conn, event);
         let called = call(&mut driver, "on_close", callback).await;

@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Empty;
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tower::Service;
 
 use super::body::ResponseBody;
@@ -24,6 +25,7 @@ use crate::close::CloseCode;
 use crate::error::CloseError;
 use crate::handshake::{OriginPolicy, RefusalBody, Rejection};
 use crate::operator::{ConnectionSnapshot, Connections, LiveConnection};
+use crate::spawn::spawn;
 use crate::topics::{Status, TopicSize, Topics, TopicsOverview};
 
 /// A page for those who are on call: a table of the live connections with search and sort, a button that
@@ -316,7 +318,8 @@ fn drain(connections: &Connections, seconds: &str) -> Answer {
     }
     let seconds = seconds.min(LONGEST_DRAIN);
     tracing::info!(seconds, "an operator drains the server");
-    tokio::spawn(shutdown.drain(Duration::from_secs(seconds)));
+    let drain = shutdown.drain(Duration::from_secs(seconds));
+    spawn(&Handle::current(), format_args!("websocket drain"), drain);
     says(StatusCode::ACCEPTED)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Version;
 use http::request::Parts;
 use tokio::runtime;
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::admission::{Admission, draining};
@@ -22,6 +23,7 @@ use crate::logging::field;
 use crate::measure;
 use crate::protocol::Agreed;
 use crate::shutdown::{Member, Tracked};
+use crate::spawn::spawn;
 
 /// What is known of a connection whose handshake is answered.
 pub(super) struct Started {
@@ -65,15 +67,25 @@ pub(super) fn start<E: Application>(
     } else {
         Cow::Owned([&*mount, &*path].concat())
     };
+    // Names of OpenTelemetry where it has them. An address that says nothing new is left out.
+    let who = client.or(peer.map(|peer| peer.ip().to_canonical()));
+    let is_client = |peer: &SocketAddr| who == Some(peer.ip().to_canonical());
+    let (direct, proxy) = (peer.filter(is_client), peer.filter(|peer| !is_client(peer)));
     let span = tracing::info_span!(
         "websocket",
         id = id.as_u64(),
         mount = &**options.mount.as_str(),
-        path = &*field(&whole_path),
-        peer = peer.map(tracing::field::display),
+        url.path = &*field(&whole_path),
+        client.address = who.map(tracing::field::display),
+        client.port = direct.map(|peer| peer.port()),
+        network.peer.address = proxy.map(|peer| tracing::field::display(peer.ip())),
+        network.peer.port = proxy.map(|peer| peer.port()),
         http = ?version,
-        client = client.map(tracing::field::display),
         protocol = protocol.as_deref().map(field).as_deref(),
+        websocket.close.code = Empty,
+        websocket.close.cause = Empty,
+        error.type = Empty,
+        otel.status_code = Empty,
     );
     let info = Info {
         id,
@@ -109,10 +121,11 @@ pub(super) fn start<E: Application>(
     );
     // A span that nobody reads would be entered twice for every message.
     if span.is_disabled() {
-        runtime.spawn(running);
+        spawn(runtime, format_args!("websocket {id}"), running);
     } else {
         span.follows_from(Span::current());
-        runtime.spawn(running.instrument(span));
+        let running = running.instrument(span);
+        spawn(runtime, format_args!("websocket {id}"), running);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::calls::contained;
 use super::presence::{Leaving, Looked, MAX_KEY, MAX_META, TrackError};
 use super::registry::Registry;
 use super::room::Room;
+use crate::spawn::spawn;
 
 /// See the module docs.
 pub(super) struct Tracking<'a>(pub(super) &'a Arc<Registry>);
@@ -82,7 +83,8 @@ impl Tracking<'_> {
             .push_back((Instant::now() + linger, room, key));
         if !std::mem::replace(&mut lingering.running, true) {
             drop(lingering);
-            runtime.spawn(Waiting(self.0.clone()).run());
+            let waiting = Waiting(self.0.clone()).run();
+            spawn(runtime, format_args!("presence of topics"), waiting);
         }
     }
 }

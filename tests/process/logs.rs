@@ -27,6 +27,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, Interest};
 use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::support::*;
 
@@ -141,7 +143,7 @@ async fn r12_a_connection_has_a_span_and_its_messages_are_shortened_and_escaped(
     for field in [
         "websocket{",
         "mount=\"/ws\"",
-        "path=\"/ws/room\"",
+        "url.path=\"/ws/room\"",
         "HTTP/1.1",
         "protocol=\"chat\"",
     ] {
@@ -598,7 +600,7 @@ async fn s5_whatever_a_peer_sends_no_control_character_of_it_and_no_long_text_is
     }
     // All of it was there.
     for (field, seen) in [
-        ("path", "/ws/\\u{9b}31m"),
+        ("url.path", "/ws/\\u{9b}31m"),
         ("protocol", "xxx"),
         ("reason", "\\r\\nERROR forged \\x1b[31m"),
         ("source", "no such command: error\\r\\n"),
@@ -892,4 +894,166 @@ async fn r12_the_guide_shows_what_stands_in_the_log_at_trace() {
         return;
     }
     the_guide_shows(&a_life(LevelFilter::TRACE).await);
+}
+
+/// Every span with its fields, the name of the span that it follows from, and whether it is closed.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<One>>>);
+
+struct One {
+    id: Id,
+    name: &'static str,
+    fields: Values,
+    follows: Option<&'static str>,
+    is_closed: bool,
+}
+
+impl Spans {
+    fn with(&self, id: &Id, change: impl FnOnce(&mut One)) {
+        let mut spans = self.0.lock().unwrap();
+        // Ids are used again.
+        if let Some(one) = spans.iter_mut().rfind(|one| one.id == *id) {
+            change(one);
+        }
+    }
+
+    /// What the last one of that name has, as `field=value` where `field` is one of `names`.
+    fn fields(&self, name: &str, names: &[&str]) -> Vec<String> {
+        let spans = self.0.lock().unwrap();
+        let one = spans.iter().rfind(|one| one.name == name).unwrap();
+        let mut fields = Vec::new();
+        for name in names {
+            let values = one.fields.of(name).into_iter();
+            fields.extend(values.map(|value| format!("{name}={value}")));
+        }
+        fields
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Spans {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        let mut fields = Values::default();
+        attributes.record(&mut fields);
+        self.0.lock().unwrap().push(One {
+            id: id.clone(),
+            name: attributes.metadata().name(),
+            fields,
+            follows: None,
+            is_closed: false,
+        });
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        self.with(id, |one| values.record(&mut one.fields));
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
+        let name = context.span(follows).unwrap().name();
+        self.with(id, |one| one.follows = Some(name));
+    }
+
+    fn on_close(&self, id: Id, _: Context<'_, S>) {
+        self.with(&id, |one| one.is_closed = true);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_the_span_of_a_connection_has_the_fields_of_the_guide_and_follows_its_handshake() {
+    if elsewhere(
+        "r12_the_span_of_a_connection_has_the_fields_of_the_guide_and_follows_its_handshake",
+    ) {
+        return;
+    }
+    nobody();
+    let spans = Spans::default();
+    let subscriber = tracing_subscriber::registry().with(spans.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let layer = WebSocketLayer::from_fn("/ws", |mut conn: Connection| async move {
+        match conn.recv().await?.as_ref().and_then(Message::as_text) {
+            Some("fail") => Err("as asked".into()),
+            _ => Ok(()),
+        }
+    });
+    let proxies = TrustedProxies::x_forwarded_for(["10.0.0.0/8"]);
+    let layer = layer.trusted_proxies(proxies).protocols(["chat"]);
+    let shutdown = layer.connections().shutdown().clone();
+
+    let fixed = [
+        "mount",
+        "url.path",
+        "client.address",
+        "client.port",
+        "network.peer.address",
+        "network.peer.port",
+        "http",
+        "protocol",
+    ];
+    let recorded = [
+        "websocket.close.code",
+        "websocket.close.cause",
+        "error.type",
+        "otel.status_code",
+    ];
+    let cases: [(&str, Vec<u8>, &[&str], &[&str]); 3] = [
+        (
+            "203.0.113.7:5000",
+            close(4000, ""),
+            &["client.address=203.0.113.7", "client.port=5000"],
+            &["websocket.close.code=4000", "websocket.close.cause=peer"],
+        ),
+        (
+            "10.0.0.1:80",
+            frame(0x83, b"not of this world"),
+            &[
+                "client.address=198.51.100.9",
+                "network.peer.address=10.0.0.1",
+                "network.peer.port=80",
+            ],
+            &[
+                "websocket.close.code=1002",
+                "websocket.close.cause=violation",
+            ],
+        ),
+        (
+            "203.0.113.7:5000",
+            text("fail"),
+            &["client.address=203.0.113.7", "client.port=5000"],
+            &[
+                "websocket.close.code=1011",
+                "websocket.close.cause=application_failed",
+                "error.type=application_failed",
+                "otel.status_code=ERROR",
+            ],
+        ),
+    ];
+    for (peer, last, addresses, end) in cases {
+        let peer: std::net::SocketAddr = peer.parse().unwrap();
+        let layer = layer.clone().peer_addr(move |_| Some(peer));
+        let trace = tower_http::trace::TraceLayer::new_for_http();
+        let mut client = http1(trace.layer(layer.layer(plain())));
+        let handshake = HANDSHAKE.replace("/ws", "/ws/room").replace(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: chat\r\nX-Forwarded-For: 198.51.100.9\r\n\r\n",
+        );
+        client.send(handshake.as_bytes()).await;
+        assert_eq!(client.head().await.status(), 101);
+        client.send(&last).await;
+        client.end().await;
+        drop(client);
+        left(&shutdown, 0).await;
+
+        let mut expected = vec!["mount=/ws", "url.path=/ws/room"];
+        expected.extend(addresses);
+        expected.extend(["http=HTTP/1.1", "protocol=chat"]);
+        assert_eq!(spans.fields("websocket", &fixed), expected);
+        assert_eq!(spans.fields("websocket", &recorded), *end);
+        assert_eq!(spans.fields("websocket", &["id"]).len(), 1);
+        let spans = spans.0.lock().unwrap();
+        let span = spans.iter().rfind(|one| one.name == "websocket").unwrap();
+        assert_eq!((span.follows, span.is_closed), (Some("request"), true));
+    }
+    let guide = include_str!("../../src/guide/operating.md");
+    for name in fixed.iter().chain(&recorded) {
+        assert!(guide.contains(&format!("`{name}`")), "{name}");
+    }
 }
