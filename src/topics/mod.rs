@@ -1,7 +1,7 @@
-//! One message to many connections: [`Topics`](crate::Topics) and what belongs to it, and what carries
+//! One message to many connections: [`Topics`] and what belongs to it, and what carries
 //! messages between the nodes of an application.
 //!
-//! An application uses what the crate exports: [`Topics`](crate::Topics) has the overview. Who connects it
+//! An application uses what the crate exports: [`Topics`] has the overview. Who connects it
 //! with something else than Redis implements [`Backplane`], and
 //! [`Log`] if that can keep messages.
 

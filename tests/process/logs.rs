@@ -994,7 +994,13 @@ async fn r12_the_span_of_a_connection_has_the_fields_of_the_guide_and_follows_it
         "error.type",
         "otel.status_code",
     ];
-    let cases: [(&str, Vec<u8>, &[&str], &[&str]); 3] = [
+    type Case = (
+        &'static str,
+        Vec<u8>,
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+    let cases: [Case; 3] = [
         (
             "203.0.113.7:5000",
             close(4000, ""),
