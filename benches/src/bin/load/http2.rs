@@ -1,6 +1,7 @@
 //! WebSockets over HTTP/2 (RFC 8441), each a stream, over one connection or several.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -121,7 +122,8 @@ async fn echo(
 ) -> Result {
     let Payload { frame, reply, .. } = &payload;
     let burst = Bytes::from(payload.burst.clone());
-    let (mut due, mut got, mut sent) = (payload.in_flight(), 0, Instant::now());
+    let (mut due, mut got) = (payload.in_flight(), 0);
+    let mut sent = VecDeque::from([(Instant::now(), due)]);
     send.send_data(burst.clone(), false)?;
     while due > 0 {
         let data = receive.data().await.ok_or("the server closed a stream")??;
@@ -141,15 +143,21 @@ async fn echo(
             continue;
         }
         shared.count.set(shared.count.get() + replies);
-        let took = sent.elapsed().as_nanos() as u64;
-        shared
-            .latency
-            .borrow_mut()
-            .saturating_record_n(took, replies);
+        let mut missing = replies;
+        while let Some((at, n)) = sent.front_mut() {
+            let (took, these) = (at.elapsed().as_nanos() as u64, missing.min(*n));
+            let mut latency = shared.latency.borrow_mut();
+            latency.saturating_record_n(took, these);
+            (missing, *n) = (missing - these, *n - these);
+            if *n > 0 {
+                break;
+            }
+            sent.pop_front();
+        }
         if shared.stopped.get() {
             due -= replies;
         } else {
-            sent = Instant::now();
+            sent.push_back((Instant::now(), replies));
             send.send_data(burst.slice(..frame * replies as usize), false)?;
         }
     }
