@@ -496,6 +496,7 @@ mod tests {
 
     #[test]
     fn a_small_frame_of_many_is_copied_once_something_follows() {
+        assert_eq!(size_of::<Piece>(), size_of::<Vec<u8>>());
         let framed = Framed::new(&Message::from("shared"));
         let mut writer = Writer::default();
         writer.push_framed(&framed);
