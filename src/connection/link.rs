@@ -7,7 +7,9 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,14 +19,14 @@ use super::info::Info;
 use super::outbox::{Filled, Outbox, Queued, Requests};
 use super::pong::Pong;
 use super::signals::{ABORT, ASKED, EVENT, OUTPUT, ROOM, Signals};
-use super::traffic::{Activity, Traffic};
+use super::traffic::{self, Traffic};
 use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{Error, SendError, TrySendError};
 use crate::logging;
 use crate::measure;
 use crate::message::Message;
-use crate::protocol::{Agreed, Batch, Framed, InboundTerms, Session};
+use crate::protocol::{Agreed, Batch, Framed, InboundTerms, Moment, Session};
 use crate::shutdown::Member;
 use crate::topics::{
     Attached, How, Offered, Published, Receiver, Subscribe, SubscribeError, Taken, Topics,
@@ -41,7 +43,10 @@ pub(crate) struct Link {
     inbox: Inbox,
     /// How the peer compresses messages, if it does.
     inbound: Option<InboundTerms>,
-    pub(crate) activity: Activity,
+    /// When it was opened, in ticks of the process.
+    opened: AtomicU32,
+    /// Messages and the Close frame are ours, not those of tungstenite.
+    is_ours: bool,
     /// Messages are logged at DEBUG.
     debug: bool,
 }
@@ -83,7 +88,8 @@ impl Link {
             info,
             topics,
             debug: config.debug,
-            activity: Activity::new(config.track_connections),
+            opened: AtomicU32::new(traffic::present()),
+            is_ours: true,
             signals: Signals::new(),
             outbox: Outbox::new(config, agreed.map(|agreed| agreed.outbound)),
             inbound: agreed.map(|agreed| agreed.inbound),
@@ -93,7 +99,7 @@ impl Link {
 
     /// For an application whose protocol is not ours.
     pub(crate) fn of_another_protocol(mut self) -> Self {
-        self.activity.is_ours = false;
+        self.is_ours = false;
         self
     }
 
@@ -170,11 +176,6 @@ impl Link {
 
     pub(crate) fn queued(&self) -> Queued {
         self.outbox.queued()
-    }
-
-    /// What was accepted since the beginning, and what of it waits.
-    pub(crate) fn sent(&self) -> (Traffic, Queued) {
-        self.outbox.sent()
     }
 
     /// Has `on_event` or `recv_event` receive something.
@@ -284,7 +285,71 @@ impl Link {
         &self.topics
     }
 
+    // ---- for those who look from outside
+
+    /// Whether it is listed. If not, nothing of the following is known.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.outbox.counters().is_some()
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        traffic::since(self.opened.load(Ordering::Relaxed))
+    }
+
+    /// How long no message came or went.
+    pub(crate) fn idle(&self) -> Duration {
+        let last = self.outbox.counters().map_or(0, |all| all.last());
+        traffic::since(self.opened.load(Ordering::Relaxed).saturating_add(last))
+    }
+
+    pub(crate) fn received(&self) -> Traffic {
+        let counters = self.outbox.counters();
+        counters.map(|all| all.received()).unwrap_or_default()
+    }
+
+    /// What was accepted to be sent.
+    pub(crate) fn sent(&self) -> Traffic {
+        let counters = self.outbox.counters();
+        counters.map(|all| all.sent()).unwrap_or_default()
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.outbox.counters()?.round_trip()
+    }
+
     // ---- for the driver
+
+    /// The connection begins now.
+    pub(crate) fn open(&self) {
+        self.opened.store(traffic::present(), Ordering::Relaxed);
+    }
+
+    /// A message came.
+    #[inline]
+    pub(crate) fn came(&self, bytes: usize) {
+        if let Some(counters) = self.outbox.counters() {
+            counters.came(bytes);
+        }
+    }
+
+    /// The driver rests. With when a message came or went last.
+    #[inline]
+    pub(crate) fn rests(&self, last: Moment) {
+        if let Some(counters) = self.outbox.counters() {
+            counters.rests(last);
+        }
+    }
+
+    /// A heartbeat was answered.
+    pub(crate) fn answered(&self, micros: u32) {
+        if let Some(counters) = self.outbox.counters() {
+            counters.answered(micros);
+        }
+    }
 
     /// Tells whom to wake.
     pub(crate) fn set_driver(&self, waker: &Waker) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::traffic::Traffic;
+use super::traffic::Counters;
 use crate::close::CloseFrame;
 use crate::config::Config;
 use crate::error::{SendError, TrySendError};
@@ -26,6 +26,8 @@ pub(super) struct Outbox {
     space: Notify,
     /// If messages are compressed.
     deflate: Option<Box<Outbound>>,
+    /// If somebody may look. They are here since what is sent is counted under the lock of the queue.
+    counters: Option<Box<Counters>>,
 }
 
 #[derive(Default)]
@@ -43,8 +45,6 @@ struct Queue {
     requests: Option<Box<Requests>>,
     /// Boxed: most connections have none of it.
     rare: Option<Box<Rare>>,
-    /// What was accepted since the beginning.
-    sent: Traffic,
 }
 
 /// What few connections have.
@@ -98,6 +98,7 @@ enum Refused {
 impl Outbox {
     pub(super) fn new(config: Arc<Config>, deflate: Option<OutboundTerms>) -> Self {
         Self {
+            counters: config.track_connections.then(Box::default),
             config,
             queue: Mutex::default(),
             space: Notify::new(),
@@ -124,7 +125,7 @@ impl Outbox {
             return Err(refused.with(message));
         }
         queue.writer.push(&message);
-        queue.sent.add(message.len());
+        self.count(&queue, message.len());
         // What a payload does when it is dropped is the application's, and may be anything.
         drop(queue);
         drop(message);
@@ -152,7 +153,7 @@ impl Outbox {
                 Some(compressed) => queue.writer.push_compressed(&message, &compressed),
                 None => queue.writer.push(&message),
             }
-            queue.sent.add(message.len());
+            self.count(&queue, message.len());
             Ok(())
         });
         sent.map_err(|refused: Refused| refused.with(message))
@@ -239,18 +240,24 @@ impl Outbox {
     }
 
     pub(super) fn queued(&self) -> Queued {
-        self.sent().1
-    }
-
-    /// What was accepted since the beginning, and what of it waits.
-    pub(super) fn sent(&self) -> (Traffic, Queued) {
-        let queue = self.lock();
-        let load = queue.writer.load();
-        let queued = Queued {
+        let load = self.lock().writer.load();
+        Queued {
             messages: load.messages,
             bytes: load.payload(),
-        };
-        (queue.sent, queued)
+        }
+    }
+
+    #[inline]
+    pub(super) fn counters(&self) -> Option<&Counters> {
+        self.counters.as_deref()
+    }
+
+    /// A message was accepted. The queue is locked.
+    #[inline]
+    fn count(&self, _: &Queue, bytes: usize) {
+        if let Some(counters) = &self.counters {
+            counters.accepted(bytes);
+        }
     }
 
     // ---- for the driver
@@ -341,7 +348,16 @@ impl Outbox {
                 return self.offer_compressed(deflate, frame, how);
             }
         }
-        self.lock().offer(frame, how, &self.config)
+        self.offer_as_it_is(frame, how)
+    }
+
+    fn offer_as_it_is(&self, frame: &Framed, how: How) -> Taken {
+        let mut queue = self.lock();
+        let taken = queue.offer(frame, how, &self.config);
+        if matches!(taken, Taken::Queued) {
+            self.count(&queue, frame.payload().len());
+        }
+        taken
     }
 
     fn offer_compressed(&self, deflate: &Outbound, frame: &Framed, how: How) -> Taken {
@@ -358,13 +374,13 @@ impl Outbox {
                 Some(compressed) => queue.writer.push_framed_compressed(frame, &compressed),
                 None => queue.writer.push_framed(frame),
             }
-            queue.sent.add(frame.payload().len());
+            self.count(&queue, frame.payload().len());
             Ok(())
         });
         match sent {
             Ok(()) => Taken::Queued,
             // There may be room by now.
-            Err(_) => self.lock().offer(frame, how, &self.config),
+            Err(_) => self.offer_as_it_is(frame, how),
         }
     }
 
@@ -495,7 +511,6 @@ impl Queue {
         match self.has_no_room(how, config) {
             None => {
                 self.writer.push_framed(frame);
-                self.sent.add(frame.payload().len());
                 return Taken::Queued;
             }
             Some(Refused::Closed) => return Taken::Closed,

@@ -1,4 +1,4 @@
-//! [`Activity`]: what came over a connection, and when; [`Traffic`], an amount of it.
+//! [`Counters`]: what came and went over a connection, and when; [`Traffic`], an amount of it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,6 +17,7 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+#[cfg(feature = "metrics")]
 impl Traffic {
     #[inline]
     pub(crate) fn add(&mut self, bytes: usize) {
@@ -25,22 +26,22 @@ impl Traffic {
     }
 }
 
-/// What the driver notes for those who look at a connection from outside. It is the only one that
-/// writes, so that it needs no atomic addition. 32 bytes.
-#[derive(Debug)]
-pub(crate) struct Activity {
-    messages: AtomicU64,
-    bytes: AtomicU64,
-    /// When it was opened, in ticks of [`TICK`] since [`epoch`].
-    opened: AtomicU32,
-    /// When a message came or went last, in ticks of its age.
+/// What is noted for those who look at a connection from outside: 40 bytes, which a connection that nobody
+/// may look at does not have. Each number has one writer at a time, so that none needs an atomic addition.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    received: Sum,
+    sent: Sum,
+    /// When a message came or went last, in ticks of [`TICK`] of the connection's age.
     last: AtomicU32,
     /// How long the answer to the last heartbeat took, in microseconds. Zero: none was answered.
     round_trip: AtomicU32,
-    /// It is noted at all.
-    pub(crate) is_noted: bool,
-    /// Messages and the Close frame are ours, not those of tungstenite.
-    pub(crate) is_ours: bool,
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    messages: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// 34 ms, a power of two in nanoseconds, so that a tick is a shift. A process may live 4 years before
@@ -50,87 +51,84 @@ const TICK: u32 = 25;
 /// How many ticks lie before the epoch, for clocks of tests that stand still: half an hour.
 const BEFORE: u64 = 1 << 16;
 
-impl Activity {
-    pub(super) fn new(is_noted: bool) -> Self {
-        Self {
-            messages: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            opened: AtomicU32::new(present()),
-            last: AtomicU32::new(0),
-            round_trip: AtomicU32::new(0),
-            is_noted,
-            is_ours: true,
-        }
-    }
-
-    /// The connection begins now.
-    pub(crate) fn open(&self) {
-        self.opened.store(present(), Ordering::Relaxed);
-    }
+impl Counters {
+    // ---- for the driver
 
     #[inline]
-    pub(crate) fn received(&self, bytes: usize, now: Moment) {
-        if self.is_noted {
-            add(&self.messages, 1);
-            add(&self.bytes, bytes as u64);
-            self.last.store(ticks(now.age()), Ordering::Relaxed);
-        }
+    pub(super) fn came(&self, bytes: usize) {
+        self.received.add(bytes);
     }
 
+    /// With when a message came or went last.
     #[inline]
-    pub(crate) fn sent(&self, now: Moment) {
-        if self.is_noted {
-            self.last.store(ticks(now.age()), Ordering::Relaxed);
-        }
+    pub(super) fn rests(&self, last: Moment) {
+        self.last.store(ticks(last.nanos()), Ordering::Relaxed);
     }
 
-    pub(crate) fn answered(&self, micros: u32) {
+    pub(super) fn answered(&self, micros: u32) {
         self.round_trip.store(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
+    // ---- under the lock of the queue
+
+    #[inline]
+    pub(super) fn accepted(&self, bytes: usize) {
+        self.sent.add(bytes);
+    }
+
+    // ---- for those who look
+
+    pub(super) fn received(&self) -> Traffic {
+        self.received.traffic()
+    }
+
+    pub(super) fn sent(&self) -> Traffic {
+        self.sent.traffic()
+    }
+
+    /// In ticks of the connection's age.
+    pub(super) fn last(&self) -> u32 {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        let micros = self.round_trip.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
+    }
+}
+
+impl Sum {
+    #[inline]
+    fn add(&self, bytes: usize) {
+        let add = |to: &AtomicU64, n| to.store(to.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        add(&self.messages, 1);
+        add(&self.bytes, bytes as u64);
+    }
+
+    fn traffic(&self) -> Traffic {
         Traffic {
             messages: self.messages.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }
+}
 
-    pub(crate) fn age(&self) -> Duration {
-        self.ticks_since(0)
-    }
-
-    /// How long no message came or went.
-    pub(crate) fn idle(&self) -> Duration {
-        self.ticks_since(self.last.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        let micros = self.round_trip.load(Ordering::Relaxed);
-        (micros > 0).then(|| Duration::from_micros(micros.into()))
-    }
-
-    fn ticks_since(&self, age: u32) -> Duration {
-        let since = self.opened.load(Ordering::Relaxed).saturating_add(age);
-        Duration::from_nanos(u64::from(present().saturating_sub(since)) << TICK)
-    }
+/// How long it is since `tick` of the process.
+pub(super) fn since(tick: u32) -> Duration {
+    Duration::from_nanos(u64::from(present().saturating_sub(tick)) << TICK)
 }
 
 #[inline]
-fn add(to: &AtomicU64, n: u64) {
-    to.store(to.load(Ordering::Relaxed) + n, Ordering::Relaxed);
-}
-
-#[inline]
-fn ticks(duration: Duration) -> u32 {
-    let nanos = duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos());
+fn ticks(nanos: u64) -> u32 {
     u32::try_from(nanos >> TICK).unwrap_or(u32::MAX)
 }
 
 /// The tick of this moment.
-fn present() -> u32 {
+pub(super) fn present() -> u32 {
     let (epoch, now) = (epoch(), tokio::time::Instant::now().into_std());
-    let before = u64::from(ticks(epoch.saturating_duration_since(now)));
-    let since = u64::from(ticks(now.saturating_duration_since(epoch)));
+    let ticks = |time: Duration| u64::try_from(time.as_nanos() >> TICK).unwrap_or(u64::MAX);
+    let before = ticks(epoch.saturating_duration_since(now));
+    let since = ticks(now.saturating_duration_since(epoch));
     u32::try_from((BEFORE + since).saturating_sub(before)).unwrap_or(u32::MAX)
 }
 
@@ -145,31 +143,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_activity_has_32_bytes() {
-        assert_eq!(size_of::<Activity>(), 32);
-        assert_eq!(size_of::<Traffic>(), 16);
+    fn the_counters_of_a_connection_have_40_bytes() {
+        assert_eq!(size_of::<Counters>(), 40);
     }
 
     #[tokio::test(start_paused = true)]
     async fn age_and_silence_are_told_to_a_tick() {
-        let activity = Activity::new(true);
+        let (counters, opened) = (Counters::default(), present());
         let tick = Duration::from_nanos(1 << TICK);
         tokio::time::advance(Duration::from_secs(10)).await;
-        activity.received(5, Moment::new(Duration::from_secs(10)));
+        counters.came(5);
+        counters.rests(Moment::new(Duration::from_secs(10)));
         tokio::time::advance(Duration::from_secs(3)).await;
         let near = |is: Duration, seconds| is.abs_diff(Duration::from_secs(seconds)) <= 2 * tick;
-        assert!(near(activity.age(), 13), "{:?}", activity.age());
-        assert!(near(activity.idle(), 3), "{:?}", activity.idle());
-        activity.sent(Moment::new(Duration::from_secs(13)));
-        assert!(near(activity.idle(), 0), "{:?}", activity.idle());
-        let Traffic { messages, bytes } = activity.traffic();
+        assert!(near(since(opened), 13), "{:?}", since(opened));
+        let idle = || since(opened + counters.last());
+        assert!(near(idle(), 3), "{:?}", idle());
+        counters.rests(Moment::new(Duration::from_secs(13)));
+        assert!(near(idle(), 0), "{:?}", idle());
+        let Traffic { messages, bytes } = counters.received();
         assert_eq!((messages, bytes), (1, 5));
-    }
-
-    #[test]
-    fn what_is_not_wanted_is_not_noted() {
-        let activity = Activity::new(false);
-        activity.received(5, Moment::START);
-        assert_eq!(activity.traffic(), Traffic::default());
     }
 }

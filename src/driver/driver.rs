@@ -53,7 +53,7 @@ pub(crate) struct Driver<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(crate) fn new(io: IO, link: Arc<Link>, config: Arc<Config>) -> Self {
-        link.activity.open();
+        link.open();
         let mut session = Session::new(config.clone());
         if let Some(terms) = link.inbound() {
             session.set_deflate(terms);
@@ -419,7 +419,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             match event {
                 Event::Message(message) => {
                     self.turn.message();
-                    self.link.activity.received(message.len(), now);
+                    self.link.came(message.len());
                     #[cfg(feature = "metrics")]
                     self.unreported.add(message.len());
                     self.log(|f| write!(f, "received {message:?}"));
@@ -446,7 +446,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn note_round_trip(&mut self) {
         let micros = self.session.take_round_trip();
         if micros > 0 {
-            self.link.activity.answered(micros);
+            self.link.answered(micros);
             measure::round_trip(micros);
         }
     }
@@ -517,9 +517,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let batch = &mut self.transport.batch;
         let filled = self.link.fill(&mut self.session, batch);
         self.queued = filled.more;
-        if self.transport.batch.has_messages() {
-            self.link.activity.sent(now);
-        }
         if filled.room {
             self.patience.room(now);
         }
@@ -674,6 +671,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn rest(&mut self) {
         #[cfg(feature = "metrics")]
         self.report();
+        self.link.rests(self.session.last_message());
         self.transport.read_buffer.rest();
         self.turn.sleep();
     }
@@ -699,6 +697,7 @@ impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         #[cfg(feature = "metrics")]
         self.report();
+        self.link.rests(self.session.last_message());
         self.link.end();
     }
 }

@@ -75,22 +75,22 @@ impl LiveConnection {
 
     /// How long it has been open, to 34 ms.
     pub fn age(&self) -> Duration {
-        self.link.activity.age()
+        self.link.age()
     }
 
     /// How long no message came or went, to 34 ms. Heartbeats do not count.
     pub fn idle(&self) -> Duration {
-        self.link.activity.idle()
+        self.link.idle()
     }
 
     /// The messages that came.
     pub fn received(&self) -> Traffic {
-        self.link.activity.traffic()
+        self.link.received()
     }
 
     /// The messages that were accepted to be sent, those in the queue included.
     pub fn sent(&self) -> Traffic {
-        self.link.sent().0
+        self.link.sent()
     }
 
     /// The messages and bytes that wait to be written: how far the peer is behind.
@@ -119,7 +119,7 @@ impl LiveConnection {
     /// How long the peer took to answer the last heartbeat. `None` before the first answer, which
     /// comes after 20 s of silence by default.
     pub fn round_trip(&self) -> Option<Duration> {
-        self.link.activity.round_trip()
+        self.link.round_trip()
     }
 
     /// Whether nothing can be sent any more: it is closing, or closed.
@@ -148,7 +148,7 @@ impl LiveConnection {
     /// Whether it was still open.
     pub(super) fn close_with(&self, frame: CloseFrame) -> bool {
         let was_open = self.link.close(frame);
-        if was_open && !self.link.activity.is_ours {
+        if was_open && !self.link.is_ours() {
             self.link.abort();
         }
         was_open
@@ -158,7 +158,7 @@ impl LiveConnection {
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub fn snapshot(&self) -> ConnectionSnapshot {
-        let (sent, queued) = self.link.sent();
+        let queued = self.queued();
         let (subscriptions, topics) = self.link.topic_names(SHOWN_TOPICS);
         ConnectionSnapshot {
             id: self.id().as_u64(),
@@ -172,7 +172,7 @@ impl LiveConnection {
             age_ms: millis(self.age()),
             idle_ms: millis(self.idle()),
             received: self.received(),
-            sent,
+            sent: self.sent(),
             queued_messages: queued.messages(),
             queued_bytes: queued.bytes(),
             dropped: self.dropped(),

@@ -118,7 +118,7 @@ impl Connections {
 
 fn listed(member: Arc<dyn Member>) -> Option<LiveConnection> {
     let link = member.into_any().downcast::<Link>().ok()?;
-    link.activity.is_noted.then(|| LiveConnection::new(link))
+    link.is_listed().then(|| LiveConnection::new(link))
 }
 
 impl fmt::Debug for Connections {

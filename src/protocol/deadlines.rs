@@ -31,7 +31,6 @@ pub(crate) struct Deadlines {
 /// A ping of ours that waits for its pong.
 #[derive(Clone, Copy, Debug)]
 struct Ping {
-    payload: [u8; 4],
     /// The socket has taken it: from here on the peer has time to answer.
     is_sent: bool,
     /// What was written behind it, in bytes.
@@ -143,9 +142,17 @@ impl Deadlines {
         self.last_message = now;
     }
 
+    /// When one arrived or was written last.
+    #[inline]
+    pub(crate) fn last_message(&self) -> Moment {
+        self.last_message
+    }
+
     /// Unsolicited pongs are allowed (RFC 6455 §5.5.3); they answer nothing.
     pub(crate) fn ponged(&mut self, payload: &[u8], now: Moment) {
-        if let Some(ping) = self.ping.filter(|ping| payload == ping.payload) {
+        // The number of the last one.
+        let expected = self.pings.wrapping_sub(1).to_be_bytes();
+        if let Some(ping) = self.ping.filter(|_| payload == expected) {
             self.ping = None;
             self.round_trip = micros(now).wrapping_sub(self.round_trip);
             self.timers.stop(Timer::Pong);
@@ -389,7 +396,6 @@ impl Deadlines {
         // Without a deadline no ping is waited for: the next is sent, answered or not.
         if config.pong_timeout.is_some() {
             self.ping = Some(Ping {
-                payload,
                 is_sent: false,
                 behind: 0,
             });

@@ -410,6 +410,12 @@ impl Session {
         !self.control.is_empty() || self.closing.has_close()
     }
 
+    /// When a message came or went last.
+    #[inline]
+    pub(crate) fn last_message(&self) -> Moment {
+        self.deadlines.last_message()
+    }
+
     /// How long the answer to a heartbeat took that has come since the last call, in microseconds.
     /// Zero: none has.
     pub(crate) fn take_round_trip(&mut self) -> u32 {

@@ -30,6 +30,12 @@ impl Moment {
         self.since(Self::START)
     }
 
+    /// The same in nanoseconds.
+    #[inline]
+    pub(crate) fn nanos(self) -> u64 {
+        self.0.get() - 1
+    }
+
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
