@@ -51,6 +51,11 @@ mod on {
     const SUBSCRIPTIONS: &str = "websocket.server.topic.subscriptions";
     const DROPPED: &str = "websocket.server.topic.dropped_messages";
     const RECOVERIES: &str = "websocket.server.topic.recoveries";
+    const UP: &str = "websocket.server.backplane.up";
+    const RECONNECTS: &str = "websocket.server.backplane.reconnects";
+    const LAG: &str = "websocket.server.backplane.lag";
+    const OUTBOX: &str = "websocket.server.backplane.outbox";
+    const LOST: &str = "websocket.server.backplane.lost_messages";
 
     pub(crate) const CAUSES: &[&str] = &[
         "peer",
@@ -209,6 +214,41 @@ mod on {
             label: Some(("recovered", RECOVERED)),
             what: "Subscriptions behind a position that the client has shown, by whether nothing was missing.",
         },
+        Metric {
+            name: UP,
+            kind: Kind::Gauge,
+            unit: Unit::Count,
+            label: None,
+            what: "Backplanes that reach the other nodes: 1, or 0, where there is one `Topics`.",
+        },
+        Metric {
+            name: RECONNECTS,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: None,
+            what: "Times that a backplane was up again.",
+        },
+        Metric {
+            name: LAG,
+            kind: Kind::Histogram,
+            unit: Unit::Seconds,
+            label: None,
+            what: "How long an envelope took through the engine and back, every 2 s.",
+        },
+        Metric {
+            name: OUTBOX,
+            kind: Kind::Gauge,
+            unit: Unit::Count,
+            label: None,
+            what: "Messages for other nodes that wait for the engine.",
+        },
+        Metric {
+            name: LOST,
+            kind: Kind::Counter,
+            unit: Unit::Count,
+            label: None,
+            what: "Messages for other nodes, or for a shared log, that were given up.",
+        },
     ];
 
     /// Those that move with every message or callback: a look-up each time would cost more than the
@@ -226,6 +266,9 @@ mod on {
         pub(super) publishes: Counter,
         pub(super) deliveries: Counter,
         pub(super) subscriptions: Gauge,
+        pub(super) up: Gauge,
+        pub(super) lag: Histogram,
+        pub(super) outbox: Gauge,
     }
 
     /// Of the recorder that is installed when something is measured first: before a connection opens, or
@@ -250,6 +293,9 @@ mod on {
                 publishes: counter!(PUBLISHES),
                 deliveries: counter!(DELIVERIES),
                 subscriptions: gauge!(SUBSCRIPTIONS),
+                up: gauge!(UP),
+                lag: histogram!(LAG),
+                outbox: gauge!(OUTBOX),
             }
         });
         &HANDLES
@@ -291,6 +337,14 @@ mod on {
 
     pub(super) fn dropped(policy: &'static str, messages: u64) {
         counter!(DROPPED, "policy" => policy).increment(messages);
+    }
+
+    pub(super) fn reconnect() {
+        counter!(RECONNECTS).increment(1);
+    }
+
+    pub(super) fn lost(messages: u64) {
+        counter!(LOST).increment(messages);
     }
 
     pub(super) fn recovery(recovered: &'static str) {
@@ -423,6 +477,46 @@ pub(crate) fn recovery(recovered: bool) {
     let _ = recovered;
     #[cfg(feature = "metrics")]
     on::recovery(if recovered { "yes" } else { "no" });
+}
+
+/// A backplane reaches the other nodes, and has done so before.
+pub(crate) fn backplane_up(again: bool) {
+    let _ = again;
+    #[cfg(feature = "metrics")]
+    {
+        on::handles().up.increment(1);
+        if again {
+            on::reconnect();
+        }
+    }
+}
+
+pub(crate) fn backplane_down() {
+    #[cfg(feature = "metrics")]
+    on::handles().up.decrement(1);
+}
+
+pub(crate) fn backplane_lag(lag: Duration) {
+    let _ = lag;
+    #[cfg(feature = "metrics")]
+    on::handles().lag.record(lag);
+}
+
+/// So many messages came into the outbox of a backplane, and so many left it.
+pub(crate) fn outbox(came: usize, left: usize) {
+    let _ = (came, left);
+    #[cfg(feature = "metrics")]
+    if came != left {
+        on::handles().outbox.increment(came as f64 - left as f64);
+    }
+}
+
+pub(crate) fn backplane_lost(messages: usize) {
+    let _ = messages;
+    #[cfg(feature = "metrics")]
+    if messages > 0 {
+        on::lost(messages as u64);
+    }
 }
 
 #[cfg(all(test, feature = "metrics"))]

@@ -14,7 +14,7 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
-use tower_websocket::test::{TestClient, TestServer};
+use tower_websocket::test::{Engine, TestClient, TestServer};
 use tower_websocket::{
     CloseCode, Connection, Handshake, Message, OnFull, Rejection, Result, Retain, Subscribe,
     Topics, WebSocketHandler, WebSocketLayer,
@@ -573,4 +573,45 @@ async fn who_comes_back_is_counted_by_whether_something_is_missing() {
     }
     let _late = subscriber(&server, &format!("/{first}")).await;
     assert_eq!(moved(), [1.0, 1.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backplane_is_up_lags_keeps_loses_and_comes_again() {
+    let metrics = Alone::begin().await;
+    let engine = Engine::new(1).delay(Duration::from_millis(20)).port();
+    let topics = Topics::builder().backplane(engine.clone()).build();
+    let moved = |name: &str| metrics.moved(&format!("backplane.{name}"));
+    let moves_to = async |name: &str, to: f64| {
+        let wait = async {
+            while moved(name) != to {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+        assert!(waited.is_ok(), "{name} is {}", moved(name));
+    };
+    moves_to("up", 1.0).await;
+    assert_eq!(moved("reconnects"), 0.0);
+    moves_to("lag", 3.0).await;
+    let lag = metrics.last("backplane.lag");
+    assert!((0.0001..0.1).contains(&lag), "{lag}");
+
+    engine.cut();
+    moves_to("up", 0.0).await;
+    for _ in 0..4_100 {
+        topics.publish("room", "x");
+    }
+    assert_eq!((moved("outbox"), moved("lost_messages")), (4_096.0, 4.0));
+    engine.mend();
+    moves_to("up", 1.0).await;
+    moves_to("outbox", 0.0).await;
+    assert_eq!(moved("reconnects"), 1.0);
+
+    engine.cut();
+    moves_to("up", 0.0).await;
+    topics.publish("room", "x");
+    assert_eq!(moved("outbox"), 1.0);
+    // What waits for nobody is counted no longer.
+    drop(topics);
+    moves_to("outbox", 0.0).await;
 }

@@ -15,6 +15,7 @@ use super::node::Node;
 use super::reader::read_logs;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
+use crate::spawn::spawn;
 
 /// Between two attempts, at first. An engine that restarts is back in about that time.
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -31,8 +32,13 @@ pub(crate) fn start(node: &Arc<Node>) {
         return;
     };
     if node.begin_running(&runtime) {
-        runtime.spawn(Life(node.clone()).run());
-        runtime.spawn(read_logs(node.clone()));
+        spawn(
+            &runtime,
+            format_args!("backplane"),
+            Life(node.clone()).run(),
+        );
+        let reader = read_logs(node.clone());
+        spawn(&runtime, format_args!("logs of the backplane"), reader);
     }
 }
 

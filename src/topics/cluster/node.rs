@@ -29,6 +29,7 @@ use super::status::Status;
 use super::wanted::Wanted;
 use crate::close::{CloseCode, CloseFrame};
 use crate::logging::{Throttle, escape};
+use crate::measure;
 use crate::message::Message;
 use crate::sync::{Mutex, MutexGuard};
 use crate::topics::Position;
@@ -46,6 +47,9 @@ const CHANGES_EVERY: Duration = Duration::from_millis(100);
 
 /// Nodes tell that they are there: five times before the others take them for gone.
 const DIGEST_EVERY: Duration = Duration::from_secs(2);
+
+/// A digest of which nothing is heard for so long does not come back.
+const DIGEST_LOST: Duration = Duration::from_secs(10);
 
 /// The end of a log that has grown is told for so long: three digests, of which two may be lost.
 const TAIL_FOR: Duration = Duration::from_secs(6);
@@ -109,6 +113,10 @@ struct State {
     dead: bool,
     changes_at: Option<Instant>,
     digest_at: Instant,
+    /// The number of the last digest that is yet to come back, and when it was made.
+    digest: Option<(u64, Instant)>,
+    /// It was up at some time.
+    was_up: bool,
     /// All connections were closed since this node is cut off.
     is_isolated: bool,
 }
@@ -146,6 +154,8 @@ impl Node {
                 dead: false,
                 changes_at: None,
                 digest_at: now,
+                digest: None,
+                was_up: false,
                 is_isolated: false,
             }),
             echoes: Mutex::default(),
@@ -225,6 +235,7 @@ impl Node {
             state.wanted.begin();
             state.control.clear();
             state.dead = false;
+            state.digest = None;
             state.probe = Some(Probe::new(Instant::now()));
             state.stir()
         };
@@ -249,6 +260,7 @@ impl Node {
         }
         if was_up {
             self.up.send_replace(false);
+            measure::backplane_down();
         }
         was_up
     }
@@ -338,7 +350,13 @@ impl Node {
                 version: self.roster().version(),
                 tails: self.tails(now),
             };
-            self.tell(NODES, [digest]);
+            let (number, parcel) = self.numbered(NODES.to_owned(), digest);
+            self.tell_parcels([parcel]);
+            let mut state = self.state();
+            // One that is lost must not be waited for for ever.
+            if state.digest.is_none_or(|(_, at)| at + DIGEST_LOST <= now) {
+                state.digest = Some((number, now));
+            }
         }
         if is_up {
             let ops = self.roster().silent(now);
@@ -398,6 +416,7 @@ impl Node {
     /// A message was given up.
     pub(super) fn lose(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
+        measure::backplane_lost(1);
     }
 
     /// Sends a message to those who subscribe the topic on other nodes. `false`: it is too large.
@@ -566,15 +585,19 @@ impl Node {
     // ---- envelopes
 
     pub(super) fn parcel(&self, channel: String, what: What) -> Parcel {
+        self.numbered(channel, what).1
+    }
+
+    /// With the number of the envelope.
+    fn numbered(&self, channel: String, what: What) -> (u64, Parcel) {
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let envelope = Envelope {
             node: self.id,
-            number: self.number.fetch_add(1, Ordering::Relaxed) + 1,
+            number,
             what,
         };
-        Parcel {
-            channel,
-            envelope: envelope.encode(),
-        }
+        let envelope = envelope.encode();
+        (number, Parcel { channel, envelope })
     }
 
     /// `false`: it is too large.
@@ -588,6 +611,9 @@ impl Node {
         if let Some(waker) = waker {
             waker.wake();
         }
+        // One that is too large is garbage itself.
+        measure::outbox(1, garbage.len());
+        measure::backplane_lost(garbage.len());
         if !garbage.is_empty() {
             static LINES: Throttle = Throttle::new();
             if let Some(missed) = LINES.pass() {
@@ -603,6 +629,10 @@ impl Node {
         let parcels: Vec<_> = parcels
             .map(|what| self.parcel(channel.to_owned(), what))
             .collect();
+        self.tell_parcels(parcels);
+    }
+
+    fn tell_parcels(&self, parcels: impl IntoIterator<Item = Parcel>) {
         let waker = {
             let mut state = self.state();
             let room = MAX_CONTROL.saturating_sub(state.control.len());
@@ -695,6 +725,7 @@ impl State {
 impl Hub for Node {
     fn poll_orders(&self, cx: &mut Context<'_>) -> Poll<Vec<Order>> {
         let mut state = self.state();
+        let before = state.outbox.len();
         let (mut orders, mut bytes) = (Vec::new(), 0);
         while orders.len() < BATCH && bytes < BATCH_BYTES {
             let Some(order) = state.next() else {
@@ -709,11 +740,15 @@ impl Hub for Node {
             state.engine = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        let left = before - state.outbox.len();
+        drop(state);
+        measure::outbox(0, left);
         Poll::Ready(orders)
     }
 
     fn listening(&self, channel: &str) {
         let now = Instant::now();
+        let mut again = false;
         let (wakers, is_up) = {
             let mut state = self.state();
             if !state.wanted.confirm(channel) {
@@ -727,6 +762,7 @@ impl Hub for Node {
             let is_up = !state.up && state.probe.is_some() && state.wanted.is_complete();
             if is_up {
                 state.up = true;
+                again = std::mem::replace(&mut state.was_up, true);
                 state.since = now;
                 state.digest_at = now;
                 // What was not told meanwhile is asked for.
@@ -740,6 +776,7 @@ impl Hub for Node {
         if is_up {
             self.roster().listen(now);
             self.up.send_replace(true);
+            measure::backplane_up(again);
             tracing::debug!("topics reach the other nodes");
         }
         if let Some((_, room)) = self.room(channel) {
@@ -760,6 +797,12 @@ impl Hub for Node {
             let mut state = self.state();
             if let Some(probe) = &mut state.probe {
                 probe.heard(now);
+            }
+            let digest = state.digest;
+            if let Some((_, at)) = digest.filter(|(number, _)| *number == envelope.number) {
+                state.digest = None;
+                drop(state);
+                measure::backplane_lag(now - at);
             }
             return;
         }
@@ -840,6 +883,12 @@ impl Hub for Node {
         if shelf.arrived(&room, self.id, stamp, position, envelope) {
             self.read(&room);
         }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        measure::outbox(0, self.state().outbox.len());
     }
 }
 
