@@ -187,8 +187,8 @@ impl Connection {
             .await
         };
         let (runtime, id) = (Handle::current(), self.link.info.id);
-        let name = format_args!("task of websocket {id}");
-        spawn(&runtime, name, task.in_current_span())
+        let task = task.in_current_span();
+        spawn(&runtime, format_args!("task of websocket {id}"), task)
     }
 
     /// Splits it into a handle to send with and a [`Stream`](futures_core::Stream) of what arrives, for

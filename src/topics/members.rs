@@ -271,13 +271,7 @@ impl Members {
     /// All who subscribe now.
     pub(super) fn receivers(&self) -> Vec<Arc<dyn Receiver>> {
         let mut receivers = Vec::with_capacity(self.count());
-        let mut chunk = Some(&self.first);
-        while let Some(this) = chunk {
-            let slots = this.lock();
-            let members = slots.members.iter().flatten();
-            receivers.extend(members.map(|member| member.receiver.clone()));
-            chunk = this.next.get().map(|next| &**next);
-        }
+        self.each(|member| receivers.push(member.receiver.clone()));
         receivers
     }
 

@@ -202,20 +202,21 @@ impl Registry {
         });
         if let Some(node) = &registry.node {
             node.set_registry(Arc::downgrade(&registry));
-            cluster::start(node);
         }
+        registry.node();
         registry
     }
 
-    /// This process among others.
+    /// This process among others. Its tasks run from the first call in a runtime on.
     pub(super) fn node(&self) -> Option<&Arc<Node>> {
-        self.node.as_ref()
+        let node = self.node.as_ref()?;
+        cluster::start(node);
+        Some(node)
     }
 
     /// A connection has subscribed a topic.
     pub(super) fn joined(&self, room: &Arc<Room>) {
-        if let Some(node) = &self.node {
-            cluster::start(node);
+        if let Some(node) = self.node() {
             node.want(room);
         }
     }
@@ -229,8 +230,7 @@ impl Registry {
 
     /// Who is about to subscribe the topic, if this node may have to get its log first.
     pub(crate) fn waiting(self: &Arc<Self>, name: &str) -> Option<Waiting> {
-        let node = self.node.as_ref().filter(|_| self.is_shared(name))?;
-        cluster::start(node);
+        let node = self.node().filter(|_| self.is_shared(name))?;
         let room = self.acquire(name)?;
         Some(Waiting::new(self.clone(), node.clone(), room))
     }
@@ -337,7 +337,7 @@ impl Registry {
         message: &Message,
         from: u64,
     ) -> (Published, Option<Position>) {
-        match &self.node {
+        match self.node() {
             None => self.publish_here(name, message, from),
             Some(node) => self.publish_beyond(node, name, message, from),
         }
@@ -355,7 +355,6 @@ impl Registry {
         if name.len() > MAX_NAME {
             return Default::default();
         }
-        cluster::start(node);
         if self.is_shared(name) {
             let Some(room) = self.acquire(name) else {
                 return Default::default();
@@ -401,12 +400,10 @@ impl Registry {
         if !room.is_retained() {
             return Appending::Done(Err(AppendError::not_retained(message)));
         }
-        let node = self.node.as_ref();
-        let Some(node) = node.filter(|_| room.shelf().is_some()) else {
+        let Some(node) = self.node().filter(|_| room.shelf().is_some()) else {
             let position = self.publish_in(room, &message, 0).1;
             return Appending::Done(position.ok_or(AppendError::not_retained(message)));
         };
-        cluster::start(node);
         let (reply, position) = oneshot::channel();
         match self.append_beyond(node, room, &message, 0, Some(reply)) {
             true => Appending::Waits(position, message),
@@ -417,7 +414,7 @@ impl Registry {
     /// Publishes what all nodes know, so that each tells its own connections. If it is to be in a log,
     /// one of them does.
     pub(super) fn announce_in(&self, room: &Arc<Room>, message: &Message) {
-        match self.node.as_ref().filter(|_| room.shelf().is_some()) {
+        match self.node().filter(|_| room.shelf().is_some()) {
             None => drop(self.publish_here_in(room, message, 0)),
             Some(node) if node.leads(&room.name) => {
                 self.append_beyond(node, room, message, 0, None);
@@ -456,14 +453,13 @@ impl Registry {
         message: &Message,
         from: u64,
     ) -> (Published, Option<Position>) {
-        match &self.node {
+        match self.node() {
             None => self.publish_here_in(room, message, from),
             Some(node) if room.shelf().is_some() => {
                 let sent = self.append_beyond(node, room, message, from, None);
                 (Published::beyond(sent), None)
             }
             Some(node) => {
-                cluster::start(node);
                 let (mut published, position) = self.publish_here_in(room, message, from);
                 published.unsent = !node.publish(&room.name, message, from);
                 (published, position)

@@ -4,7 +4,6 @@ use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 
 use super::calls::assert_outside;
-use super::cluster;
 use super::presence::TrackError;
 use super::published::SubscribeError;
 use super::receiver::Receiver;
@@ -137,7 +136,6 @@ impl Subscriptions {
             let told = registry.node().map(|node| (node, meta.clone()));
             let tracked = Tracking(registry).track(&room, connection, key, meta);
             if let Some((node, meta)) = told.filter(|_| tracked.is_ok()) {
-                cluster::start(node);
                 node.present(name, connection, key, Some(&meta));
             }
             tracked

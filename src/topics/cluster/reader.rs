@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::engine::EngineError;
 use super::node::{Node, channel};
-use super::shelf::{Asked, Next};
+use super::shelf::{Asked, Next, Shelf};
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
 use crate::topics::room::Room;
@@ -41,9 +41,9 @@ pub(super) async fn read_logs(node: Arc<Node>) {
 }
 
 async fn read(node: &Arc<Node>, room: &Arc<Room>) {
-    let Some(shelf) = room.shelf().filter(|shelf| shelf.begin_read()) else {
+    if !room.shelf().is_some_and(Shelf::begin_read) {
         return;
-    };
+    }
     // A task that is dropped has ended, too.
     let mut ending = Ending(node, room, false);
     let result = read_on(node, room).await;
@@ -57,7 +57,6 @@ async fn read(node: &Arc<Node>, room: &Arc<Room>) {
         sleep(PAUSE - jitter::up_to(PAUSE / 2)).await;
     }
     drop(ending);
-    let _ = shelf;
 }
 
 struct Ending<'a>(&'a Arc<Node>, &'a Arc<Room>, bool);

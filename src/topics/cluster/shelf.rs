@@ -441,7 +441,7 @@ impl State {
         let Some(end) = room.end() else {
             return Next::Done;
         };
-        if first == 0 || first > last + 1 {
+        if first == 0 || first - 1 > last {
             return Next::Broken;
         }
         if self.known && epoch == end.epoch {

@@ -37,16 +37,16 @@ impl Wanted {
     pub(super) fn want(&mut self, channel: &str) -> bool {
         if let Some(there) = self.channels.get_mut(channel) {
             there.users += 1;
-            return there.users == 1 && {
-                self.look_at(channel);
-                true
+            if there.users > 1 {
+                return false;
+            }
+        } else {
+            let new = Channel {
+                users: 1,
+                ..Channel::default()
             };
+            self.channels.insert(channel.to_owned(), new);
         }
-        let new = Channel {
-            users: 1,
-            ..Channel::default()
-        };
-        self.channels.insert(channel.to_owned(), new);
         self.look_at(channel);
         true
     }

@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 use tower_websocket::topics::{Backplane, EngineError, Link, Order, Pending};
-use tower_websocket::{CloseCode, Message};
+use tower_websocket::{CloseCode, Message, Retain};
 
 use super::*;
 
@@ -278,5 +278,56 @@ async fn t11_at_random_nobody_gets_anything_twice_and_without_faults_everybody_g
             }
             assert!(!got.is_empty());
         }
+    }
+}
+
+/// Built where there is no runtime, a node begins with whatever it is used for first in one.
+#[test]
+fn topics_that_were_built_before_the_runtime_begin_with_their_first_use() {
+    type Use = fn(&Topics);
+    let uses: [(&str, Use); 6] = [
+        ("status", |topics| {
+            topics.status();
+        }),
+        ("changed", |topics| drop(topics.changed())),
+        ("publish", |topics| {
+            topics.publish("room", "hello");
+        }),
+        ("handle", |topics| {
+            topics.topic("room").publish("hello");
+        }),
+        ("log", |topics| {
+            topics.topic("log:1").publish("hello");
+        }),
+        ("close", |topics| {
+            topics
+                .close("room", CloseCode::POLICY_VIOLATION, "")
+                .unwrap();
+        }),
+    ];
+    for (name, first) in uses {
+        let engine = Engine::new(1);
+        let options = || Topics::builder().retain("log:", Retain::messages(9));
+        let topics = options().backplane(engine.port()).build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let other = Node::new(&engine, |_| options());
+            reach(&other).await;
+            let topic = if name == "log" { "log:1" } else { "room" };
+            let mut client = other.subscriber(topic).await;
+            settle().await;
+            first(&topics);
+            settle().await;
+            match name {
+                "status" | "changed" => {}
+                "close" => drop(client.expect_close(CloseCode::POLICY_VIOLATION).await),
+                _ => client.expect_text("hello").await,
+            }
+            assert_eq!(topics.status(), Status::Up, "{name}");
+        });
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
@@ -53,6 +54,25 @@ async fn next(client: &mut TestClient) -> (String, String) {
     let message = client.recv().await;
     let (position, text) = message.as_text().unwrap().split_once(' ').unwrap();
     (position.to_owned(), text.to_owned())
+}
+
+/// Appends numbers, one after the other.
+async fn append(node: &Node, numbers: Range<u32>) {
+    for n in numbers {
+        let appended = node.topics.append("log:1", n.to_string()).await;
+        appended.unwrap();
+    }
+}
+
+/// The client gets numbers next. Gives the position of the last.
+async fn expect(client: &mut TestClient, numbers: Range<u32>) -> String {
+    let mut position = String::new();
+    for n in numbers {
+        let (at, text) = next(client).await;
+        assert_eq!(text, n.to_string());
+        position = at;
+    }
+    position
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,27 +238,11 @@ async fn t16_when_the_log_is_lost_nobody_is_told_that_it_has_everything() {
     for client in &mut clients {
         client.expect_text("true").await;
     }
-    for n in 0..5 {
-        nodes[0]
-            .topics
-            .append("log:1", n.to_string())
-            .await
-            .unwrap();
-    }
+    append(&nodes[0], 0..5).await;
     let middle = engine.save_logs();
-    for n in 5..10 {
-        nodes[0]
-            .topics
-            .append("log:1", n.to_string())
-            .await
-            .unwrap();
-    }
+    append(&nodes[0], 5..10).await;
     for client in &mut clients {
-        for n in 0..10 {
-            let (at, text) = next(client).await;
-            assert_eq!(text, n.to_string());
-            position = at;
-        }
+        position = expect(client, 0..10).await;
     }
     for saved in [saved, middle] {
         let (epoch, _) = position.split_once('-').unwrap();
@@ -266,19 +270,9 @@ async fn t16_when_the_log_is_lost_nobody_is_told_that_it_has_everything() {
         for client in &mut clients {
             client.expect_text("false").await;
         }
-        for n in 0..10 {
-            nodes[0]
-                .topics
-                .append("log:1", n.to_string())
-                .await
-                .unwrap();
-        }
+        append(&nodes[0], 0..10).await;
         for client in &mut clients {
-            for n in 0..10 {
-                let (at, text) = next(client).await;
-                assert_eq!(text, n.to_string());
-                position = at;
-            }
+            position = expect(client, 0..10).await;
         }
     }
 }
