@@ -3,6 +3,10 @@ const { spawn } = require('node:child_process');
 const { once } = require('node:events');
 const { chromium } = require('playwright-core');
 
+// What Chromium says of a server that is gone or about to go: which of them depends on how far the
+// connection was, one that was never accepted is reset and a later one refused.
+const GONE = /ERR_CONNECTION_(REFUSED|RESET|CLOSED|ABORTED)|ERR_EMPTY_RESPONSE/;
+
 // Starts an example; resolves when it listens.
 async function start(program, { address = '127.0.0.1:0', args = [] } = {}) {
   const child = spawn(program, ['--addr', address, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -56,4 +60,4 @@ async function until(what, condition, milliseconds = 10_000) {
   }
 }
 
-module.exports = { start, launch, until };
+module.exports = { GONE, start, launch, until };

@@ -4,7 +4,7 @@ const { once } = require('node:events');
 const net = require('node:net');
 const path = require('node:path');
 const WebSocket = require('ws');
-const { start, launch, until } = require('./browser.js');
+const { GONE, start, launch, until } = require('./browser.js');
 const { nginx } = require('./nginx.js');
 
 const program = process.argv[2];
@@ -45,7 +45,7 @@ async function main() {
     page.on('pageerror', (error) => errors.push(error.message));
     page.on('console', (message) => {
       // While the server is down or refuses, Chromium reports each attempt to connect.
-      const attempt = /WebSocket connection to|ERR_CONNECTION_(REFUSED|RESET)|ERR_EMPTY_RESPONSE|502 \(Bad Gateway\)/.test(message.text());
+      const attempt = GONE.test(message.text()) || /WebSocket connection to|502 \(Bad Gateway\)/.test(message.text());
       const expected = attempt && (refused || !serverIsUp);
       if (message.type() === 'error' && !expected) errors.push(message.text());
     });

@@ -4,7 +4,7 @@ const assert = require('node:assert');
 const { once } = require('node:events');
 const path = require('node:path');
 const WebSocket = require('ws');
-const { start, launch, until } = require('./browser.js');
+const { GONE, start, launch, until } = require('./browser.js');
 
 const PHONE = { width: 390, height: 844 };
 
@@ -38,7 +38,7 @@ async function main() {
     page.on('pageerror', (error) => errors.push(error.message));
     page.on('console', (message) => {
       // A server that has drained is gone, and the page asks it once more.
-      const expected = drains && /ERR_CONNECTION_REFUSED/.test(message.text());
+      const expected = drains && GONE.test(message.text());
       if (message.type() === 'error' && !expected) errors.push(message.text());
     });
     await page.goto(url);
