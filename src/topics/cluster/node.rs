@@ -64,7 +64,7 @@ const MAX_HEIGHTS: usize = 16_384;
 const MAX_CONTROL: usize = 1024;
 
 /// The channel of all nodes.
-const NODES: &str = "nodes";
+pub(super) const NODES: &str = "nodes";
 
 /// See the module docs.
 pub(crate) struct Node {
