@@ -241,7 +241,8 @@ impl Attached {
 
     /// Where the client stands ahead of the first message of this subscription: the position that it
     /// has shown if it is [recovered](Self::recovered), the end of the log otherwise. `None` for a plain
-    /// topic, which has no positions.
+    /// topic, which has no positions, and while the log of a [backplane](crate::TopicsBuilder::backplane)
+    /// cannot be reached: the client then keeps the one that it has.
     ///
     /// To tell the client, use [`Subscribe::greeting`]: a message that is sent after `subscribe_with`
     /// has returned may come behind messages that are newer than this position.

@@ -1,5 +1,7 @@
 // Chromium pages on two chats that share a Redis: chat_nodes_browser.js PROGRAM
 const assert = require('node:assert');
+const { once } = require('node:events');
+const WebSocket = require('ws');
 const { start, launch, until } = require('./browser.js');
 const {
   DESKTOP, PHONE, accessible, exchange, fits, join, notes, people, screenshot, shows, state, step, tunnel,
@@ -94,6 +96,17 @@ async function main() {
   await exchange(cy, 'Cy', ada, 'And here I am');
   step('a server that comes back knows who is where');
 
+  // Dee is alone on a server in a room, and comes back to it while it cannot know what the room has.
+  const aside = await tunnel(b.address);
+  const dee = await open(aside.url);
+  await join(dee, 'Dee', 'quiet room');
+  const eve = new WebSocket(`ws://${a.address}/chat/quiet%20room?name=Eve`);
+  const heard = [];
+  eve.on('message', (data) => heard.push(JSON.parse(data).text));
+  await once(eve, 'open');
+  eve.send('{"text": "Before"}');
+  await shows(dee, 'Eve', 'Before');
+
   const stopped = Date.now();
   await engine.stop();
   for (const one of [a, b]) await probe(one, 503, 'cut off from the other nodes');
@@ -102,8 +115,19 @@ async function main() {
     await state(page, 'open');
     await people(page, ['Ada', 'Ben', 'Cy']);
   }
+  aside.cut();
+  await state(dee, 'connecting', 'closed');
+  aside.heal();
+  await back(dee);
   await engine.start();
   for (const one of [a, b]) await probe(one, 200, 'ready');
+  aside.cut();
+  await state(dee, 'connecting', 'closed');
+  eve.send('{"text": "After"}');
+  await until('the server to keep what Eve says', () => heard.includes('After'));
+  aside.heal();
+  await back(dee);
+  await shows(dee, 'Eve', 'After');
   await exchange(ada, 'Ada', cy, 'Redis is back');
   await exchange(cy, 'Cy', ben, 'So it is');
   await shows(ada, 'Cy', 'So it is');
@@ -115,7 +139,8 @@ async function main() {
   step('without Redis the probes say so after their limit, and with it all goes on');
 
   await browser.close();
-  way.stop();
+  eve.terminate();
+  for (const one of [way, aside]) one.stop();
   for (const one of [a, b]) {
     assert.strictEqual(await one.stop('SIGINT'), 0, 'Ctrl-C must end the server with 0');
     assert.match(one.log, /topics do not reach the other nodes: redis:/);
@@ -135,12 +160,12 @@ async function probe(server, status, text) {
   assert.strictEqual(answer[1], text);
 }
 
-// So many people are in the one room, as a server knows it.
+// So many people are in the room, as a server knows it.
 async function inRoom(server, people) {
   let rooms;
-  await until(`${people} people in the room of ${server.address}`, async () => {
+  await until(`${people} people in the tea room of ${server.address}`, async () => {
     rooms = await (await fetch(`http://${server.address}/rooms`)).json();
-    return rooms.length === 1 && rooms[0].room === 'tea room' && rooms[0].people === people;
+    return rooms.find(({ room }) => room === 'tea room')?.people === people;
   }).catch((error) => assert.fail(`${error.message}; it has ${JSON.stringify(rooms)}`));
 }
 
