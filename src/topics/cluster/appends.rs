@@ -71,7 +71,7 @@ pub(crate) fn append(
     from: u64,
     reply: Option<oneshot::Sender<Position>>,
 ) -> bool {
-    let (Some(shelf), Some(runtime)) = (room.shelf(), node.runtime()) else {
+    let (Some(shelf), Some(runtime)) = (room.shelf(), node.tasks.runtime()) else {
         return false;
     };
     let bytes = message.len() + HEAD;

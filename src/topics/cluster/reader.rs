@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn read_logs(node: Arc<Node>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     while let Ok(permit) = permits.clone().acquire_owned().await {
-        let Some(room) = node.next_read().await else {
+        let Some(room) = node.reads.next().await else {
             return;
         };
         let node = node.clone();
@@ -65,7 +65,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let Self(node, room, succeeded) = *self;
         if room.shelf().is_some_and(|shelf| shelf.end_read(succeeded)) {
-            node.read(room);
+            node.reads.push(room);
         }
     }
 }
