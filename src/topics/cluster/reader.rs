@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
@@ -11,6 +12,7 @@ use super::node::{Node, channel};
 use super::shelf::{Asked, Next, Shelf};
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
+use crate::spawn::spawn;
 use crate::topics::room::Room;
 
 /// Logs that are read at the same time: a node that comes back does not run the engine over.
@@ -33,10 +35,11 @@ pub(super) async fn read_logs(node: Arc<Node>) {
             return;
         };
         let node = node.clone();
-        tokio::spawn(async move {
+        let reading = async move {
             read(&node, &room).await;
             drop(permit);
-        });
+        };
+        spawn(&Handle::current(), format_args!("log of a topic"), reading);
     }
 }
 
