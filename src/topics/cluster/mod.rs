@@ -13,7 +13,7 @@
 //!     ├─ tails, heights: how far logs go; reads: which are to be read
 //!     ▲
 //!     ├─ life: the task that runs the engine again and again, and beside it watch: does what is due
-//!     ├─ appends: messages of retained topics on their way to the log
+//!     ├─ appends: messages of retained topics on their way to the log, which wait in a lane each
 //!     └─ reader: reads logs ─▶ shelf: one retained topic
 //! ```
 
@@ -25,6 +25,7 @@ mod echoes;
 mod engine;
 mod envelope;
 mod heights;
+mod lane;
 mod leader;
 mod life;
 mod link;
@@ -53,7 +54,7 @@ pub use backplane::Backplane;
 pub use engine::{EngineError, Pending};
 pub(super) use life::start;
 pub use link::Link;
-pub use log::{Log, Logged, NewEntry, Page};
+pub use log::{Log, Logged, NewEntries, NewEntry, Page};
 pub(super) use node::Node;
 pub use order::Order;
 pub(super) use shelf::Shelf;
