@@ -13,6 +13,7 @@ use super::engine::EngineError;
 use super::link::Link;
 use super::node::Node;
 use super::reader::read_logs;
+use super::watch::watch;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
 use crate::spawn::spawn;
@@ -25,13 +26,13 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Starts the task unless it runs. Without a runtime the next call may have one.
 pub(crate) fn start(node: &Arc<Node>) {
-    if node.is_running() {
+    if node.tasks.is_running() {
         return;
     }
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
-    if node.begin_running(&runtime) {
+    if node.tasks.begin(&runtime) {
         spawn(
             &runtime,
             format_args!("backplane"),
@@ -47,7 +48,7 @@ struct Life(Arc<Node>);
 
 impl Life {
     async fn run(self) {
-        let mut watch = pin!(self.0.watch());
+        let mut watch = pin!(watch(&self.0));
         let mut engine = pin!(run_engine(&self.0));
         poll_fn(|cx| {
             // First, since it finds out that the engine is dead.
@@ -88,7 +89,7 @@ async fn run_engine(node: &Arc<Node>) {
 impl Drop for Life {
     fn drop(&mut self) {
         self.0.end();
-        self.0.end_running();
+        self.0.tasks.end();
     }
 }
 
