@@ -13,6 +13,7 @@ use super::engine::EngineError;
 use super::link::Link;
 use super::node::{NODES, Node};
 use super::reader::read_logs;
+use super::watch::watch;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
 use crate::spawn::spawn;
@@ -25,13 +26,13 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Starts the task unless it runs. Without a runtime the next call may have one.
 pub(crate) fn start(node: &Arc<Node>) {
-    if node.is_running() {
+    if node.tasks.is_running() {
         return;
     }
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
-    if node.begin_running(&runtime) {
+    if node.tasks.begin(&runtime) {
         spawn(
             &runtime,
             format_args!("backplane"),
@@ -47,7 +48,7 @@ struct Life(Arc<Node>);
 
 impl Life {
     async fn run(self) {
-        let mut watch = pin!(self.0.watch());
+        let mut watch = pin!(watch(&self.0));
         let mut trial = pin!(async {
             try_log(&self.0).await;
             pending::<()>().await;
@@ -111,7 +112,7 @@ async fn try_log(node: &Node) {
 impl Drop for Life {
     fn drop(&mut self) {
         self.0.end();
-        self.0.end_running();
+        self.0.tasks.end();
     }
 }
 
@@ -129,7 +130,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::topics::{Backplane, Log, NewEntry, Order, Page, Pending, Position, Retain, Topics};
+    use crate::topics::{
+        Backplane, Log, NewEntries, Order, Page, Pending, Position, Retain, Topics,
+    };
 
     /// Goes, but has no right to read.
     #[derive(Default)]
@@ -157,8 +160,8 @@ mod tests {
         fn append<'a>(
             &'a self,
             _: &'a str,
-            _: NewEntry<'a>,
-        ) -> Pending<'a, Result<Position, EngineError>> {
+            _: NewEntries<'a>,
+        ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
             unreachable!("nothing is published");
         }
 
