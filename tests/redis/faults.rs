@@ -58,7 +58,7 @@ impl Node {
     }
 }
 
-async fn up(topics: &Topics) {
+pub async fn up(topics: &Topics) {
     let up = async {
         loop {
             let changed = topics.changed();
@@ -143,7 +143,7 @@ fn durable() -> Option<Server> {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_and_starts_again_loses_nothing_acknowledged() {
+async fn b1_a_server_that_is_killed_and_starts_again_loses_nothing_acknowledged() {
     let Some(mut server) = durable() else { return };
     let was_degraded = survive(&mut server, async |server| {
         server.kill();
@@ -154,7 +154,7 @@ async fn a_server_that_is_killed_and_starts_again_loses_nothing_acknowledged() {
 }
 
 #[tokio::test]
-async fn connections_that_the_server_ends_are_made_anew() {
+async fn b1_connections_that_the_server_ends_are_made_anew() {
     let Some(mut server) = Server::own() else {
         return;
     };
@@ -168,7 +168,7 @@ async fn connections_that_the_server_ends_are_made_anew() {
 }
 
 #[tokio::test]
-async fn after_the_server_is_emptied_nobody_is_told_that_nothing_was_missed() {
+async fn b5_t16_after_the_server_is_emptied_nobody_is_told_that_nothing_was_missed() {
     let Some(server) = Server::own() else { return };
     let mut nodes = [Node::new(&server).await, Node::new(&server).await];
     let seen = nodes[0].topics.append("log", "one").await.unwrap();
@@ -193,7 +193,7 @@ async fn after_the_server_is_emptied_nobody_is_told_that_nothing_was_missed() {
 }
 
 #[tokio::test]
-async fn a_server_with_another_password_is_left_and_found_again() {
+async fn b3_a_server_with_another_password_is_left_and_found_again() {
     let Some(mut server) = Server::own() else {
         return;
     };
@@ -210,7 +210,7 @@ async fn a_server_with_another_password_is_left_and_found_again() {
 }
 
 #[tokio::test]
-async fn a_server_whose_memory_is_full_takes_messages_again_when_it_has_room() {
+async fn b4_a_server_whose_memory_is_full_takes_messages_again_when_it_has_room() {
     let Some(mut server) = Server::own() else {
         return;
     };
@@ -224,7 +224,7 @@ async fn a_server_whose_memory_is_full_takes_messages_again_when_it_has_room() {
 
 /// The connections stay open, so only the timeout and the probe find out.
 #[tokio::test]
-async fn a_server_that_stands_still_for_some_seconds_is_waited_for_or_left() {
+async fn b2_a_server_that_stands_still_for_some_seconds_is_waited_for_or_left() {
     let Some(mut server) = durable() else { return };
     let survived = survive(&mut server, async |server| {
         server.signal("-STOP");

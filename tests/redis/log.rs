@@ -173,7 +173,7 @@ async fn a_page_is_bounded_and_has_one_entry_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_lost_or_shorter_than_what_a_node_has_seen_begins_a_new_epoch() {
+async fn b5_t16_a_log_that_is_lost_or_shorter_than_what_a_node_has_seen_begins_a_new_epoch() {
     let Some(server) = Server::own() else { return };
     let engine = Engine::new(&server, "x:").await;
     for n in 1..=5 {
@@ -209,7 +209,7 @@ async fn a_log_that_is_lost_or_shorter_than_what_a_node_has_seen_begins_a_new_ep
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_older_is_found_out_by_who_has_seen_more() {
+async fn b5_t16_a_server_that_comes_back_older_is_found_out_by_who_has_seen_more() {
     let Some(mut server) = Server::own() else {
         return;
     };
@@ -232,7 +232,7 @@ async fn a_server_that_comes_back_older_is_found_out_by_who_has_seen_more() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_restart_of_a_server_that_keeps_it() {
+async fn b1_what_was_acknowledged_is_there_after_a_restart_of_a_server_that_keeps_it() {
     let options = ["--appendonly", "yes", "--appendfsync", "always"];
     let Some(mut server) = Server::with(&options) else {
         return;
@@ -249,7 +249,7 @@ async fn what_was_acknowledged_is_there_after_a_restart_of_a_server_that_keeps_i
 }
 
 #[tokio::test]
-async fn a_full_server_refuses_and_changes_nothing() {
+async fn b4_a_full_server_refuses_and_changes_nothing() {
     let Some(server) = Server::own() else { return };
     let engine = Engine::new(&server, "x:").await;
     let one = engine.append(1, None, many(), "a").await.unwrap();
@@ -317,7 +317,7 @@ async fn many_appends_at_once_are_numbered_without_holes() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up_after_the_timeout() {
+async fn b2_a_server_that_hangs_is_given_up_after_the_timeout() {
     let Some(mut server) = Server::own() else {
         return;
     };

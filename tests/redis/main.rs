@@ -10,6 +10,12 @@
     missing_docs
 )]
 
+mod crash;
 mod faults;
+mod jitter;
 mod log;
+mod process;
 mod server;
+#[allow(dead_code, reason = "the stack's tests use the rest")]
+#[path = "../support/mod.rs"]
+mod support;

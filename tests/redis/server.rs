@@ -71,20 +71,26 @@ impl Server {
         );
         let dir = env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();
-        // Another process may take the port before the server does; it then ends, and `wait` fails.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
         let mut server = Self {
             own: Some(Own {
                 process: None,
                 dir,
                 options: options.iter().map(|&option| option.to_owned()).collect(),
             }),
-            port,
-            url: format!("redis://127.0.0.1:{port}"),
+            port: 0,
+            url: String::new(),
         };
-        server.start();
-        Some(server)
+        // Another process may take the port before the server does, which then ends.
+        for _ in 0..10 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            server.port = listener.local_addr().unwrap().port();
+            drop(listener);
+            if server.try_start() {
+                server.url = format!("redis://127.0.0.1:{}", server.port);
+                return Some(server);
+            }
+        }
+        panic!("redis-server does not start: {}", server.log());
     }
 
     pub fn url(&self) -> &str {
@@ -101,25 +107,40 @@ impl Server {
         self.own.as_mut().expect("a server of the test's own")
     }
 
-    /// Starts it, with what it has saved, and waits until it answers.
+    /// Starts it, with what it has saved, and waits until it takes connections.
     pub fn start(&mut self) {
-        let port = self.port.to_string();
+        assert!(self.try_start(), "{}", self.log());
+    }
+
+    fn try_start(&mut self) -> bool {
+        let port = self.port;
         let own = self.mine();
         let log = std::fs::File::create(own.dir.join("log")).unwrap();
-        let process = Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", ""])
-            .args(["--enable-debug-command", "yes", "--dir"])
+        let mut process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--enable-debug-command", "yes", "--dir"])
             .arg(&own.dir)
             .args(&own.options)
             .stdin(Stdio::null())
             .stdout(log)
-            .spawn();
-        own.process = Some(process.unwrap());
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < end, "redis-server does not start");
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if process.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(Instant::now() < end, "redis-server does not listen");
             sleep(Duration::from_millis(10));
         }
+        own.process = Some(process);
+        true
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let own = self.own.as_ref().expect("a server of the test's own");
+        std::fs::read_to_string(own.dir.join("log")).unwrap_or_default()
     }
 
     /// As a crash does.
