@@ -21,8 +21,8 @@ use super::echoes::Echoes;
 use super::envelope::{Change, Envelope, HEAD, Tail, What};
 use super::link::Hub;
 use super::order::Order;
-use super::outbox::{MAX_BYTES, Outbox, Parcel};
-use super::probe::{Due, Probe};
+use super::outbox::{Limits, MAX_BYTES, Outbox, Parcel};
+use super::probe::{Due, Probe, Times};
 use super::roster::{News, Op, Roster};
 use super::scatter::scatter;
 use super::status::Status;
@@ -86,6 +86,7 @@ pub(crate) struct Node {
     lost: AtomicU64,
     up: watch::Sender<bool>,
     running: AtomicBool,
+    probe_times: Times,
     isolated_after: Option<Duration>,
 }
 
@@ -124,6 +125,8 @@ struct State {
 impl Node {
     pub(crate) fn new(
         backplane: Box<dyn Backplane>,
+        outbox: Limits,
+        probe_times: Times,
         isolated_after: Option<Duration>,
     ) -> Arc<Self> {
         let id = RandomState::new().hash_one("node").max(1);
@@ -141,7 +144,7 @@ impl Node {
             state: Mutex::new(State {
                 wanted,
                 control: VecDeque::new(),
-                outbox: Outbox::default(),
+                outbox: Outbox::new(outbox),
                 reads: VecDeque::new(),
                 engine: None,
                 watch: None,
@@ -166,6 +169,7 @@ impl Node {
             lost: AtomicU64::new(0),
             up: watch::Sender::new(false),
             running: AtomicBool::new(false),
+            probe_times,
             isolated_after,
         })
     }
@@ -236,7 +240,7 @@ impl Node {
             state.control.clear();
             state.dead = false;
             state.digest = None;
-            state.probe = Some(Probe::new(Instant::now()));
+            state.probe = Some(Probe::new(self.probe_times, Instant::now()));
             state.stir()
         };
         if let Some(waker) = waker {
