@@ -12,10 +12,14 @@
 
 mod crash;
 mod faults;
+mod foreign;
 mod jitter;
 mod log;
 mod process;
+mod quiet;
+mod relay;
 mod server;
 #[allow(dead_code, reason = "the stack's tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

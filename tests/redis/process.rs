@@ -108,7 +108,7 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        let number = line.and_then(|line| line.split_whitespace().next());
         number.map_or(0, |number| number.parse().unwrap())
     }
 
@@ -200,6 +200,14 @@ impl Client {
     }
 }
 
+/// What a node serves, at `/ws`.
+pub fn layer(topics: &Topics) -> WebSocketLayer<impl tower_websocket::Application + use<>> {
+    WebSocketLayer::new("/ws", Node)
+        .topics(topics)
+        .max_queued_messages(100_000)
+        .max_queued_bytes(64 << 20)
+}
+
 /// What a node does.
 #[derive(Clone)]
 struct Node;
@@ -282,11 +290,7 @@ fn is_a_node_if_it_is_told_to_be_one() {
             })
             .backplane(redis.timeout(Duration::from_secs(2)))
             .build();
-        let layer = WebSocketLayer::new("/ws", Node)
-            .topics(&topics)
-            .max_queued_messages(100_000)
-            .max_queued_bytes(64 << 20);
-        let addr = tcp(layer.into_service()).await;
+        let addr = tcp(layer(&topics).into_service()).await;
         println!("listening on {addr}");
         // Until the test is over, or has failed.
         let end = tokio::task::spawn_blocking(|| {

@@ -141,7 +141,15 @@ async fn secured(stream: TcpStream, host: &str, is_tls: bool) -> io::Result<Box<
     // Read anew, since certificates are replaced while a server runs; in a thread that may wait for a disk.
     let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs);
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.await.map_err(io::Error::other)?.certs);
+    let found = found.await.map_err(io::Error::other)?;
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(": {error}"));
+        let why = why.unwrap_or_default();
+        return Err(io::Error::other(format!(
+            "no certificates of authorities are found on this system or where SSL_CERT_FILE points{why}"
+        )));
+    }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -149,7 +157,14 @@ async fn secured(stream: TcpStream, host: &str, is_tls: bool) -> io::Result<Box<
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(Arc::new(config));
-    Ok(Box::new(connector.connect(name, stream).await?))
+    let connected = connector.connect(name, stream).await;
+    let connected = connected.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => io::Error::other(format!(
+            "{error} (trusted are the authorities of the system, or those in the file SSL_CERT_FILE)"
+        )),
+        _ => error,
+    });
+    Ok(Box::new(connected?))
 }
 
 #[cfg(not(feature = "redis-rustls"))]

@@ -17,22 +17,32 @@ if known then
     return {string.sub(known, 1, 16), tonumber(string.sub(known, 17))}
 end
 
-local state = redis.call('HMGET', head, 'epoch', 'last', 'bytes')
-local epoch, last, bytes = state[1], tonumber(state[2]), tonumber(state[3])
+local epoch, last, bytes = read_head(head)
 local is_new = not epoch or epoch == ARGV[3] and last < seen
 if is_new then
     epoch, last, bytes = fresh, 0, 0
 elseif redis.call('EXISTS', entries) == 0 then
     bytes = 0
 end
-last = last + 1
-bytes = bytes + string.len(envelope) + 64
--- The first write is one that a server with a full memory refuses: it then refuses all of them.
-redis.call('HSET', head, 'epoch', epoch, 'last', last, 'bytes', bytes, 'most', most, 'age', age, 'size', size)
-if is_new then
-    redis.call('DEL', entries)
+local function add()
+    last = last + 1
+    bytes = bytes + string.len(envelope) + 64
+    -- The first write is one that a server with a full memory refuses: it then refuses all of them.
+    redis.call('HSET', head, 'epoch', epoch, 'last', last, 'bytes', bytes, 'most', most, 'age', age, 'size', size)
+    if is_new then
+        redis.call('DEL', entries)
+    end
+    return redis.pcall('XADD', entries, last .. '-0', 'e', envelope, 't', now)
 end
-redis.call('XADD', entries, last .. '-0', 'e', envelope, 't', now)
+local added = add()
+if added.err and not is_new then
+    -- A stranger has written what stands where the entries were: they are lost, and the log begins anew.
+    is_new, epoch, last, bytes = true, fresh, 0, 0
+    added = add()
+end
+if added.err then
+    return added
+end
 local _, left = trim(entries, now, last, bytes, most, age, size)
 if left ~= bytes then
     redis.call('HSET', head, 'bytes', left)
