@@ -15,7 +15,7 @@ use super::lane::Leaving;
 use super::link::Hub;
 use super::log::{NewEntries, NewEntry};
 use super::node::{Node, channel};
-use super::outbox::{MAX_BYTES, MAX_MESSAGES};
+use super::outbox::{Limits, MAX_BYTES};
 use super::shelf::Shelf;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
@@ -47,10 +47,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    fn add(&self, bytes: usize) -> bool {
+    fn add(&self, bytes: usize, limits: Limits) -> bool {
         let messages = self.messages.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = messages < MAX_MESSAGES && before + bytes <= MAX_BYTES;
+        let fits = messages < limits.messages && before + bytes <= limits.bytes;
         if !fits {
             self.remove(bytes);
         }
@@ -77,7 +77,7 @@ pub(crate) fn append(
         return false;
     };
     let bytes = message.len() + HEAD;
-    if !registry.appends.add(bytes) {
+    if bytes > MAX_BYTES || !registry.appends.add(bytes, registry.rules.outbox) {
         node.lose();
         return false;
     }

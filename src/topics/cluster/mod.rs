@@ -57,6 +57,8 @@ pub use link::Link;
 pub use log::{Log, Logged, NewEntries, NewEntry, Page};
 pub(super) use node::Node;
 pub use order::Order;
+pub(super) use outbox::Limits;
+pub(super) use probe::Times;
 pub(super) use shelf::Shelf;
 pub use status::Status;
 pub(crate) use waiting::Waiting;
