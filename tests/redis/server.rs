@@ -1,6 +1,7 @@
 //! [`Server`]: a Redis server of the test's own.
 
 use std::env;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,17 @@ fn skipped(why: &str) {
     let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or_default());
     // Past the capture of the test harness, which only `eprintln` goes through, and in one piece.
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// One that stays free while the server is down: the system gives those from 32768 on to whoever connects,
+/// such as a node that tries to reach this server, which then talks to itself.
+fn quiet_port() -> u16 {
+    loop {
+        let port = 20_000 + (RandomState::new().hash_one(0) % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Server {
@@ -82,9 +94,7 @@ impl Server {
         };
         // Another process may take the port before the server does, which then ends.
         for _ in 0..10 {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            server.port = listener.local_addr().unwrap().port();
-            drop(listener);
+            server.port = quiet_port();
             if server.try_start() {
                 server.url = format!("redis://127.0.0.1:{}", server.port);
                 return Some(server);
