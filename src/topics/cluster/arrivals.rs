@@ -50,7 +50,10 @@ impl Hub for Node {
             self.roster().listen(now);
             self.up.send_replace(true);
             measure::backplane_up(again);
-            tracing::debug!("topics reach the other nodes");
+            static LINES: Throttle = Throttle::new();
+            if let Some(missed) = LINES.pass() {
+                tracing::info!(missed, "topics reach the other nodes");
+            }
         }
         if let Some((_, room)) = find(self, channel) {
             self.reads.push(&room);

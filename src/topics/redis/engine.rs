@@ -57,7 +57,7 @@ const MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// # What the server needs
 ///
-/// Redis 6 or later, or Valkey: a single server, or the primary behind a name or a proxy that follows it.
+/// Redis 6.2 or later, or Valkey: a single server, or the primary behind a name or a proxy that follows it.
 /// The name is looked up for each attempt to connect. Redis Cluster is not supported.
 ///
 /// - **Memory.** The logs of retained topics, each until an hour after its last message is too old, and
