@@ -217,11 +217,23 @@ async fn t12_what_is_no_envelope_of_ours_is_ignored() {
 }
 
 /// An engine that is known to be dropped.
-struct Held(Engine, Arc<()>);
+struct Held {
+    engine: Engine,
+    _token: Arc<()>,
+}
+
+impl Held {
+    fn new(engine: &Engine, token: &Arc<()>) -> Self {
+        Self {
+            engine: engine.port(),
+            _token: token.clone(),
+        }
+    }
+}
 
 impl Backplane for Held {
     fn run<'a>(&'a self, link: &'a mut Link) -> Pending<'a, EngineError> {
-        self.0.run(link)
+        self.engine.run(link)
     }
 }
 
@@ -233,7 +245,7 @@ async fn what_waits_when_the_topics_are_gone_is_sent_within_a_second() {
     settle().await;
     for is_up in [true, false] {
         let token = Arc::new(());
-        let held = Held(engine.port(), token.clone());
+        let held = Held::new(&engine, &token);
         let topics = Topics::builder().backplane(held).build();
         if is_up {
             sleep(SECOND).await;
@@ -255,8 +267,8 @@ async fn what_waits_when_the_topics_are_gone_is_sent_within_a_second() {
     // Nobody waits for ever, nor for nothing.
     for messages in 0..2 {
         let token = Arc::new(());
-        let held = Held(engine.port(), token.clone());
-        held.0.hang();
+        let held = Held::new(&engine, &token);
+        held.engine.hang();
         let topics = Topics::builder().backplane(held).build();
         for _ in 0..messages {
             topics.publish("room", "never");
