@@ -136,7 +136,7 @@ impl Subscriptions {
             let told = registry.node().map(|node| (node, meta.clone()));
             let tracked = Tracking(registry).track(&room, connection, key, meta);
             if let Some((node, meta)) = told.filter(|_| tracked.is_ok()) {
-                node.present(name, connection, key, Some(&meta));
+                node.present(name, connection, key, &meta);
             }
             tracked
         };
@@ -178,7 +178,7 @@ impl Subscriptions {
         can_linger: bool,
     ) {
         if let Some(node) = registry.node() {
-            node.present(&room.name, connection, key, None);
+            node.absent(&room.name, connection, key, can_linger);
         }
         Tracking(registry).untrack(room, connection, key, can_linger);
         registry.release(room);

@@ -416,7 +416,9 @@ impl TopicsBuilder {
     ///
     /// [`Topics::status`] tells whether it does. The engine is run by a task that is spawned here, or, if
     /// there is no runtime yet, when the topics are first used in one. It ends with the last clone of the
-    /// `Topics`, handle and connection.
+    /// `Topics`, handle and connection: when what was published before has been sent, or 1 s later. The
+    /// runtime must run on for that, so a `main` that publishes last of all has to wait; one that
+    /// [drains](crate::Shutdown::drain) first has published its last messages long before.
     pub fn backplane(mut self, backplane: impl Backplane) -> Self {
         self.rules.backplane = Some(Box::new(backplane));
         self

@@ -70,7 +70,12 @@ impl Hub for Node {
         let now = Instant::now();
         let Envelope { node, number, what } = envelope;
         if node == self.id() {
-            let lag = self.work.todo().schedule.hear(number, now);
+            let lag = self.work.change(|todo| {
+                if todo.last.take_if(|last| *last == number).is_some() {
+                    todo.call_watch();
+                }
+                todo.schedule.hear(number, now)
+            });
             lag.into_iter().for_each(measure::backplane_lag);
             return;
         }
@@ -158,7 +163,7 @@ fn find(node: &Node, channel: &str) -> Option<(Arc<Registry>, Arc<Room>)> {
 
 /// News of who is present on another node.
 fn act_on(node: &Node, of: u64, news: News) {
-    node.attend(news.ops, false);
+    node.attend(news.ops);
     if news.ask {
         node.tell(&node_channel(of), [What::Ask]);
     }

@@ -6,8 +6,8 @@ use super::roster::Op;
 use crate::topics::registry::Registry;
 use crate::topics::tracking::Tracking;
 
-/// Joins and leaves as on this node; with `at_once`, nobody lingers. No lock may be held.
-pub(super) fn attend(registry: &Arc<Registry>, ops: Vec<Op>, at_once: bool) {
+/// Joins and leaves as on this node. No lock may be held.
+pub(super) fn attend(registry: &Arc<Registry>, ops: Vec<Op>) {
     let tracking = Tracking(registry);
     for op in ops {
         match op {
@@ -31,14 +31,19 @@ pub(super) fn attend(registry: &Arc<Registry>, ops: Vec<Op>, at_once: bool) {
                     registry.release(&room);
                 }
             }
-            Op::Leave { topic, alias, key } => {
+            Op::Leave {
+                topic,
+                alias,
+                key,
+                lingers,
+            } => {
                 let Some(room) = registry.find(&topic) else {
                     continue;
                 };
                 if !room.crowd().has(alias, &key) {
                     continue;
                 }
-                tracking.untrack(&room, alias, &key, !at_once);
+                tracking.untrack(&room, alias, &key, lingers);
                 registry.release(&room);
             }
         }

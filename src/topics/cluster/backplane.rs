@@ -72,9 +72,9 @@ pub trait Backplane: Send + Sync + 'static {
     /// Connects, then moves envelopes both ways until the connection breaks. Returns why it did.
     ///
     /// It is called again for as long as the [`Topics`](crate::Topics) live, after a pause of 50 ms that
-    /// doubles up to 5 s, less a random part. The future is dropped when the `Topics` are gone, and when
-    /// nothing that this node sends to itself has come back for 20 s: the connection is open and dead
-    /// then. Orders that were taken from the link and not carried out are lost with it, which is as it
+    /// doubles up to 5 s, less a random part. The future is dropped when the `Topics` are gone and
+    /// what they have published is sent, or 1 s later; and when nothing that this node sends to itself has
+    /// come back for 20 s: the connection is open and dead then. Orders that were taken from the link and not carried out are lost with it, which is as it
     /// should be.
     ///
     /// The future runs in a task of its own and may take its time; a pause between two calls of

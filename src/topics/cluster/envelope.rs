@@ -69,14 +69,26 @@ pub(super) struct Change {
     pub(super) topic: Box<str>,
     pub(super) connection: u64,
     pub(super) key: Box<str>,
-    /// `None`: it is not present any more.
-    pub(super) meta: Option<Box<str>>,
+    pub(super) how: How,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Present, with what is said of it.
+    Here(Box<str>),
+    /// No longer, but its key lingers.
+    Left,
+    /// No longer, and nobody waits for it.
+    Gone,
 }
 
 impl Change {
     /// What it takes in an envelope.
     pub(super) fn load(&self) -> usize {
-        let meta = self.meta.as_ref().map_or(0, |meta| meta.len() + 4);
+        let meta = match &self.how {
+            How::Here(meta) => meta.len() + 4,
+            How::Left | How::Gone => 0,
+        };
         self.topic.len() + self.key.len() + meta + 17
     }
 }
@@ -211,9 +223,13 @@ impl Writer {
             self.text(&change.topic);
             self.number(change.connection);
             self.text(&change.key);
-            self.0.push(u8::from(change.meta.is_some()));
-            if let Some(meta) = &change.meta {
-                self.text(meta);
+            match &change.how {
+                How::Left => self.0.push(0),
+                How::Here(meta) => {
+                    self.0.push(1);
+                    self.text(meta);
+                }
+                How::Gone => self.0.push(2),
             }
         }
     }
@@ -274,9 +290,11 @@ impl<'a> Reader<'a> {
                 topic: reader.text(256)?.into(),
                 connection: reader.number()?,
                 key: reader.text(256)?.into(),
-                meta: match reader.byte()? {
-                    0 => None,
-                    _ => Some(reader.text(1024)?.into()),
+                how: match reader.byte()? {
+                    0 => How::Left,
+                    1 => How::Here(reader.text(1024)?.into()),
+                    2 => How::Gone,
+                    _ => return None,
                 },
             })
         })
@@ -298,11 +316,11 @@ mod tests {
     use super::*;
 
     fn samples() -> Vec<Envelope> {
-        let change = |meta: Option<&str>| Change {
+        let change = |how: How| Change {
             topic: "room:1".into(),
             connection: 7,
             key: "ada".into(),
-            meta: meta.map(Into::into),
+            how,
         };
         let tail = Tail {
             topic: "room:1".into(),
@@ -326,7 +344,11 @@ mod tests {
             What::Probe,
             What::Changes {
                 since: 4,
-                changes: vec![change(Some("blue")), change(None)],
+                changes: vec![
+                    change(How::Here("blue".into())),
+                    change(How::Left),
+                    change(How::Gone),
+                ],
             },
             What::Digest {
                 version: 8,
@@ -337,7 +359,7 @@ mod tests {
                 version: 8,
                 part: 1,
                 parts: 2,
-                present: vec![change(Some(""))],
+                present: vec![change(How::Here("".into()))],
             },
         ];
         let envelope = |(number, what)| Envelope {

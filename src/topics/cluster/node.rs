@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::attend::attend;
 use super::backplane::Backplane;
 use super::echoes::Echoes;
-use super::envelope::{Change, Envelope, HEAD, Tail, What};
+use super::envelope::{Change, Envelope, HEAD, How, Tail, What};
 use super::heights::Heights;
 use super::leader::leads;
 use super::outbox::{Limits, MAX_BYTES, Parcel};
@@ -206,13 +206,23 @@ impl Node {
         });
     }
 
-    /// A connection is present, or no longer.
-    pub(crate) fn present(&self, topic: &str, connection: u64, key: &str, meta: Option<&str>) {
+    /// A connection is present.
+    pub(crate) fn present(&self, topic: &str, connection: u64, key: &str, meta: &str) {
+        self.tell_presence(topic, connection, key, How::Here(meta.into()));
+    }
+
+    /// It is no longer.
+    pub(crate) fn absent(&self, topic: &str, connection: u64, key: &str, lingers: bool) {
+        let how = if lingers { How::Left } else { How::Gone };
+        self.tell_presence(topic, connection, key, how);
+    }
+
+    fn tell_presence(&self, topic: &str, connection: u64, key: &str, how: How) {
         let change = Change {
             topic: topic.into(),
             connection,
             key: key.into(),
-            meta: meta.map(Into::into),
+            how,
         };
         let is_first = self.roster().change(change);
         if is_first {
@@ -228,7 +238,7 @@ impl Node {
         leads(topic, self.id, self.roster().nodes())
     }
 
-    /// The `Topics` are no more: the tasks end.
+    /// The `Topics` are no more: the tasks end when what waits is sent, or soon.
     pub(crate) fn leave(&self) {
         self.work.change(|todo| {
             todo.is_over = true;
@@ -244,6 +254,10 @@ impl Node {
         self.work.change(|todo| {
             todo.queue.begin();
             todo.schedule.begin(Instant::now());
+            if todo.last.is_some() {
+                // The one that was to come back may be lost.
+                self.send_last(todo);
+            }
             todo.call_watch();
         });
     }
@@ -334,15 +348,23 @@ impl Node {
         });
     }
 
+    /// Sends a word to itself, behind all that waits.
+    pub(super) fn send_last(&self, todo: &mut Todo) {
+        let (number, probe) = self.parcel(self.own.clone(), What::Probe);
+        todo.queue.send_last(probe);
+        todo.last = Some(number);
+        todo.call_engine();
+    }
+
     // ---- to the rooms
 
     /// Lets those who are present on other nodes join and leave here.
-    pub(super) fn attend(&self, ops: Vec<Op>, at_once: bool) {
+    pub(super) fn attend(&self, ops: Vec<Op>) {
         if ops.is_empty() {
             return;
         }
         if let Some(registry) = self.registry() {
-            attend(&registry, ops, at_once);
+            attend(&registry, ops);
         }
     }
 

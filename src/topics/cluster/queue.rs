@@ -22,6 +22,8 @@ pub(super) struct Queue {
     pub(super) wanted: Wanted,
     control: VecDeque<Parcel>,
     outbox: Outbox,
+    /// Behind all that waits.
+    last: Option<Parcel>,
 }
 
 impl Queue {
@@ -30,6 +32,7 @@ impl Queue {
             wanted: Wanted::default(),
             control: VecDeque::new(),
             outbox: Outbox::new(limits),
+            last: None,
         }
     }
 
@@ -48,6 +51,11 @@ impl Queue {
     /// The same, ahead of all that waits.
     pub(super) fn tell_first(&mut self, parcel: Parcel) {
         self.control.push_front(parcel);
+    }
+
+    /// The same, behind all that waits, messages too, in place of another such.
+    pub(super) fn send_last(&mut self, parcel: Parcel) {
+        self.last = Some(parcel);
     }
 
     /// A message. `false`: it is too large for ever. What had to give way is pushed to `garbage`.
@@ -74,7 +82,8 @@ impl Queue {
         if let Some(order) = self.wanted.next() {
             return Some(order);
         }
-        let parcel = self.control.pop_front().or_else(|| self.outbox.pop())?;
+        let parcel = self.control.pop_front().or_else(|| self.outbox.pop());
+        let parcel = parcel.or_else(|| self.last.take())?;
         Some(Order::Send {
             channel: parcel.channel,
             envelope: parcel.envelope,
@@ -119,8 +128,10 @@ mod tests {
         queue.send(parcel("message", 1), &mut garbage);
         queue.tell([parcel("digest", 1), parcel("changes", 1)]);
         queue.tell_first(parcel("probe", 1));
+        queue.send_last(parcel("forgotten", 1));
+        queue.send_last(parcel("last", 1));
         queue.wanted.want("a");
-        let first = ["+a", "probe", "digest", "changes", "message"];
+        let first = ["+a", "probe", "digest", "changes", "message", "last"];
         assert_eq!(channels(queue.next()), first);
         assert_eq!(queue.next(), []);
         // What was for another connection is asked for again, or old; messages wait.

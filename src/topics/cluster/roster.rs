@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::envelope::Change;
+use super::envelope::{Change, How};
 
 /// A node that says nothing for so long is gone, with all who were present on it.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -49,9 +49,16 @@ struct Other<T> {
     present: HashMap<Key, u64>,
     /// Changes that came while the whole is waited for.
     pending: Vec<(u64, Vec<Change>)>,
-    parts: BTreeMap<u32, Vec<Change>>,
-    /// Of the parts.
-    parts_version: u64,
+    parts: Parts,
+}
+
+/// Parts of the whole of a node.
+#[derive(Debug, Default)]
+struct Parts {
+    version: u64,
+    pieces: BTreeMap<u32, Vec<Change>>,
+    /// What they count.
+    held: usize,
 }
 
 /// What is to be done with the presence of a topic.
@@ -67,6 +74,8 @@ pub(super) enum Op {
         topic: Box<str>,
         alias: u64,
         key: Box<str>,
+        /// The key stays for a while.
+        lingers: bool,
     },
 }
 
@@ -98,11 +107,11 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
     /// A connection of this node is present, or no longer. Whether it is the first change that waits.
     pub(super) fn change(&mut self, change: Change) -> bool {
         let key = (change.topic.clone(), change.connection, change.key.clone());
-        let before = match &change.meta {
-            Some(meta) => self.own.insert(key, meta.clone()),
-            None => self.own.remove(&key),
+        let is_new = match &change.how {
+            How::Here(meta) => self.own.insert(key, meta.clone()).as_ref() != Some(meta),
+            How::Left | How::Gone => self.own.remove(&key).is_some(),
         };
-        if before == change.meta {
+        if !is_new {
             return false;
         }
         self.version += 1;
@@ -135,7 +144,7 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
                 topic: topic.clone(),
                 connection: *connection,
                 key: key.clone(),
-                meta: Some(meta.clone()),
+                how: How::Here(meta.clone()),
             });
         let mut pieces = pieces(all.collect());
         if pieces.is_empty() {
@@ -156,8 +165,7 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
             asked: None,
             present: HashMap::new(),
             pending: Vec::new(),
-            parts: BTreeMap::new(),
-            parts_version: 0,
+            parts: Parts::default(),
         });
         other.heard = now;
         Some(other)
@@ -178,8 +186,8 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
         let mut alias = self.alias;
         if let Some(other) = self.other(node, now) {
             if since > other.version {
-                let waiting: usize = other.pending.iter().map(|(_, some)| some.len()).sum();
-                if waiting + changes.len() <= MAX_PENDING {
+                let waiting = other.pending.iter().map(|(_, some)| counted(some));
+                if waiting.sum::<usize>() + counted(&changes) <= MAX_PENDING {
                     other.pending.push((since, changes));
                 }
                 news.ask = other.may_ask(now);
@@ -206,22 +214,15 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
         let Some(other) = self.other(node, now) else {
             return news;
         };
-        if version < other.version || version < other.parts_version || part >= parts {
+        if version < other.version || version < other.parts.version || part >= parts {
             return news;
         }
-        if version > other.parts_version {
-            other.parts.clear();
-            other.parts_version = version;
-        }
-        let held: usize = other.parts.values().map(Vec::len).sum();
-        if held + present.len() > MAX_PRESENT {
+        other.parts.put(version, part, present);
+        if other.parts.pieces.len() < parts as usize {
             return news;
         }
-        other.parts.insert(part, present);
-        if other.parts.len() < parts as usize {
-            return news;
-        }
-        let parts = std::mem::take(&mut other.parts);
+        let parts = std::mem::take(&mut other.parts.pieces);
+        other.parts.held = 0;
         other.replace(parts.into_values().flatten(), &mut alias, &mut news.ops);
         other.version = version;
         other.asked = None;
@@ -245,7 +246,8 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
             let is_there = other.heard + SILENCE > now;
             if !is_there {
                 let present = std::mem::take(&mut other.present);
-                ops.extend(present.into_iter().map(leave));
+                // The silence was time enough to come back.
+                ops.extend(present.into_iter().map(|known| leave(known, false)));
             }
             is_there
         });
@@ -299,11 +301,12 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Other<T> {
             topic,
             connection,
             key,
-            meta,
+            how,
         } = change;
         let id = (topic, connection, key);
-        let Some(meta) = meta else {
-            ops.extend(self.present.remove_entry(&id).map(leave));
+        let How::Here(meta) = how else {
+            let known = self.present.remove_entry(&id);
+            ops.extend(known.map(|known| leave(known, how == How::Left)));
             return;
         };
         if self.present.len() >= MAX_PRESENT && !self.present.contains_key(&id) {
@@ -337,12 +340,41 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Other<T> {
             self.change(change, alias, ops);
         }
         // Behind those who have come: who changes connections does not leave in between.
-        ops.extend(before.into_iter().map(leave));
+        ops.extend(before.into_iter().map(|known| leave(known, true)));
     }
 }
 
-fn leave(((topic, _, key), alias): (Key, u64)) -> Op {
-    Op::Leave { topic, alias, key }
+impl Parts {
+    /// One that comes again takes the place of the first. One that is too much is missing, and so the whole
+    /// is.
+    fn put(&mut self, version: u64, part: u32, piece: Vec<Change>) {
+        if version > self.version {
+            *self = Self {
+                version,
+                ..Self::default()
+            };
+        }
+        let before = self.pieces.remove(&part);
+        self.held -= before.map_or(0, |before| counted(&before));
+        if self.held + counted(&piece) <= MAX_PRESENT {
+            self.held += counted(&piece);
+            self.pieces.insert(part, piece);
+        }
+    }
+}
+
+fn leave(((topic, _, key), alias): (Key, u64), lingers: bool) -> Op {
+    Op::Leave {
+        topic,
+        alias,
+        key,
+        lingers,
+    }
+}
+
+/// What a piece counts against a bound: one that is empty takes its place, too.
+fn counted(piece: &[Change]) -> usize {
+    piece.len().max(1)
 }
 
 fn pieces(changes: Vec<Change>) -> Vec<Vec<Change>> {
@@ -374,7 +406,7 @@ mod tests {
             topic: "room".into(),
             connection,
             key: key.into(),
-            meta: meta.map(Into::into),
+            how: meta.map_or(How::Left, |meta| How::Here(meta.into())),
         }
     }
 
@@ -462,6 +494,51 @@ mod tests {
         }
         assert_eq!(told.0.len(), 201);
         assert_eq!(b.others[&7].version, a.version());
+    }
+
+    #[test]
+    fn t14_pieces_that_are_empty_count_as_one_each() {
+        let mut b = Roster::<Duration>::new();
+        for since in 1..=2 * MAX_PENDING as u64 {
+            b.changes(7, since, Vec::new(), at(0));
+        }
+        assert_eq!(b.others[&7].pending.len(), MAX_PENDING);
+        let parts = u32::MAX;
+        for part in 0..MAX_PRESENT as u32 + 9 {
+            b.part(7, 9, (part, parts), Vec::new(), at(0));
+            if part % 64 == 0 {
+                // What comes twice counts once.
+                b.part(7, 9, (part, parts), Vec::new(), at(0));
+            }
+        }
+        assert_eq!(b.others[&7].parts.pieces.len(), MAX_PRESENT);
+        // A newer whole begins anew.
+        let (version, part) = (10, (0, 1));
+        let whole = vec![change(1, "ada", Some(""))];
+        assert_eq!(b.part(7, version, part, whole, at(0)).ops.len(), 1);
+        assert_eq!(b.others[&7].parts.held, 0);
+    }
+
+    #[test]
+    fn t14_who_leaves_lingers_unless_it_is_said_to_be_gone_or_its_node_is() {
+        let mut b = Roster::<Duration>::new();
+        let lingers = |news: News| match &news.ops[..] {
+            [.., Op::Leave { lingers, .. }] => *lingers,
+            other => panic!("{other:?}"),
+        };
+        let gone = Change {
+            how: How::Gone,
+            ..change(2, "bob", None)
+        };
+        let here = |n: u64| change(n, "x", Some(""));
+        let all = vec![here(1), change(2, "bob", Some("")), here(3), here(4)];
+        b.changes(7, 0, all, at(0));
+        assert!(lingers(b.changes(7, 4, vec![change(1, "x", None)], at(0))));
+        assert!(!lingers(b.changes(7, 5, vec![gone], at(0))));
+        // Nobody knows how who is missing in the whole has left.
+        assert!(lingers(b.part(7, 9, (0, 1), vec![here(3)], at(0))));
+        let ops = b.silent(at(99));
+        assert!(!lingers(News { ops, ask: false }));
     }
 
     #[test]

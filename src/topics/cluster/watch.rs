@@ -1,4 +1,7 @@
-//! [`watch`]: does what has its time, as the [`Schedule`](super::schedule::Schedule) says.
+//! [`watch`]: does what has its time, as the [`Schedule`](super::schedule::Schedule) says, and in the end
+//! waits until all is sent.
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -7,9 +10,24 @@ use super::node::{NODES, Node};
 use super::scatter::scatter_all;
 use crate::close::{CloseCode, CloseFrame};
 
-/// Runs until the `Topics` are no more.
+/// How long the engine goes on when the `Topics` are no more, to send what waits: some round trips, or a new
+/// connection.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Runs until the `Topics` are no more, and what they had to send is sent.
 pub(super) async fn watch(node: &Node) {
     while let Some(deadline) = tick(node) {
+        node.work.wait_until(deadline).await;
+    }
+    tell_changes(node);
+    let deadline = Instant::now() + FAREWELL;
+    node.work.change(|todo| {
+        if todo.schedule.is_up() || todo.queue.messages() > 0 {
+            node.send_last(todo);
+        }
+    });
+    // What is sent last has passed the engine behind all the rest.
+    while node.work.todo().last.is_some() && Instant::now() < deadline {
         node.work.wait_until(deadline).await;
     }
 }
@@ -30,9 +48,7 @@ fn tick(node: &Node) -> Option<Instant> {
         Some(due)
     })?;
     if due.changes {
-        let changes = node.roster().flush().into_iter();
-        let changes = changes.map(|(since, changes)| What::Changes { since, changes });
-        node.tell(NODES, changes);
+        tell_changes(node);
     }
     if due.digest {
         let digest = What::Digest {
@@ -52,11 +68,18 @@ fn tick(node: &Node) -> Option<Instant> {
     let mut next = due.next;
     if due.silence {
         let ops = node.roster().silent(now);
-        node.attend(ops, true);
+        node.attend(ops);
         let silent_at = node.roster().silent_at();
         next = silent_at.map_or(next, |at| next.min(at));
     }
     Some(next)
+}
+
+/// Tells the others who has come and gone.
+fn tell_changes(node: &Node) {
+    let changes = node.roster().flush().into_iter();
+    let changes = changes.map(|(since, changes)| What::Changes { since, changes });
+    node.tell(NODES, changes);
 }
 
 /// Closes all connections: they may find a node that is not cut off.

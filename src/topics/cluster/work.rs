@@ -22,6 +22,8 @@ pub(super) struct Todo {
     pub(super) schedule: Schedule<Instant>,
     /// The `Topics` are no more.
     pub(super) is_over: bool,
+    /// The number of the last envelope of all, which is yet to come back.
+    pub(super) last: Option<u64>,
     /// Something has changed what the watch waits for.
     stirred: bool,
     engine: Option<Waker>,
@@ -49,6 +51,7 @@ impl Work {
             queue,
             schedule,
             is_over: false,
+            last: None,
             stirred: false,
             engine: None,
             watch: None,

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::address::{Address, RedisUrlError};
 use super::connection::{Connection, Message, text};
+use super::flights::{Flight, Flights};
 use super::payload::{Payload, number};
 use super::script::{APPEND, READ, RENEW, Script};
 use crate::logging::Throttle;
@@ -81,8 +82,8 @@ const MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// One connection carries everything. What comes is delivered where it is read, 64 KiB at a time, so what
 /// a node cannot take in time waits at the server, whose `client-output-buffer-limit pubsub` (32 MiB by
 /// default) ends the connection in the worst case; the node then begins anew and reads its logs on. A
-/// reply or message of more than 16 MiB ends the connection too. At most 64 commands for logs and one batch
-/// of messages are waiting for the server's reply at a time.
+/// reply or message of more than 16 MiB ends the connection too. At most 64 commands for logs, and of messages
+/// eight batches or about 1 MiB, are waiting for the server's reply at a time.
 pub struct Redis {
     address: Address,
     prefix: String,
@@ -179,20 +180,19 @@ impl Redis {
         let _hung_up = HangUp::after(&line.ending, &self.line);
         *self.line() = Some(line.clone());
         let mut ending = pin!(line.ending.notify.notified());
-        let mut batch: Option<Sending<'_>> = None;
+        let mut flights = Flights::new();
         loop {
             let (came, next) = {
                 let mut orders = pin!(link.next());
                 poll_fn(|cx| {
                     let came = connection.poll(cx);
-                    let next = match &mut batch {
-                        Some(batch) => batch.as_mut().poll(cx).map(Next::Sent),
-                        None => orders.as_mut().poll(cx).map(Next::Orders),
-                    };
-                    let next = match next {
-                        Poll::Pending => ending.as_mut().poll(cx).map(|()| Next::End),
-                        ready => ready,
-                    };
+                    let mut next = flights.poll(cx).map(Next::Sent);
+                    if next.is_pending() && flights.has_room() {
+                        next = orders.as_mut().poll(cx).map(Next::Orders);
+                    }
+                    if next.is_pending() {
+                        next = ending.as_mut().poll(cx).map(|()| Next::End);
+                    }
                     match (came, next) {
                         (Poll::Pending, Poll::Pending) => Poll::Pending,
                         (came, next) => Poll::Ready((ready(came), ready(next))),
@@ -208,10 +208,9 @@ impl Redis {
             match next {
                 None => {}
                 Some(Next::Orders(orders)) => {
-                    batch = Some(Box::pin(self.send(line.commands.clone(), orders)));
+                    flights.push(self.send(line.commands.clone(), orders));
                 }
                 Some(Next::Sent(Ok(channels))) => {
-                    batch = None;
                     for channel in channels {
                         link.listening(&channel);
                     }
@@ -229,15 +228,10 @@ impl Redis {
         }
     }
 
-    /// Sends a batch of orders and waits until all are carried out. Gives the channels that are now
-    /// listened to.
-    async fn send(
-        &self,
-        mut commands: MultiplexedConnection,
-        orders: Vec<Order>,
-    ) -> Result<Vec<String>, String> {
+    /// A batch of orders. Gives the channels that are listened to when all are carried out.
+    fn send(&self, commands: MultiplexedConnection, orders: Vec<Order>) -> Flight<'_, Sent> {
         let mut batch = Pipeline::with_capacity(orders.len());
-        let mut channels = Vec::new();
+        let (mut channels, mut bytes, mut is_last) = (Vec::new(), 0, false);
         for order in orders {
             match order {
                 // One command a channel: the client library takes each confirmation for the reply to a
@@ -245,30 +239,45 @@ impl Redis {
                 Order::Listen(channel) => {
                     batch.cmd("SUBSCRIBE").arg(self.name(&channel));
                     channels.push(channel);
+                    is_last = true;
                 }
+                // Nor is the channel asked for again before all that was asked before is confirmed.
                 Order::Leave(channel) => {
                     batch.cmd("UNSUBSCRIBE").arg(self.name(&channel));
+                    is_last = true;
                 }
                 Order::Send { channel, envelope } => {
                     let payload = Payload::plain(&envelope);
+                    bytes += payload.len();
                     batch.cmd("PUBLISH").arg(self.name(&channel)).arg(payload);
                 }
             }
         }
-        if batch.is_empty() {
-            return Ok(channels);
+        Flight {
+            replies: Box::pin(async move {
+                self.replies(commands, batch).await?;
+                Ok(channels)
+            }),
+            bytes,
+            is_last,
+            ended: None,
         }
+    }
+
+    /// Sends a batch of commands, and waits until all are carried out.
+    async fn replies(
+        &self,
+        mut commands: MultiplexedConnection,
+        batch: Pipeline,
+    ) -> Result<(), String> {
         let count = batch.len();
-        let replies = timeout(
-            self.timeout,
-            commands.send_packed_commands(&batch, 0, count),
-        );
-        match replies.await {
+        let replies = commands.send_packed_commands(&batch, 0, count);
+        match timeout(self.timeout, replies).await {
             Ok(Ok(replies)) => {
                 for reply in replies {
                     reply.extract_error().map_err(|error| text(&error))?;
                 }
-                Ok(channels)
+                Ok(())
             }
             Ok(Err(error)) => Err(text(&error)),
             Err(_) => Err(format!("no reply within {:?}", self.timeout)),
@@ -474,11 +483,12 @@ fn fresh_epoch() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
-type Sending<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
+/// The channels that are now listened to.
+type Sent = Result<Vec<String>, String>;
 
 enum Next {
     Orders(Vec<Order>),
-    Sent(Result<Vec<String>, String>),
+    Sent(Sent),
     End,
 }
 

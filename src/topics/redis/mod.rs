@@ -5,7 +5,8 @@
 //!  a URL       bytes,     commands and    │  ▲
 //!              bounded    replies         │  └────  Link: orders
 //!                │           ▲            ▼
-//!              replies    script ◀──── Log: append, read, renew
+//!              replies    flights ◀─── batches of orders
+//!                │        script ◀──── Log: append, read, renew
 //!              (sizes)    *.lua
 //! ```
 //!
@@ -16,6 +17,7 @@
 mod address;
 mod connection;
 mod engine;
+mod flights;
 mod payload;
 mod replies;
 mod script;

@@ -293,6 +293,74 @@ async fn t12_what_is_no_envelope_of_ours_is_ignored() {
     assert!(!nonsense.0.lock().unwrap().is_empty());
 }
 
+/// An engine that is known to be dropped.
+struct Held {
+    engine: Engine,
+    _token: Arc<()>,
+}
+
+impl Held {
+    fn new(engine: &Engine, token: &Arc<()>) -> Self {
+        Self {
+            engine: engine.port(),
+            _token: token.clone(),
+        }
+    }
+}
+
+impl Backplane for Held {
+    fn run<'a>(&'a self, link: &'a mut Link) -> Pending<'a, EngineError> {
+        self.engine.run(link)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_topics_are_gone_is_sent_within_a_second() {
+    let engine = Engine::new(1).delay(SECOND / 5);
+    let nodes = nodes(&engine, 1, |options| options).await;
+    let mut there = nodes[0].subscriber("room").await;
+    settle().await;
+    for is_up in [true, false] {
+        let token = Arc::new(());
+        let held = Held::new(&engine, &token);
+        let topics = Topics::builder().backplane(held).build();
+        if is_up {
+            sleep(SECOND).await;
+            assert_eq!(topics.status(), Status::Up);
+        }
+        for n in 0..100 {
+            topics.publish("room", n.to_string());
+        }
+        let begin = Instant::now();
+        drop(topics);
+        for n in 0..100 {
+            there.expect_text(&n.to_string()).await;
+        }
+        while Arc::strong_count(&token) > 1 {
+            assert!(begin.elapsed() < SECOND, "the task goes on");
+            sleep(SECOND / 100).await;
+        }
+    }
+    // Nobody waits for ever, nor for nothing.
+    for messages in 0..2 {
+        let token = Arc::new(());
+        let held = Held::new(&engine, &token);
+        held.engine.hang();
+        let topics = Topics::builder().backplane(held).build();
+        for _ in 0..messages {
+            topics.publish("room", "never");
+        }
+        drop(topics);
+        for after in [SECOND / 10, SECOND * 8 / 10] {
+            sleep(after).await;
+            assert_eq!(Arc::strong_count(&token), 1 + messages);
+        }
+        sleep(SECOND / 5).await;
+        assert_eq!(Arc::strong_count(&token), 1);
+    }
+    there.expect_silence(SECOND).await;
+}
+
 /// Random publishers, subscribers and faults: nobody gets a message twice or one of another topic, each gets
 /// those of a publisher in order if the engine keeps the order; without faults everybody gets everything.
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 use tower_websocket::{
-    Connection, Message, PresenceChange, Result, WebSocketHandler, WebSocketLayer,
+    Connection, Message, PresenceChange, Result, Shutdown, WebSocketHandler, WebSocketLayer,
 };
 
 use super::*;
@@ -159,6 +159,36 @@ async fn joins_and_leaves_are_announced_once_on_each_node() {
     for client in &mut clients {
         client.expect_text("-ada").await;
         client.expect_silence(10 * SECOND).await;
+    }
+}
+
+/// As on one node: who is drained lingers, or leaves at once, also where others see it.
+#[tokio::test(start_paused = true)]
+async fn who_is_drained_leaves_on_all_nodes_as_it_does_on_its_own() {
+    for at_once in [false, true] {
+        let options = |options: TopicsBuilder| options.leave_on_drain(at_once);
+        let mut nodes = nodes(&Engine::new(1), 2, options).await;
+        let mut told = watch(&nodes[1].topics);
+        let shutdown = Shutdown::new();
+        let old = nodes.remove(0);
+        let layer = WebSocketLayer::new("/", Door).topics(&old.topics);
+        let server = TestServer::new(layer.shutdown(&shutdown).into_service());
+        let mut client = open(&server).await;
+        client.send("ada").await;
+        client.expect_text("ok").await;
+        settle().await;
+        assert_eq!(all(&mut told), ["+ada"]);
+        let drain = tokio::spawn(shutdown.drain(10 * SECOND));
+        client.expect_close(1001).await;
+        assert_eq!(drain.await.unwrap().forced(), 0);
+        // Before the next digest, and before the changes of a tenth of a second are told.
+        drop((client, server, old));
+        settle().await;
+        let left: &[&str] = if at_once { &["-ada"] } else { &[] };
+        assert_eq!(all(&mut told), left);
+        sleep(6 * SECOND).await;
+        let left: &[&str] = if at_once { &[] } else { &["-ada"] };
+        assert_eq!(all(&mut told), left);
     }
 }
 
