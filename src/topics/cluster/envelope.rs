@@ -24,20 +24,20 @@ const ASK: u8 = 7;
 const WHOLE: u8 = 8;
 
 /// What an envelope takes beside a message.
-pub(super) const HEAD: usize = 26;
+pub(crate) const HEAD: usize = 26;
 
 /// See the module docs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     /// Who sends it.
-    pub(super) node: u64,
+    pub(crate) node: u64,
     /// Of those of the node. 0 in a log, which has numbers of its own.
-    pub(super) number: u64,
-    pub(super) what: What,
+    pub(crate) number: u64,
+    pub(crate) what: What,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(crate) enum What {
     /// For those who subscribe a topic.
     Message {
         /// The connection of the node that publishes it, or 0.
@@ -65,17 +65,17 @@ pub(super) enum What {
 
 /// A connection is present in a topic as `key`, or no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) topic: Box<str>,
-    pub(super) connection: u64,
-    pub(super) key: Box<str>,
+pub(crate) struct Change {
+    pub(crate) topic: Box<str>,
+    pub(crate) connection: u64,
+    pub(crate) key: Box<str>,
     /// `None`: it is not present any more.
-    pub(super) meta: Option<Box<str>>,
+    pub(crate) meta: Option<Box<str>>,
 }
 
 impl Change {
     /// What it takes in an envelope.
-    pub(super) fn load(&self) -> usize {
+    pub(crate) fn load(&self) -> usize {
         let meta = self.meta.as_ref().map_or(0, |meta| meta.len() + 4);
         self.topic.len() + self.key.len() + meta + 17
     }
@@ -83,14 +83,14 @@ impl Change {
 
 /// How far a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tail {
-    pub(super) topic: Box<str>,
-    pub(super) epoch: u64,
-    pub(super) offset: u64,
+pub(crate) struct Tail {
+    pub(crate) topic: Box<str>,
+    pub(crate) epoch: u64,
+    pub(crate) offset: u64,
 }
 
 impl Envelope {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let (kind, rest) = match &self.what {
             What::Message { message, .. } if message.is_text() => (TEXT, message.len() + 8),
             What::Message { message, .. } => (BINARY, message.len() + 8),
@@ -145,7 +145,7 @@ impl Envelope {
     }
 
     /// `None`: it is none of ours, or one of a time to come.
-    pub(super) fn decode(bytes: &Bytes) -> Option<Self> {
+    pub(crate) fn decode(bytes: &Bytes) -> Option<Self> {
         let mut reader = Reader { bytes, at: 0 };
         if reader.byte()? != VERSION {
             return None;

@@ -23,3 +23,5 @@ mod socket;
 
 pub use address::RedisUrlError;
 pub use engine::Redis;
+#[cfg(any(test, tower_websocket_fuzzing))]
+pub(crate) use replies::{MAX_REPLY, Replies};
