@@ -81,7 +81,7 @@ def least(results):
 
 def report_cpu(workload, peers):
     print(f"\n{workload}: the server's CPU time per message in µs, and the latency in µs")
-    head = ("peer", "CPU", "least", "user", "system", "messages/s", "busy", "p50", "p99", "p99.9")
+    head = ("peer", "CPU", "least", "user", "system", "messages/s", "busy", "p50", "p99", "p99.9", "worst")
     rows = [(*head, "bytes", "ours ÷ peer", "of the least", "peer ÷ floor")]
     ours = least(our(peers))
     for peer, results in peers.items():
@@ -92,6 +92,8 @@ def report_cpu(workload, peers):
         figures.insert(1, f"{least(results):.3f}")
         busy = middle(results, "busy", 2)
         times = [middle(results, name, 0) for name in ("p50_us", "p99_us", "p999_us")]
+        worst = max(result.get("worst_us", 0) for result in results)
+        times.append(f"{worst:.0f}" if worst else "–")
         floor = ratios(results, peers.get(FLOOR, []), "cpu_us")
         size = median(result.get("bytes", 0) for result in results)
         size = f"{size:,.0f}" if size else "–"  # of a reply, where it is compressed

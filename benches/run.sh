@@ -26,6 +26,7 @@ declare -A servers=(
     [ours_http1]="ours --http1"
     [ours_tls]="ours --tls"
     [ours_threads]="ours --workers 2"
+    [ours_each]="ours --threads 2"
     [ours_topics]="ours --topics"
     [ours_topics_lossy]="ours --topics --lossy"
     [bare]="ours --bare"
@@ -74,6 +75,10 @@ declare -A loads=(
     [w4]="--connections 4 --size 1048576 --kind binary"
     [w5]="--connections 1000 --size 512 --kind text"
     [w5g]="--connections 100 --size 512 --kind text --greedy 1"
+    [c1]="--connections 100 --size 64 --kind text"
+    [c5]="--connections 1000 --size 512 --kind text"
+    [p5]="--connections 1000 --size 512 --kind text"
+    [p5z]="--connections 1000 --size 512 --kind text"
     [mem]="--idle --connections 10000 --size 65536"
     [mem_browser]="--idle --connections 10000 --size 65536 --browser"
     [w7]="--handshakes"
@@ -107,6 +112,14 @@ declare -A loads=(
     [w10_64KiB]="--connections 16 --size 65536 --kind binary"
     [w10_16MiB]="--connections 4 --size 16777216 --kind binary"
 )
+# What else the server has to do meanwhile: the flags of further loads.
+declare -A beside=(
+    [p5]="--connections 10 --size 1048576 --kind binary
+        --handshakes --rate 500"
+    [p5z]="--connections 10 --size 1048576 --kind binary
+        --connections 10 --size 65536 --kind json --deflate
+        --handshakes --rate 500"
+)
 every="ours ours_axum ours_recv ours_stream axum_default axum_tuned axum_batched
     hyper_tungstenite_default hyper_tungstenite_batched tokio_tungstenite_default
     tokio_tungstenite_tuned tokio_tungstenite_batched fastwebsockets_default fastwebsockets_tuned
@@ -120,6 +133,9 @@ deflate="ours_deflate yawc_deflate yawc_deflate_pool sockudo_deflate node_deflat
 # Where not every peer has something to say.
 declare -A who=(
     [w5g]="ours"
+    [c1]="ours ours_threads ours_each" [c5]="ours ours_threads ours_each"
+    [p5]="ours axum_tuned tokio_websockets_batched fastwebsockets_tuned node_default"
+    [p5z]="ours_deflate yawc_deflate_pool node_deflate"
     [mem]="ours ours_forget $every"
     [mem_browser]="ours ours_axum axum_default axum_tuned fastwebsockets_default"
     [w7]="ours ours_http1 axum_default hyper_tungstenite_default fastwebsockets_default fastwebsockets_auto floor"
@@ -137,7 +153,7 @@ declare -A who=(
     [w10_4KiB]=$some [w10_64KiB]=$some [w10_16MiB]=$some
 )
 peers=
-workloads="w1 w2 w3 w3t w3u w4 w5 w5g mem mem_browser w7 w7g w8 w8k w8b w8u w8x w9 h1 h1c h2 h2c h4 h4c t1 t2 t3 t4 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
+workloads="w1 w2 w3 w3t w3u w4 w5 w5g c1 c5 p5 p5z mem mem_browser w7 w7g w8 w8k w8b w8u w8x w9 h1 h1c h2 h2c h4 h4c t1 t2 t3 t4 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
     w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
 chosen=
 rounds=
@@ -189,6 +205,8 @@ trap 'exit 130' INT TERM
 # Two cores of those this process may use, one for each side; on a single one they share it.
 mapfile -t cores < <(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)), sep="\n")')
 server_core=${cores[0]} load_core=${cores[1]:-${cores[0]}}
+# On c1 and c5 the server may have both, and the load takes what it needs of them.
+both_cores=$server_core,$load_core
 # 10,000 connections, on both sides.
 ulimit -n "$(ulimit -Hn)"
 
@@ -220,7 +238,9 @@ start() {
         words[0]=$programs/${words[0]}
     fi
     : >"$log"
-    taskset -c "$server_core" "$@" "${words[@]}" --addr 127.0.0.1:0 >"$log" 2>&1 &
+    local own_cores=$server_core
+    [[ $workload != c* ]] || own_cores=$both_cores
+    taskset -c "$own_cores" "$@" "${words[@]}" --addr 127.0.0.1:0 >"$log" 2>&1 &
     server=$!
     for _ in $(seq 200); do
         address=$(sed -n 's/^listening on //p' "$log")
@@ -239,12 +259,40 @@ stop() {
     server=
 }
 
+# Loads beside the one that is measured, which has the core before them.
+others=()
+begin_others() {
+    local line words
+    others=()
+    [ -n "${beside[$1]:-}" ] || return 0
+    while read -r line; do
+        read -ra words <<<"$line"
+        nice -n 10 taskset -c "$load_core" "$programs/load" --addr "$address" --pid "$server" \
+            "${words[@]}" --seconds 3600 >"$log.others" 2>&1 &
+        others+=($!)
+    done <<<"${beside[$1]}"
+    sleep 1
+    for line in "${others[@]}"; do
+        kill -0 "$line" || { cat "$log.others" >&2; exit 1; }
+    done
+}
+end_others() {
+    [ ${#others[@]} = 0 ] || kill "${others[@]}" 2>/dev/null || true
+}
+
 # load PEER WORKLOAD [FLAG ...]: prints what it measured.
 load() {
     local words peer=$1 workload=$2
     shift 2
     read -ra words <<<"${loads[$workload]:?no such workload}"
-    taskset -c "$load_core" "$programs/load" --addr "$address" --pid "$server" "${words[@]}" "$@" && return
+    local own_cores=$load_core
+    [[ $workload != c* ]] || own_cores=$both_cores
+    begin_others "$workload"
+    if taskset -c "$own_cores" "$programs/load" --addr "$address" --pid "$server" "${words[@]}" "$@"; then
+        end_others
+        return
+    fi
+    end_others
     cat "$log" >&2
     echo "$peer failed on $workload" >&2
     exit 1

@@ -1,12 +1,15 @@
 //! cargo run --example chat -- [--addr 127.0.0.1:3000]
+//! cargo run --features redis --example chat -- --redis redis://127.0.0.1 [--addr 127.0.0.1:3001]
 //!
 //! Rooms to talk in. The page is at `/`, the WebSocket at `/chat/<room>?name=<name>`, beside
 //! ordinary routes and under ordinary middleware. A client sends `{"text": …, "id": …}`; everyone in
 //! the room gets `{"type": "message", "position": …, "from": …, "text": …, "at": …, "id": …}`.
 //! A client that was cut off comes back with `&after=<position>`, and gets what it missed.
-//! All of it works behind a proxy under any prefix.
+//! All of it works behind a proxy under any prefix, and, with `--redis`, over any number of processes:
+//! they have the same rooms, and a client may come back to another one.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +29,7 @@ use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_websocket::{
     Connection, Handshake, Message, Position, PresenceChange, Rejection, Result, Retain, Shutdown,
-    Subscribe, Topics, WebSocketHandler, WebSocketLayer,
+    Subscribe, Topics, TopicsBuilder, WebSocketHandler, WebSocketLayer,
 };
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -39,6 +42,8 @@ const MAX_TEXT: usize = 4096;
 /// Messages of a room, and how long they are kept, for those whose connection broke.
 const KEPT: usize = 100;
 const KEPT_FOR: Duration = Duration::from_secs(5 * 60);
+/// How long a process may be cut off from the others before a load balancer sends nobody new.
+const CUT_OFF: Duration = Duration::from_secs(10);
 /// How long Ctrl-C takes at most.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -91,7 +96,9 @@ impl WebSocketHandler for Chat {
 
     async fn on_open(&mut self, conn: &mut Connection) -> Result {
         if self.name.is_empty() {
-            self.name = format!("guest-{}", conn.id());
+            // Each process counts its connections for itself, so their numbers are no names.
+            let number = RandomState::new().hash_one(conn.id()) % 1_000_000;
+            self.name = format!("guest-{number}");
         }
         conn.subscribe(&self.people())?;
         // Two pages of one name are one person, who leaves with the second.
@@ -139,7 +146,7 @@ impl WebSocketHandler for Chat {
 /// The topic whose presence is the rooms that somebody is in.
 const ROOMS: &str = "rooms";
 
-fn topics() -> Topics {
+pub(crate) fn topics() -> TopicsBuilder {
     Topics::builder()
         .retain("room:", Retain::messages(KEPT).age(KEPT_FOR))
         // The first member of the object that a message is.
@@ -158,7 +165,19 @@ fn topics() -> Topics {
             };
             Some(event.to_string().into())
         })
-        .build()
+}
+
+/// Shares the topics with all processes that are given the same Redis.
+#[cfg(feature = "redis")]
+fn shared(topics: TopicsBuilder, url: &str) -> Result<TopicsBuilder, String> {
+    let redis = tower_websocket::topics::Redis::new(url).map_err(|e| format!("--redis: {e}"))?;
+    Ok(topics.backplane(redis))
+}
+
+#[cfg(not(feature = "redis"))]
+fn shared(_: TopicsBuilder, _: &str) -> Result<TopicsBuilder, String> {
+    let command = "cargo run --features redis --example chat -- --redis URL";
+    Err(format!("this chat was built without Redis; use: {command}"))
 }
 
 /// The text in a message and the client's name for it, or what is wrong with it.
@@ -246,23 +265,22 @@ async fn visit(uri: Uri, headers: HeaderMap) -> Response {
 }
 
 /// The page, the rooms and what is around them; `wss.rs` serves it, too.
-pub(crate) fn app(shutdown: &Shutdown) -> Router {
-    let topics = topics();
+pub(crate) fn app(shutdown: &Shutdown, topics: Topics) -> Router {
+    let chat = WebSocketLayer::new("/chat", Chat::default())
+        .topics(&topics)
+        .max_message_size(64 * 1024)
+        // Who comes back is sent all that is kept at once; logs leave half of a queue to others.
+        .max_queued_messages(4 * KEPT)
+        .max_connections(10_000)
+        .shutdown(shutdown);
     Router::new()
         .route("/", get(|| async { Html(include_str!("chat.html")) }))
         .route("/rooms", get(list))
         .route("/healthz", get(|| async { "ok\n" }))
+        .route_service("/readyz", chat.readiness().topics(&topics, CUT_OFF))
         .route("/chat/{room}", get(visit))
-        .with_state(topics.clone())
-        .layer(
-            WebSocketLayer::new("/chat", Chat::default())
-                .topics(&topics)
-                .max_message_size(64 * 1024)
-                // Who comes back is sent all that is kept at once; logs leave half of a queue to others.
-                .max_queued_messages(4 * KEPT)
-                .max_connections(10_000)
-                .shutdown(shutdown),
-        )
+        .with_state(topics)
+        .layer(chat)
         .layer(
             ServiceBuilder::new()
                 .layer(TraceLayer::new_for_http())
@@ -283,16 +301,19 @@ async fn main() -> Result<(), String> {
     tracing_subscriber::registry()
         .with(tracing_subscriber::fmt::layer().with_filter(log))
         .init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let addr = match &args[..] {
-        [] => "127.0.0.1:3000",
-        [flag, addr] if flag == "--addr" => addr,
-        _ => return Err("usage: chat [--addr HOST:PORT]".to_owned()),
-    };
+    let (mut addr, mut topics) = ("127.0.0.1:3000".to_owned(), topics());
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        match (&*flag, args.next()) {
+            ("--addr", Some(value)) => addr = value,
+            ("--redis", Some(url)) => topics = shared(topics, &url)?,
+            _ => return Err("usage: chat [--addr HOST:PORT] [--redis URL]".to_owned()),
+        }
+    }
 
     let shutdown = Shutdown::new();
-    let app = app(&shutdown).into_make_service_with_connect_info::<SocketAddr>();
-    let listener = TcpListener::bind(addr)
+    let app = app(&shutdown, topics.build()).into_make_service_with_connect_info::<SocketAddr>();
+    let listener = TcpListener::bind(&addr)
         .await
         .map_err(|e| format!("cannot listen on {addr}: {e}; choose another address with --addr"))?;
     let addr = listener.local_addr().map_err(|e| e.to_string())?;

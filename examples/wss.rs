@@ -46,7 +46,7 @@ async fn main() -> Result<(), String> {
         _ => return Err("usage: wss [--addr HOST:PORT]".to_owned()),
     };
 
-    let app = chat::app(&Shutdown::new())
+    let app = chat::app(&Shutdown::new(), chat::topics().build())
         .layer(WebSocketLayer::new("/echo", Echo))
         .layer(from_fn(|request: Request, next: Next| async move {
             let (method, path) = (request.method(), request.uri().path());

@@ -10,7 +10,9 @@ pub mod quiet;
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
@@ -21,7 +23,8 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -32,29 +35,60 @@ pub type Fault = Box<dyn Error + Send + Sync>;
 /// The frame every server is run in: one thread, and a listener on `--addr`.
 ///
 /// `serve` gets the listener and the flags that are not `--addr`. With `--workers N` as the first
-/// of them, the runtime is tokio's `multi_thread` with so many.
+/// of them, the runtime is tokio's `multi_thread` with so many; with `--threads N`, there are so many of
+/// one thread each, which share the port and nothing else.
 ///
 /// # Panics
 ///
 /// If there is no runtime or no such address.
-pub fn run<F>(serve: impl FnOnce(TcpListener, Vec<String>) -> F) -> io::Result<()>
+pub fn run<F>(
+    serve: impl FnOnce(TcpListener, Vec<String>) -> F + Clone + Send + 'static,
+) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>>,
 {
     let (addr, mut flags) = flags();
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    if flags.first().is_some_and(|flag| flag == "--workers") {
-        let workers = flags.get(1).and_then(|n| n.parse().ok());
-        builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(workers.ok_or_else(|| unknown("--workers without a number"))?);
+    let mut addr = addr.parse().map_err(io::Error::other)?;
+    let mut number = |flag: &str| -> io::Result<Option<usize>> {
+        if flags.first().is_none_or(|first| first != flag) {
+            return Ok(None);
+        }
+        let number = flags.get(1).and_then(|n| n.parse().ok());
+        let number = number.ok_or_else(|| unknown(&format!("{flag} without a number")))?;
         flags.drain(..2);
+        Ok(Some(number))
+    };
+    let (workers, threads) = (number("--workers")?, number("--threads")?);
+    let mut others = threads.unwrap_or(1);
+    loop {
+        let mut builder = runtime::Builder::new_current_thread();
+        if let Some(workers) = workers {
+            builder = runtime::Builder::new_multi_thread();
+            builder.worker_threads(workers);
+        }
+        let runtime = builder.enable_all().build()?;
+        let listener = runtime.block_on(async { listen(addr, threads.is_some()) })?;
+        // If the port was 0, the others listen on the one that the first has got.
+        addr = listener.local_addr()?;
+        let (serve, flags) = (serve.clone(), flags.clone());
+        others -= 1;
+        if others == 0 {
+            println!("listening on {addr}");
+            return runtime.block_on(serve(listener, flags));
+        }
+        thread::spawn(move || runtime.block_on(serve(listener, flags)));
     }
-    let runtime = builder.enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind(addr).await?;
-        println!("listening on {}", listener.local_addr()?);
-        serve(listener, flags).await
-    })
+}
+
+fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
+    socket.bind(addr)?;
+    socket.listen(1024)
 }
 
 /// The value of `--addr`, and all other arguments.

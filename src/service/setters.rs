@@ -495,6 +495,7 @@ macro_rules! option_setters {
 
         /// A service for the readiness probe of a load balancer: 503 when a drain has begun, or when 95 %
         /// of [`max_connections`](Self::max_connections) are taken. Call it when both are set.
+        /// [`Readiness::topics`](crate::Readiness::topics) adds a node that is cut off from the others.
         pub fn readiness(&self) -> $crate::Readiness {
             $crate::service::readiness::Readiness::new(&self.options.shutdown, &self.options.limit)
         }

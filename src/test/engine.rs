@@ -13,7 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Position;
-use crate::topics::{Backplane, EngineError, Link, Log, Logged, NewEntry, Order, Page, Pending};
+use crate::topics::{
+    Backplane, EngineError, Link, Log, Logged, NewEntries, NewEntry, Order, Page, Pending,
+};
 
 /// A [backplane](crate::TopicsBuilder::backplane) in memory, with a log: several `Topics` that are given
 /// clones of one `Engine`, or [ports](Self::port) of it, are the nodes of a cluster in one process.
@@ -367,9 +369,9 @@ impl Log for Engine {
     fn append<'a>(
         &'a self,
         channel: &'a str,
-        entry: NewEntry<'a>,
-    ) -> Pending<'a, Result<Position, EngineError>> {
-        Box::pin(self.call(move |hub| hub.append(channel, &entry)))
+        new: NewEntries<'a>,
+    ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
+        Box::pin(self.call(move |hub| hub.append(channel, new)))
     }
 
     fn read<'a>(
@@ -489,9 +491,22 @@ impl Hub {
         }
     }
 
-    fn append(&mut self, channel: &str, entry: &NewEntry<'_>) -> Position {
+    fn append(&mut self, channel: &str, new: NewEntries<'_>) -> Vec<Position> {
+        let mut positions = Vec::new();
+        for entry in new.entries {
+            // An engine that loses things may stop in the middle.
+            if !positions.is_empty() && self.is_lost() {
+                break;
+            }
+            positions.push(self.append_one(channel, new, entry));
+        }
+        positions
+    }
+
+    fn append_one(&mut self, channel: &str, new: NewEntries<'_>, entry: &NewEntry) -> Position {
         let now = Instant::now();
-        self.renew(channel, entry.seen);
+        let retain = new.retain;
+        self.renew(channel, new.seen);
         let log = self.log(channel);
         log.ids
             .retain(|(at, ..)| now - *at <= Duration::from_secs(30));
@@ -503,12 +518,12 @@ impl Hub {
         log.kept.push_back((log.last, now, entry.envelope.clone()));
         log.ids.push_back((now, entry.id, position));
         let bytes = |log: &Entries| -> usize { log.kept.iter().map(|(.., e)| e.len() + 64).sum() };
-        while log.kept.len() > entry.retain.max_messages()
-            || log.kept.len() > 1 && bytes(log) > entry.retain.max_bytes()
+        while log.kept.len() > retain.max_messages()
+            || log.kept.len() > 1 && bytes(log) > retain.max_bytes()
             || log
                 .kept
                 .front()
-                .is_some_and(|(_, at, _)| now - *at > entry.retain.max_age())
+                .is_some_and(|(_, at, _)| now - *at > retain.max_age())
         {
             log.kept.pop_front();
         }

@@ -39,7 +39,7 @@ mod tracking;
 
 pub(crate) use backlog::{Backlog, Kept};
 pub use cluster::{
-    Backplane, EngineError, Link, Log, Logged, NewEntry, Order, Page, Pending, Status,
+    Backplane, EngineError, Link, Log, Logged, NewEntries, NewEntry, Order, Page, Pending, Status,
 };
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use cluster::{Change, Envelope, Tail, What};

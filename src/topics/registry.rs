@@ -485,6 +485,11 @@ impl Registry {
         room.publish(message, from, self.rules.stamp.as_deref())
     }
 
+    /// Whether any topic is retained.
+    pub(super) fn retains(&self) -> bool {
+        !self.rules.retain.is_empty()
+    }
+
     pub(super) fn is_retained(&self, name: &str) -> bool {
         let mut rules = self.rules.retain.iter();
         rules.any(|(prefix, _)| name.starts_with(&**prefix))

@@ -234,8 +234,9 @@ impl Topics {
     }
 
     /// Where messages go: in one process [`Status::Local`], at all times. With a
-    /// [backplane](TopicsBuilder::backplane) it says whether the other nodes are reached: a readiness probe
-    /// may answer 503 when they were not for some time.
+    /// [backplane](TopicsBuilder::backplane) it says whether the other nodes are reached:
+    /// [`Readiness::topics`](crate::Readiness::topics) answers a probe with 503 when they were not for some
+    /// time.
     pub fn status(&self) -> Status {
         let node = self.registry.node();
         node.map_or(Status::Local, |node| node.status())

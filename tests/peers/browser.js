@@ -1,6 +1,7 @@
 // Shared by the browser tests: an example server as a child, Chromium, a deadline.
 const { spawn } = require('node:child_process');
 const { once } = require('node:events');
+const net = require('node:net');
 const { chromium } = require('playwright-core');
 
 // What Chromium says of a server that is gone or about to go: which of them depends on how far the
@@ -60,4 +61,13 @@ async function until(what, condition, milliseconds = 10_000) {
   }
 }
 
-module.exports = { GONE, start, launch, until };
+// Whether a port of this machine is open.
+function listens(port) {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1');
+    socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
+    socket.on('connect', () => socket.destroy());
+  });
+}
+
+module.exports = { GONE, launch, listens, start, until };

@@ -5,7 +5,7 @@ const net = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
 const { once } = require('node:events');
-const { until } = require('./browser.js');
+const { listens, until } = require('./browser.js');
 
 async function nginx(locations) {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'nginx-'));
@@ -43,14 +43,6 @@ async function freePort() {
   server.close();
   await once(server, 'close');
   return port;
-}
-
-function listens(port) {
-  return new Promise((resolve) => {
-    const socket = net.connect(port, '127.0.0.1');
-    socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
-    socket.on('connect', () => socket.destroy());
-  });
 }
 
 module.exports = { nginx };

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Real peers against the examples: Python's websockets and aioquic, Node's ws, yawc, headless Chromium;
-# proxies.
+# Real peers against the examples: Python's websockets and aioquic, Node's ws, yawc, headless Chromium,
+# with Redis between two servers; proxies.
 # The screenshots stay in target/screenshots.
 set -euo pipefail
 # shellcheck source=tests/tools/env.sh
@@ -9,6 +9,7 @@ source "$(dirname "$0")/../tools/env.sh"
 need_python_websockets
 need_node
 need_chromium
+need_redis
 need_rust
 build_examples echo chat wss unix_socket
 yawc=${CARGO_TARGET_DIR:-$root/target}/peers
@@ -35,6 +36,8 @@ PATH=$PATH:/usr/sbin
 command -v nginx >/dev/null || apt_install nginx
 echo "Chromium on the chat page, direct and behind nginx"
 timeout 300 node chat_browser.js "$examples/chat"
+echo "Chromium on two chats with one Redis"
+timeout 300 node chat_nodes_browser.js "$examples/chat"
 echo "Chromium over HTTP/2"
 timeout 120 node wss_h2_browser.js "$examples/wss"
 echo "Chromium with compression"

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use tower_websocket::topics::{
-    Backplane, EngineError, Log, Logged, NewEntry, Page, Position, Redis, Retain, Topics,
+    Backplane, EngineError, Log, Logged, NewEntries, NewEntry, Page, Position, Redis, Retain,
+    Topics,
 };
 
 use crate::server::Server;
@@ -54,9 +55,24 @@ impl Engine {
         retain: Retain,
         envelope: &str,
     ) -> Result<Position, EngineError> {
-        let envelope = Bytes::copy_from_slice(envelope.as_bytes());
-        let entry = NewEntry::new(id, seen, retain, &envelope);
-        self.log().append("t:room", entry).await
+        let positions = self.append_all(&[(id, envelope)], seen, retain).await?;
+        Ok(positions[0])
+    }
+
+    async fn append_all(
+        &self,
+        entries: &[(u128, &str)],
+        seen: Option<Position>,
+        retain: Retain,
+    ) -> Result<Vec<Position>, EngineError> {
+        let entry = |(id, envelope): &(u128, &str)| {
+            NewEntry::new(*id, Bytes::copy_from_slice(envelope.as_bytes()))
+        };
+        let entries: Vec<_> = entries.iter().map(entry).collect();
+        let new = NewEntries::new(seen, retain, &entries);
+        let positions = self.log().append("t:room", new).await?;
+        assert_eq!(positions.len(), entries.len());
+        Ok(positions)
     }
 
     async fn read(&self, after: u64) -> Page {
@@ -106,6 +122,45 @@ async fn an_entry_is_numbered_once_however_often_it_is_appended() {
     // Other channels have logs of their own.
     let other = engine.log().read("t:other", 0, 10).await.unwrap();
     assert!(other.epoch != empty.epoch && shown(&other) == "1-0");
+}
+
+#[tokio::test]
+async fn entries_that_are_appended_together_are_numbered_in_order_and_those_that_are_known_are_not()
+{
+    let Some(server) = Server::any() else { return };
+    let engine = Engine::new(&server, &server.prefix()).await;
+    let offsets = |positions: Vec<Position>| -> Vec<u64> {
+        positions.iter().map(|position| position.offset()).collect()
+    };
+    let some = [(1, "a"), (2, "b")];
+    let first = engine.append_all(&some, None, many()).await.unwrap();
+    // The answer was lost, more have come, and another node was faster.
+    engine.append(9, None, many(), "other").await.unwrap();
+    let more = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];
+    let again = engine.append_all(&more, None, many()).await.unwrap();
+    assert_eq!(again[..2], first);
+    assert_eq!(offsets(again), [1, 2, 4, 5]);
+    let mixed = [(5, "e"), (2, "b"), (6, "f")];
+    let mixed = engine.append_all(&mixed, None, many()).await.unwrap();
+    assert_eq!(offsets(mixed), [6, 2, 7]);
+    let page = engine.read(0).await;
+    assert_eq!(shown(&page), "1-7 1:a 2:b 3:other 4:c 5:d 6:e 7:f");
+    // More than are retained, and as many as there ever are.
+    let all: Vec<(u128, &str)> = (100..164).map(|id| (id, "x")).collect();
+    let few = Retain::messages(3);
+    let last = engine.append_all(&all, None, few).await.unwrap();
+    assert!(offsets(last).into_iter().eq(8..=71));
+    assert_eq!(shown(&engine.read(0).await), "69-71 69:x 70:x 71:x");
+    // A log that has lost what was seen begins anew with the first of them.
+    let seen = Position::new(page.epoch, 72);
+    let renewed = engine.append_all(&[(200, "y"), (201, "z")], Some(seen), many());
+    let renewed = renewed.await.unwrap();
+    assert!(
+        renewed
+            .iter()
+            .all(|position| position.epoch() != page.epoch)
+    );
+    assert_eq!(shown(&engine.read(0).await), "1-2 1:y 2:z");
 }
 
 #[tokio::test]
@@ -256,6 +311,10 @@ async fn b4_a_full_server_refuses_and_changes_nothing() {
     server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let error = engine.append(2, Some(one), many(), "b").await.unwrap_err();
     assert!(error.to_string().contains("OOM"), "{error}");
+    // All of several, or none.
+    let several = [(2, "b"), (3, "c")];
+    let refused = engine.append_all(&several, Some(one), many()).await;
+    assert!(refused.is_err());
     // Nor is a log emptied that could then not be made anew.
     let more = Position::new(one.epoch(), 9);
     assert!(engine.append(2, Some(more), many(), "b").await.is_err());

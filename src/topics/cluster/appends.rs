@@ -1,24 +1,26 @@
 //! [`append`]: has the log number a message, behind those of the same topic that this node has given it.
+//! Those that wait meanwhile go together.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::engine::EngineError;
 use super::envelope::{Envelope, HEAD, What};
+use super::lane::Leaving;
 use super::link::Hub;
-use super::log::NewEntry;
+use super::log::{NewEntries, NewEntry};
 use super::node::{Node, channel};
 use super::outbox::{Limits, MAX_BYTES};
-use super::shelf::Leaving;
+use super::shelf::Shelf;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
 use crate::message::Message;
+use crate::spawn::spawn;
 use crate::topics::Position;
 use crate::topics::registry::Registry;
 use crate::topics::room::Room;
@@ -71,7 +73,7 @@ pub(crate) fn append(
     from: u64,
     reply: Option<oneshot::Sender<Position>>,
 ) -> bool {
-    let (Some(shelf), Some(runtime)) = (room.shelf(), node.runtime()) else {
+    let (Some(shelf), Some(runtime)) = (room.shelf(), node.tasks.runtime()) else {
         return false;
     };
     let bytes = message.len() + HEAD;
@@ -87,39 +89,33 @@ pub(crate) fn append(
     };
     let random = RandomState::new();
     let id = u128::from(random.hash_one(1)) << 64 | u128::from(random.hash_one(2));
-    let leaving = Leaving {
-        id,
-        envelope: envelope.encode(),
+    let is_first = shelf.lane().push(Leaving {
+        entry: NewEntry::new(id, envelope.encode()),
         deadline: Instant::now() + PATIENCE,
         reply,
-    };
-    let is_first = {
-        let mut lane = shelf.lane();
-        lane.waiting.push_back(leaving);
-        !std::mem::replace(&mut lane.is_running, true)
-    };
+    });
     if is_first {
         Registry::acquire_again(room);
-        let lane = Lane {
+        let appender = Appender {
             registry: registry.clone(),
             node: node.clone(),
             room: room.clone(),
             is_done: false,
         };
-        runtime.spawn(lane.run());
+        spawn(&runtime, format_args!("appends of a topic"), appender.run());
     }
     true
 }
 
 /// The task that appends the messages of one topic. Dropped with its runtime, it gives them up.
-struct Lane {
+struct Appender {
     registry: Arc<Registry>,
     node: Arc<Node>,
     room: Arc<Room>,
     is_done: bool,
 }
 
-impl Lane {
+impl Appender {
     async fn run(mut self) {
         let room = self.room.clone();
         let Some(shelf) = room.shelf() else {
@@ -129,39 +125,65 @@ impl Lane {
             let wait = shelf.wait(&self.room, None, || ());
             let _ = timeout(LISTEN, wait).await;
         }
+        let mut pause = SHORTEST;
         loop {
-            let (id, envelope, deadline) = {
-                let mut lane = shelf.lane();
-                let Some(next) = lane.waiting.front() else {
-                    // Whoever comes next starts another task.
-                    lane.is_running = false;
-                    self.is_done = true;
-                    return;
-                };
-                (next.id, next.envelope.clone(), next.deadline)
+            let next = shelf.lane().batch();
+            let Some((entries, deadline)) = next else {
+                // Whoever comes next starts another task.
+                self.is_done = true;
+                return;
             };
-            let appended = self.append(id, &envelope, deadline).await;
-            let next = shelf.lane().waiting.pop_front();
-            self.registry.appends.remove(envelope.len());
-            match appended {
-                Ok(position) => {
-                    self.node.grown(&self.room.name, position);
-                    // The announcement may be on its way still, or lost.
-                    self.node
-                        .logged(&channel(&self.room.name), position, envelope);
-                    if let Some(reply) = next.and_then(|next| next.reply) {
-                        let _ = reply.send(position);
-                    }
+            let until = deadline.min(Instant::now() + ATTEMPT);
+            match self.append(&entries, until).await {
+                Ok(positions) => {
+                    pause = SHORTEST;
+                    self.appended(shelf, positions);
                 }
                 Err(error) => {
-                    self.node.lose();
-                    static LINES: Throttle = Throttle::new();
-                    if let Some(missed) = LINES.pass() {
-                        let error = escaped(error);
-                        tracing::warn!(missed, "a message was not appended: {error}");
+                    let refused = error.is_refused().then(|| shelf.lane().pop()).flatten();
+                    let soon = Instant::now() + pause;
+                    let late = std::iter::from_fn(|| shelf.lane().pop_late(soon));
+                    let given_up: Vec<_> = refused.into_iter().chain(late).collect();
+                    if given_up.is_empty() {
+                        sleep(pause - jitter::up_to(pause / 2)).await;
+                        pause = (pause * 2).min(LONGEST);
+                    } else {
+                        self.give_up(given_up);
+                        static LINES: Throttle = Throttle::new();
+                        if let Some(missed) = LINES.pass() {
+                            let error = escaped(error);
+                            tracing::warn!(missed, "a message was not appended: {error}");
+                        }
                     }
                 }
             }
+        }
+    }
+
+    /// The first that wait have these positions.
+    fn appended(&self, shelf: &Shelf, positions: Vec<Position>) {
+        let channel = channel(&self.room.name);
+        if let Some(last) = positions.last() {
+            self.node.grown(&self.room.name, *last);
+        }
+        for position in positions {
+            let Some(Leaving { entry, reply, .. }) = shelf.lane().pop() else {
+                return;
+            };
+            self.registry.appends.remove(entry.envelope.len());
+            // The announcement may be on its way still, or lost.
+            self.node.logged(&channel, position, entry.envelope);
+            if let Some(reply) = reply {
+                let _ = reply.send(position);
+            }
+        }
+    }
+
+    /// Who waits for them learns it by their being dropped.
+    fn give_up(&self, leaving: impl IntoIterator<Item = Leaving<Instant>>) {
+        for Leaving { entry, .. } in leaving {
+            self.registry.appends.remove(entry.envelope.len());
+            self.node.lose();
         }
     }
 
@@ -182,53 +204,32 @@ impl Lane {
         }
     }
 
-    /// Tries until the deadline.
+    /// One attempt, for as long as that. The positions of the first of them.
     async fn append(
         &self,
-        id: u128,
-        envelope: &Bytes,
-        deadline: Instant,
-    ) -> Result<Position, EngineError> {
-        let late = |_| EngineError::new("the log does not answer");
+        entries: &[NewEntry],
+        until: Instant,
+    ) -> Result<Vec<Position>, EngineError> {
         let (Some(log), Some(retain)) = (self.node.backplane().log(), self.room.retain()) else {
             return Err(EngineError::new("there is no log"));
         };
         let channel = channel(&self.room.name);
-        let mut pause = SHORTEST;
-        loop {
-            let entry = NewEntry {
-                id,
-                seen: self.seen(),
-                retain,
-                envelope,
-            };
-            let until = deadline.min(Instant::now() + ATTEMPT);
-            let attempt = timeout_at(until, log.append(&channel, entry)).await;
-            let error = match attempt.map_err(late) {
-                Ok(Ok(position)) => return Ok(position),
-                Ok(Err(error)) | Err(error) => error,
-            };
-            if error.is_refused() || Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            sleep(pause - jitter::up_to(pause / 2)).await;
-            pause = (pause * 2).min(LONGEST);
+        let attempt = log.append(&channel, NewEntries::new(self.seen(), retain, entries));
+        let late = |_| EngineError::new("the log does not answer");
+        let mut positions = timeout_at(until, attempt).await.map_err(late)??;
+        positions.truncate(entries.len());
+        if positions.is_empty() {
+            return Err(EngineError::new("the log has appended nothing"));
         }
+        Ok(positions)
     }
 }
 
-impl Drop for Lane {
+impl Drop for Appender {
     fn drop(&mut self) {
         if let Some(shelf) = self.room.shelf().filter(|_| !self.is_done) {
-            let given_up = {
-                let mut lane = shelf.lane();
-                lane.is_running = false;
-                std::mem::take(&mut lane.waiting)
-            };
-            for leaving in given_up {
-                self.registry.appends.remove(leaving.envelope.len());
-                self.node.lose();
-            }
+            let given_up = shelf.lane().give_up();
+            self.give_up(given_up);
         }
         self.registry.release(&self.room);
     }

@@ -27,7 +27,7 @@ impl EngineError {
     }
 
     /// Something that fails however often it is tried, such as an entry that is too large for the log.
-    /// [`Log::append`](super::Log::append) is not tried again.
+    /// [`Log::append`](super::Log::append) is not tried again with its first entry then.
     pub fn refused(error: impl Into<BoxError>) -> Self {
         Self {
             error: error.into(),

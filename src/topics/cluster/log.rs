@@ -13,34 +13,42 @@ use crate::topics::{Position, Retain};
 ///
 /// # Contract
 ///
-/// - `append` is one step: two nodes that append get different positions, and the entry is announced, by
-///   [`Link::logged`], to every node that listens to the channel, the one that appends included. The
-///   announcement may be lost, doubled or late: nodes then read.
+/// - To append an entry is one step: two nodes that append get different positions, and the entry is
+///   announced, by [`Link::logged`], to every node that listens to the channel, the one that appends
+///   included. The announcement may be lost, doubled or late: nodes then read.
+/// - `append` gets several entries when several wait. It appends them in their order, from the first on,
+///   and gives the positions of those that it has appended: of all, or of some. The others come again with
+///   the next call. An engine to which several are nothing special takes the first alone.
 /// - An entry whose append has returned `Ok` is found by every `read` that begins later, until it is
 ///   retained no longer or the epoch is another.
 /// - Two entries never have the same position. A store that comes back without its latest entries would
 ///   number others as it has numbered those; so each call that knows how far the log was already
 ///   (`seen`) has it compared: a log of the same epoch that ends before `seen` starts a new epoch, in the
 ///   same step, with nothing in it.
-/// - An error of `append` says nothing about whether the entry was appended. The next attempt has the
-///   same [`id`](NewEntry::id), by which the log knows the entry again. It has to remember the ids of the
-///   last 30 s.
+/// - An error of `append` says nothing about which of the entries were appended. The next attempt has the
+///   same [`id`](NewEntry::id)s, by which the log knows those again that it has, each by itself: more may
+///   have come behind them meanwhile. It has to remember the ids of the last 30 s.
 /// - A future that is dropped may have done its work or not.
 ///
 /// [`Backplane::log`]: super::Backplane::log
 /// [`Link::logged`]: super::Link::logged
 pub trait Log: Send + Sync {
-    /// Numbers an entry, keeps it, and announces it. Gives its position.
+    /// Numbers entries, keeps them, and announces them, in order. Gives the positions of the first of them,
+    /// at least of one.
+    ///
+    /// There is one call at a time for a channel of a node, so that what a node appends stays in order.
     ///
     /// # Errors
     ///
-    /// The log cannot be reached, or refuses the entry. Unless the error is
-    /// [`refused`](EngineError::refused), it is tried again with the same id, for 10 s in all.
+    /// The log cannot be reached, or refuses the first entry. Unless the error is
+    /// [`refused`](EngineError::refused), it is tried again with the same id, for 10 s in all. If it is, that
+    /// entry is given up, and the others are tried again: a log that refuses another one than the first gives
+    /// the positions of those before it.
     fn append<'a>(
         &'a self,
         channel: &'a str,
-        entry: NewEntry<'a>,
-    ) -> Pending<'a, Result<Position, EngineError>>;
+        entries: NewEntries<'a>,
+    ) -> Pending<'a, Result<Vec<Position>, EngineError>>;
 
     /// Reads at most `most` entries whose numbers are greater than `after`, oldest first, and the ends of
     /// the log. If no such entries are kept, there are none in the page. A channel that has no log gets an
@@ -74,31 +82,45 @@ pub trait Log: Send + Sync {
 }
 
 /// What [`Log::append`] is to append.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct NewEntry<'a> {
-    /// Of this entry alone, at random. An entry whose id the log has appended already is not appended
-    /// again: the answer is the position that it got then.
-    pub id: u128,
+pub struct NewEntries<'a> {
     /// The last position of this log that the node knows. If the log has the same epoch and ends before
-    /// it, it starts a new one, and the entry is the first of it.
+    /// it, it starts a new one, and the first entry that it has not appended yet is the first of it.
     pub seen: Option<Position>,
     /// How much the topic retains. The log drops what exceeds it: at once or a little later, and never
     /// less than that many messages for being lazy in counting.
     pub retain: Retain,
-    /// What is kept, as it is.
-    pub envelope: &'a Bytes,
+    /// The entries, in order: at least one, at most 64, and at most 256 KiB of them if it is not one.
+    pub entries: &'a [NewEntry],
 }
 
-impl<'a> NewEntry<'a> {
-    /// An entry, for who tests a log. The fields have the meaning of their values.
-    pub fn new(id: u128, seen: Option<Position>, retain: Retain, envelope: &'a Bytes) -> Self {
+impl<'a> NewEntries<'a> {
+    /// Entries, for who tests a log. The fields have the meaning of their values.
+    pub fn new(seen: Option<Position>, retain: Retain, entries: &'a [NewEntry]) -> Self {
         Self {
-            id,
             seen,
             retain,
-            envelope,
+            entries,
         }
+    }
+}
+
+/// An entry that is to be appended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NewEntry {
+    /// Of this entry alone, at random. An entry whose id the log has appended already is not appended
+    /// again: the answer is the position that it got then.
+    pub id: u128,
+    /// What is kept, as it is.
+    pub envelope: Bytes,
+}
+
+impl NewEntry {
+    /// An entry, for who tests a log. The fields have the meaning of their values.
+    pub fn new(id: u128, envelope: Bytes) -> Self {
+        Self { id, envelope }
     }
 }
 

@@ -5,19 +5,28 @@
 //!   registry, rooms                                     the engine (Redis, a test's)
 //!     │ publish, close, want   ▲ deliver, attend    run, log │ ▲ receive, listening, logged
 //!     ▼                        │                             ▼ │
-//!   node ── outbox, wanted, probe, echoes, roster ◀── hub ── link ─▶ order
-//!     ▲  └─ envelope: all of it as bytes
-//!     ├─ life: the task that runs the engine again and again
-//!     ├─ appends: messages of retained topics on their way to the log
-//!     └─ reader: logs that are read ─▶ shelf: one retained topic
+//!   node ◀──── arrivals ──────────── hub ── link ─▶ order
+//!     ├─ envelope: what nodes say to each other, as bytes
+//!     ├─ work ─┬─ queue: what waits for the engine: wanted (channels), the nodes' own business, outbox
+//!     │        └─ schedule: what is due by the clock; probe: is the connection dead
+//!     ├─ echoes: what comes twice; roster: who is present where ─▶ attend; leader
+//!     ├─ tails, heights: how far logs go; reads: which are to be read
+//!     ▲
+//!     ├─ life: the task that runs the engine again and again, and beside it watch: does what is due
+//!     ├─ appends: messages of retained topics on their way to the log, which wait in a lane each
+//!     └─ reader: reads logs ─▶ shelf: one retained topic
 //! ```
 
 mod appends;
+mod arrivals;
 mod attend;
 mod backplane;
 mod echoes;
 mod engine;
 mod envelope;
+mod heights;
+mod lane;
+mod leader;
 mod life;
 mod link;
 mod log;
@@ -25,13 +34,20 @@ mod node;
 mod order;
 mod outbox;
 mod probe;
+mod queue;
 mod reader;
+mod reads;
 mod roster;
 mod scatter;
+mod schedule;
 mod shelf;
 mod status;
+mod tails;
+mod tasks;
 mod waiting;
 mod wanted;
+mod watch;
+mod work;
 
 pub(super) use appends::{Load, append};
 pub use backplane::Backplane;
@@ -40,7 +56,7 @@ pub use engine::{EngineError, Pending};
 pub(crate) use envelope::{Change, Envelope, Tail, What};
 pub(super) use life::start;
 pub use link::Link;
-pub use log::{Log, Logged, NewEntry, Page};
+pub use log::{Log, Logged, NewEntries, NewEntry, Page};
 pub(super) use node::Node;
 pub use order::Order;
 pub(super) use outbox::Limits;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
@@ -11,6 +12,7 @@ use super::node::{Node, channel};
 use super::shelf::{Asked, Next, Shelf};
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
+use crate::spawn::spawn;
 use crate::topics::room::Room;
 
 /// Logs that are read at the same time: a node that comes back does not run the engine over.
@@ -29,14 +31,15 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn read_logs(node: Arc<Node>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     while let Ok(permit) = permits.clone().acquire_owned().await {
-        let Some(room) = node.next_read().await else {
+        let Some(room) = node.reads.next().await else {
             return;
         };
         let node = node.clone();
-        tokio::spawn(async move {
+        let reading = async move {
             read(&node, &room).await;
             drop(permit);
-        });
+        };
+        spawn(&Handle::current(), format_args!("log of a topic"), reading);
     }
 }
 
@@ -65,7 +68,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let Self(node, room, succeeded) = *self;
         if room.shelf().is_some_and(|shelf| shelf.end_read(succeeded)) {
-            node.read(room);
+            node.reads.push(room);
         }
     }
 }

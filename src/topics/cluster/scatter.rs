@@ -8,7 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::close::CloseFrame;
 use crate::jitter;
+use crate::spawn::spawn;
 use crate::topics::receiver::Receiver;
+use crate::topics::registry::Registry;
 
 /// The clients come back over this time.
 const OVER: Duration = Duration::from_secs(5);
@@ -24,10 +26,25 @@ pub(super) fn scatter(receivers: Vec<Arc<dyn Receiver>>, frame: CloseFrame, runt
         .map(|receiver| (now + jitter::up_to(OVER), receiver));
     let mut timed: Vec<_> = timed.collect();
     timed.sort_by_key(|(at, _)| *at);
-    runtime.spawn(async move {
+    let closing = async move {
         for (at, receiver) in timed {
             sleep_until(at).await;
             receiver.close(frame.clone());
         }
-    });
+    };
+    spawn(
+        runtime,
+        format_args!("connections that topics close"),
+        closing,
+    );
+}
+
+/// The same with every connection that subscribes something.
+pub(super) fn scatter_all(registry: &Registry, frame: CloseFrame, runtime: &Handle) {
+    let rooms = registry.rooms();
+    let mut receivers: Vec<_> = rooms.iter().flat_map(|room| room.receivers()).collect();
+    // A connection is in many topics.
+    receivers.sort_unstable_by_key(|receiver| receiver.id());
+    receivers.dedup_by_key(|receiver| receiver.id());
+    scatter(receivers, frame, runtime);
 }

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::envelope::{Envelope, What};
+use super::lane::Lane;
 use super::log::{Logged, Page};
 use super::scatter::scatter;
 use crate::close::{CloseCode, CloseFrame};
@@ -44,23 +45,7 @@ pub(crate) struct Shelf {
     state: Mutex<State>,
     /// A read has ended.
     done: Notify,
-    pub(super) lane: Mutex<Lane>,
-}
-
-/// Messages of this node on their way to the log, in order.
-#[derive(Default)]
-pub(super) struct Lane {
-    pub(super) waiting: VecDeque<Leaving>,
-    pub(super) is_running: bool,
-}
-
-/// A message that is to be appended.
-pub(super) struct Leaving {
-    pub(super) id: u128,
-    pub(super) envelope: Bytes,
-    /// When it is given up.
-    pub(super) deadline: Instant,
-    pub(super) reply: Option<oneshot::Sender<Position>>,
+    lane: Mutex<Lane<Instant>>,
 }
 
 #[derive(Default)]
@@ -145,7 +130,7 @@ impl Shelf {
         Self {
             state: Mutex::default(),
             done: Notify::new(),
-            lane: Mutex::default(),
+            lane: Mutex::new(Lane::new()),
         }
     }
 
@@ -328,7 +313,8 @@ impl Shelf {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lane(&self) -> MutexGuard<'_, Lane> {
+    /// What this node appends.
+    pub(super) fn lane(&self) -> MutexGuard<'_, Lane<Instant>> {
         self.lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -32,7 +32,7 @@ impl Waiting {
     /// Waits until this node can answer who has read up to `after`, at most for 5 s.
     pub(crate) async fn wait(&self, after: Option<Position>) {
         if let Some(shelf) = self.room.shelf() {
-            let read = || self.node.read(&self.room);
+            let read = || self.node.reads.push(&self.room);
             shelf.wait(&self.room, after, read).await;
         }
     }

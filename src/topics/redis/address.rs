@@ -100,6 +100,10 @@ impl Address {
         &self.login
     }
 
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.place, Place::Tcp { is_tls: true, .. })
+    }
+
     /// Connects, looking the name up anew: after a failover it may lead elsewhere. No attempt takes longer
     /// than its share of `most`, so that an address that does not answer leaves time for the next one.
     pub(super) async fn open(&self, most: Duration) -> io::Result<Box<dyn Io>> {
@@ -157,14 +161,13 @@ async fn secured(stream: TcpStream, host: &str, is_tls: bool) -> io::Result<Box<
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(Arc::new(config));
-    let connected = connector.connect(name, stream).await;
-    let connected = connected.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => io::Error::other(format!(
-            "{error} (trusted are the authorities of the system, or those in the file SSL_CERT_FILE)"
-        )),
-        _ => error,
-    });
-    Ok(Box::new(connected?))
+    match connector.connect(name, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(io::Error::other(format!(
+            "TLS: {error} (trusted are the authorities of the system, or those in the file SSL_CERT_FILE)"
+        ))),
+        Err(error) => Err(io::Error::new(error.kind(), format!("TLS: {error}"))),
+    }
 }
 
 #[cfg(not(feature = "redis-rustls"))]

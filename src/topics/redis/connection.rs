@@ -57,7 +57,7 @@ impl Connection {
                     login, socket, config,
                 ))
                 .await
-                .map_err(|error| meter.ending().unwrap_or_else(|| text(&error)))?;
+                .map_err(|error| refusal(&error, meter.ending(), address.is_tls()))?;
             let mut connection = Self {
                 commands,
                 driver: Some(Box::pin(driver)),
@@ -75,7 +75,10 @@ impl Connection {
             }
         };
         let opened = timeout(most, open).await;
-        opened.unwrap_or_else(|_| Err(format!("it does not answer within {most:?}")))
+        opened.unwrap_or_else(|_| {
+            let hint = if address.is_tls() { " by TLS" } else { "" };
+            Err(format!("it does not answer{hint} within {most:?}"))
+        })
     }
 
     /// Whether the server is a copy of another one. That of a failover looks sound: it answers, and
@@ -147,6 +150,24 @@ fn message(push: PushInfo) -> Option<Message> {
             Some((channel.into(), payload.into()))
         }
         _ => None,
+    }
+}
+
+/// Why the server does not let us in.
+fn refusal(error: &RedisError, ending: Option<String>, is_tls: bool) -> String {
+    match error.code() {
+        // It speaks of HELLO at length.
+        Some("NOAUTH") => "NOAUTH: the server wants a password, and the URL has none".to_owned(),
+        Some(_) => text(error),
+        None => {
+            let why = ending.unwrap_or_else(|| error.to_string());
+            match is_tls {
+                true => format!("{why}; is it a Redis server?"),
+                false => format!(
+                    "{why}; is it a Redis server without TLS? The URL of one with TLS begins with rediss://"
+                ),
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use super::payload::{Payload, number};
 use super::script::{APPEND, READ, RENEW, Script};
 use crate::logging::Throttle;
 use crate::topics::{
-    Backplane, EngineError, Link, Log, Logged, NewEntry, Order, Page, Pending, Position,
+    Backplane, EngineError, Link, Log, Logged, NewEntries, Order, Page, Pending, Position,
 };
 
 /// Commands for logs that wait for their replies at the same time. The others wait for one of these.
@@ -59,7 +59,7 @@ const MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// # What the server needs
 ///
-/// Redis 6 or later, or Valkey: a single server, or the primary behind a name or a proxy that follows it.
+/// Redis 6.2 or later, or Valkey: a single server, or the primary behind a name or a proxy that follows it.
 /// The name is looked up for each attempt to connect, and a connection whose server turns out to be a replica
 /// is given up. Redis Cluster is not supported.
 ///
@@ -361,32 +361,35 @@ impl Log for Redis {
     fn append<'a>(
         &'a self,
         channel: &'a str,
-        entry: NewEntry<'a>,
-    ) -> Pending<'a, Result<Position, EngineError>> {
+        new: NewEntries<'a>,
+    ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
         Box::pin(async move {
-            let (epoch, offset) = seen(entry.seen);
+            let (epoch, offset) = seen(new.seen);
             let fresh = fresh_epoch();
-            let age = entry.retain.max_age().min(MAX_AGE).as_millis();
+            let age = new.retain.max_age().min(MAX_AGE).as_millis();
             let arguments = |command: &mut Cmd| {
                 command
                     .arg(self.name(channel))
-                    .arg(&entry.id.to_be_bytes()[..])
                     .arg(&epoch)
                     .arg(offset)
                     .arg(&fresh)
-                    .arg(entry.retain.max_messages())
+                    .arg(new.retain.max_messages())
                     // An expiry of nothing is none.
                     .arg(age.max(1) as u64)
-                    .arg(entry.retain.max_bytes())
-                    .arg(&entry.envelope[..]);
+                    .arg(new.retain.max_bytes());
+                for entry in new.entries {
+                    command.arg(&entry.id.to_be_bytes()[..]);
+                    command.arg(&entry.envelope[..]);
+                }
             };
-            match self.ask(&APPEND, channel, arguments).await? {
-                Value::Array(parts) => match &parts[..] {
-                    [epoch, offset] => self.position(epoch, offset),
-                    _ => Err(self.unknown()),
-                },
+            let Value::Array(parts) = self.ask(&APPEND, channel, arguments).await? else {
+                return Err(self.unknown());
+            };
+            let positions = parts.chunks(2).map(|pair| match pair {
+                [epoch, offset] => self.position(epoch, offset),
                 _ => Err(self.unknown()),
-            }
+            });
+            positions.collect()
         })
     }
 

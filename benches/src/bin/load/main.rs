@@ -8,8 +8,8 @@
 //! - `--broadcast [--in-flight N] [--stuck N]`: the first connection sends N messages at a time, and
 //!   every one must get them, on `/broadcast`. Beside them, as many as are stuck read nothing.
 //! - `--http`: plain requests on connections that are kept.
-//! - `--handshakes`: connect, upgrade, close, one after the other. `--gets`: connect, a plain
-//!   request that asks to close, close.
+//! - `--handshakes`: connect, upgrade, close, one after the other, at most `--rate N` in a second.
+//!   `--gets`: connect, a plain request that asks to close, close.
 //! - `--idle [--browser]`: memory of quiet connections, fresh and after messages on each.
 //!
 //! It must be cheap, or it is what is measured: frames are masked before the start, and replies
@@ -71,6 +71,7 @@ struct Options {
     warm_up: Duration,
     time: Duration,
     messages: u64,
+    rate: f64,
 }
 
 fn main() -> Result {
@@ -175,6 +176,8 @@ fn visits(options: &Options) -> Result {
         visit()?;
         latency.saturating_record((start.elapsed() - before).as_nanos() as u64);
         count += 1;
+        let due = Duration::from_secs_f64(count as f64 / options.rate);
+        sleep(due.saturating_sub(start.elapsed()));
     }
     measured.print(count, &latency, 0)
 }
@@ -248,7 +251,7 @@ impl<'a> Measured<'a> {
         println!(
             "{{\"messages\": {messages}, \"seconds\": {seconds:.3}, \"user_us\": {:.4}, \
              \"system_us\": {:.4}, \"cpu_us\": {:.4}, \"busy\": {:.3}, \"load_busy\": {:.3}, \
-             \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"bytes\": {bytes}}}",
+             \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"worst_us\": {:.1}, \"bytes\": {bytes}}}",
             per_message(cpu.user),
             per_message(cpu.system),
             per_message(cpu.total()),
@@ -257,6 +260,7 @@ impl<'a> Measured<'a> {
             micros(0.5),
             micros(0.99),
             micros(0.999),
+            micros(1.0),
         );
         Ok(())
     }
@@ -282,6 +286,7 @@ impl Options {
             warm_up: Duration::from_secs(1),
             time: Duration::from_secs(3),
             messages: u64::MAX,
+            rate: f64::INFINITY,
         };
         let mut args = flags().1.into_iter();
         while let Some(arg) = args.next() {
@@ -317,6 +322,7 @@ impl Options {
                 }
                 "--warm-up" => options.warm_up = Duration::from_secs_f64(value()?.parse()?),
                 "--seconds" => options.time = Duration::from_secs_f64(value()?.parse()?),
+                "--rate" => options.rate = value()?.parse()?,
                 "--messages" => {
                     options.messages = value()?.parse()?;
                     options.time = Duration::MAX;

@@ -1,7 +1,9 @@
 //! Topics over several nodes, which an engine in memory connects.
 //!
-//! plain: messages, losses, close, status · retained: one log for all nodes · presence: who is where
+//! plain: messages, losses, close, status · retained: one log for all nodes · appends: the way there ·
+//! presence: who is where
 
+mod appends;
 mod plain;
 mod presence;
 mod retained;

@@ -1,0 +1,70 @@
+//! [`watch`]: does what has its time, as the [`Schedule`](super::schedule::Schedule) says.
+
+use tokio::time::Instant;
+
+use super::envelope::What;
+use super::node::{NODES, Node};
+use super::scatter::scatter_all;
+use crate::close::{CloseCode, CloseFrame};
+
+/// Runs until the `Topics` are no more.
+pub(super) async fn watch(node: &Node) {
+    while let Some(deadline) = tick(node) {
+        node.work.wait_until(deadline).await;
+    }
+}
+
+/// Does what is due, and tells when the next is. `None`: the `Topics` are no more.
+fn tick(node: &Node) -> Option<Instant> {
+    let now = Instant::now();
+    let due = node.work.change(|todo| {
+        if todo.is_over {
+            return None;
+        }
+        let due = todo.schedule.due(now);
+        if due.probe {
+            let (_, probe) = node.parcel(node.own_channel().to_owned(), What::Probe);
+            todo.queue.tell_first(probe);
+            todo.call_engine();
+        }
+        Some(due)
+    })?;
+    if due.changes {
+        let changes = node.roster().flush().into_iter();
+        let changes = changes.map(|(since, changes)| What::Changes { since, changes });
+        node.tell(NODES, changes);
+    }
+    if due.digest {
+        let digest = What::Digest {
+            version: node.roster().version(),
+            tails: node.tails(now),
+        };
+        let (number, digest) = node.parcel(NODES.to_owned(), digest);
+        node.work.change(|todo| {
+            todo.queue.tell([digest]);
+            todo.schedule.tell(number, now);
+            todo.call_engine();
+        });
+    }
+    if due.isolation {
+        isolate(node);
+    }
+    let mut next = due.next;
+    if due.silence {
+        let ops = node.roster().silent(now);
+        node.attend(ops, true);
+        let silent_at = node.roster().silent_at();
+        next = silent_at.map_or(next, |at| next.min(at));
+    }
+    Some(next)
+}
+
+/// Closes all connections: they may find a node that is not cut off.
+fn isolate(node: &Node) {
+    let why = "this node is cut off from the others";
+    if let (Some(registry), Some(runtime)) = (node.registry(), node.tasks.runtime()) {
+        tracing::warn!("{why}, its connections are closed");
+        let frame = CloseFrame::known(CloseCode::SERVICE_RESTART, why);
+        scatter_all(&registry, frame, &runtime);
+    }
+}
