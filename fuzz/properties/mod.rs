@@ -10,6 +10,7 @@ mod connection;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod differential;
+mod envelope;
 #[cfg(feature = "deflate")]
 mod extensions;
 mod frames;
@@ -20,6 +21,8 @@ mod mount;
 mod output;
 mod proxies;
 mod rates;
+#[cfg(feature = "redis")]
+mod replies;
 mod stream;
 mod topics;
 
@@ -27,6 +30,7 @@ pub use connection::connection;
 #[cfg(feature = "deflate")]
 pub use deflate::deflate;
 pub use differential::differential;
+pub use envelope::envelope;
 #[cfg(feature = "deflate")]
 pub use extensions::extensions;
 pub use frames::frames;
@@ -35,6 +39,8 @@ pub use http2::http2;
 pub use mount::mount;
 pub use proxies::proxies;
 pub use rates::rates;
+#[cfg(feature = "redis")]
+pub use replies::replies;
 pub use topics::topics;
 
 #[cfg(test)]
@@ -54,6 +60,7 @@ pub(crate) mod tests {
         "connection",
         "deflate",
         "differential",
+        "envelope",
         "extensions",
         "frames",
         "handshake",
@@ -61,6 +68,7 @@ pub(crate) mod tests {
         "mount",
         "proxies",
         "rates",
+        "replies",
         "topics",
     ];
 
@@ -180,6 +188,17 @@ pub(crate) mod tests {
     #[test]
     fn x6_what_was_kept_beside_tungstenite_still_holds() {
         replay("differential", differential);
+    }
+
+    #[test]
+    fn t12_what_was_kept_of_envelopes_still_holds() {
+        replay("envelope", envelope);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn b7_what_was_kept_of_replies_still_holds() {
+        replay("replies", replies);
     }
 
     #[cfg(feature = "deflate")]

@@ -41,12 +41,16 @@ pub(crate) use backlog::{Backlog, Kept};
 pub use cluster::{
     Backplane, EngineError, Link, Log, Logged, NewEntries, NewEntry, Order, Page, Pending, Status,
 };
+#[cfg(any(test, tower_websocket_fuzzing))]
+pub(crate) use cluster::{Change, Envelope, Standing, Tail, What};
 pub use log::Retain;
 pub use overview::{TopicSize, TopicsOverview};
 pub use position::{ParsePositionError, Position};
 pub use presence::{PresenceChange, Present, TrackError};
 pub use published::{AppendError, Published, SubscribeError};
 pub(crate) use receiver::{How, Offered, Receiver, Taken};
+#[cfg(all(feature = "redis", any(test, tower_websocket_fuzzing)))]
+pub(crate) use redis::{MAX_REPLY, Replies};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use redis::{Redis, RedisUrlError};

@@ -1,8 +1,10 @@
 //! Two nodes, what happens to the server between them, and what the clients notice of it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tower_websocket::test::{TestClient, TestServer};
 use tower_websocket::topics::Redis;
@@ -14,9 +16,6 @@ use tower_websocket::{
 use crate::process::{PATIENCE, Process};
 use crate::relay::Relay;
 use crate::server::Server;
-
-/// Longer than the longest pause between two attempts to connect, and a timeout.
-const RECOVERY: Duration = Duration::from_secs(20);
 
 /// Subscribes a plain topic and, after a position, `/?POSITION`, a retained one.
 async fn serve(mut conn: Connection) -> Result {
@@ -64,7 +63,7 @@ impl Node {
     }
 
     pub async fn next(&mut self) -> String {
-        let message = timeout(RECOVERY, self.client.recv()).await;
+        let message = timeout(PATIENCE, self.client.recv()).await;
         message.expect("a message").as_text().unwrap().to_owned()
     }
 }
@@ -79,23 +78,48 @@ pub async fn up(topics: &Topics) {
             changed.await;
         }
     };
-    timeout(RECOVERY, up).await.expect("the node is up");
+    timeout(PATIENCE, up).await.expect("the node is up");
 }
 
-/// Appends 1, 2, 3 … until it is told to stop. Those that were acknowledged.
-async fn append(topics: Topics, stop: Arc<Mutex<bool>>) -> Vec<u32> {
-    let mut acknowledged = Vec::new();
-    for n in 1.. {
-        if *stop.lock().unwrap() {
-            break;
+/// Appends 1, 2, 3 … until it is told to stop.
+struct Publisher {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Vec<u32>>,
+}
+
+impl Publisher {
+    /// Some are acknowledged when it returns.
+    async fn start(topics: &Topics) -> Self {
+        let (stop, count) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
+        let (topics, stopped, counted) = (topics.clone(), stop.clone(), count.clone());
+        let task = tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            for n in 1.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let appended = timeout(PATIENCE, topics.append("log", n.to_string()));
+                if appended.await.expect("an end").is_ok() {
+                    acknowledged.push(n);
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+            acknowledged
+        });
+        let end = Instant::now() + PATIENCE;
+        while count.load(Ordering::Relaxed) < 20 {
+            assert!(Instant::now() < end, "nothing is acknowledged");
+            sleep(Duration::from_millis(5)).await;
         }
-        let appended = timeout(RECOVERY, topics.append("log", n.to_string()));
-        if appended.await.expect("an end").is_ok() {
-            acknowledged.push(n);
-        }
-        sleep(Duration::from_millis(5)).await;
+        Self { stop, task }
     }
-    acknowledged
+
+    /// Those that were acknowledged.
+    async fn end(self) -> Vec<u32> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
 }
 
 /// Does something to the server while messages are appended at one node, and expects that both nodes'
@@ -107,22 +131,18 @@ async fn survive(server: &mut Server, fault: impl AsyncFnOnce(&mut Server)) -> b
 }
 
 async fn survive_at(mut nodes: [Node; 2], fault: impl AsyncFnOnce()) -> bool {
-    let stop = Arc::<Mutex<bool>>::default();
-    let publisher = tokio::spawn(append(nodes[0].topics.clone(), stop.clone()));
+    let publisher = Publisher::start(&nodes[0].topics).await;
     let topics = nodes[1].topics.clone();
     let degraded = tokio::spawn(async move {
         topics.changed().await;
     });
-    sleep(Duration::from_millis(200)).await;
     fault().await;
     for node in &nodes {
         up(&node.topics).await;
     }
     sleep(Duration::from_millis(200)).await;
-    *stop.lock().unwrap() = true;
-    let acknowledged = publisher.await.unwrap();
-    assert!(acknowledged.len() > 10, "{acknowledged:?}");
-    let end = Instant::now() + RECOVERY;
+    let acknowledged = publisher.end().await;
+    let end = Instant::now() + PATIENCE;
     while let Err(error) = nodes[1].topics.append("log", "end").await {
         assert!(Instant::now() < end, "{error}");
     }
@@ -195,14 +215,14 @@ async fn b5_t16_after_the_server_is_emptied_nobody_is_told_that_nothing_was_miss
     assert!(new.epoch() != seen.epoch());
     for mut node in nodes {
         // Who was there while the log was lost is told to come back.
-        timeout(RECOVERY, node.client.expect_close(1012))
+        timeout(PATIENCE, node.client.expect_close(1012))
             .await
             .expect("an end");
         let client = node.server.connect(&format!("/?{seen}")).await;
         let mut client = client.expect("a 101");
         client.expect_text("ready false").await;
         node.topics.append("log", "three").await.unwrap();
-        let text = timeout(RECOVERY, client.recv()).await.expect("a message");
+        let text = timeout(PATIENCE, client.recv()).await.expect("a message");
         assert_eq!(text.as_text(), Some("three"));
     }
 }
@@ -276,9 +296,7 @@ async fn b2_while_the_server_stands_still_the_node_says_so_and_what_waits_is_bou
         }
     };
     let mut nodes = [node().await, node().await];
-    let stop = Arc::<Mutex<bool>>::default();
-    let publisher = tokio::spawn(append(nodes[0].topics.clone(), stop.clone()));
-    sleep(Duration::from_millis(300)).await;
+    let publisher = Publisher::start(&nodes[0].topics).await;
 
     let changed = nodes.each_ref().map(|node| node.topics.changed());
     let stopped = Instant::now();
@@ -317,8 +335,7 @@ async fn b2_while_the_server_stands_still_the_node_says_so_and_what_waits_is_bou
     // The longest pause between two attempts.
     assert!(went_on.elapsed() < 5 * second + 5 * second);
     println!("up again after {:?}", went_on.elapsed());
-    *stop.lock().unwrap() = true;
-    let acknowledged = publisher.await.unwrap();
+    let acknowledged = publisher.end().await;
     nodes[1].topics.append("log", "end").await.unwrap();
     for (n, node) in nodes.iter_mut().enumerate() {
         let (mut got, mut plain) = (Vec::new(), Vec::new());

@@ -19,6 +19,7 @@ mod process;
 mod quiet;
 mod relay;
 mod server;
+mod soak;
 #[allow(dead_code, reason = "the stack's tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;

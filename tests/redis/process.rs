@@ -35,6 +35,9 @@ use crate::support::tcp;
 /// Names the server, and makes a node of this program.
 const SERVER: &str = "TOWER_WEBSOCKET_TEST_NODE";
 
+/// Of its commands, in seconds, where that is not to be 2.
+pub const TIMEOUT: &str = "TOWER_WEBSOCKET_TEST_TIMEOUT";
+
 /// What takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -280,15 +283,17 @@ fn is_a_node_if_it_is_told_to_be_one() {
         .enable_all()
         .build()
         .unwrap();
+    let timeout = env::var(TIMEOUT).map_or(2, |seconds| seconds.parse().unwrap());
     runtime.block_on(async {
         let redis = Redis::new(&url).unwrap().prefix("x:");
         let topics = Topics::builder()
             .retain("log", Retain::messages(100_000))
+            .retain("brief", Retain::messages(1000))
             .stamp(|topic, position, message| {
                 let text = message.as_text().unwrap_or_default();
                 Message::from(format!("@{position} {topic} {text}"))
             })
-            .backplane(redis.timeout(Duration::from_secs(2)))
+            .backplane(redis.timeout(Duration::from_secs(timeout)))
             .build();
         let addr = tcp(layer(&topics).into_service()).await;
         println!("listening on {addr}");

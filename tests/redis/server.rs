@@ -220,7 +220,7 @@ impl Server {
     pub fn commands(&self, commands: &[&[&str]]) -> Vec<String> {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut replies = Vec::new();

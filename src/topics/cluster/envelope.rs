@@ -24,20 +24,20 @@ const ASK: u8 = 7;
 const WHOLE: u8 = 8;
 
 /// What an envelope takes beside a message.
-pub(super) const HEAD: usize = 26;
+pub(crate) const HEAD: usize = 26;
 
 /// See the module docs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     /// Who sends it.
-    pub(super) node: u64,
+    pub(crate) node: u64,
     /// Of those of the node. 0 in a log, which has numbers of its own.
-    pub(super) number: u64,
-    pub(super) what: What,
+    pub(crate) number: u64,
+    pub(crate) what: What,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(crate) enum What {
     /// For those who subscribe a topic.
     Message {
         /// The connection of the node that publishes it, or 0.
@@ -65,15 +65,15 @@ pub(super) enum What {
 
 /// A connection is present in a topic as `key`, or no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) topic: Box<str>,
-    pub(super) connection: u64,
-    pub(super) key: Box<str>,
-    pub(super) how: How,
+pub(crate) struct Change {
+    pub(crate) topic: Box<str>,
+    pub(crate) connection: u64,
+    pub(crate) key: Box<str>,
+    pub(crate) how: Standing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum Standing {
     /// Present, with what is said of it.
     Here(Box<str>),
     /// No longer, but its key lingers.
@@ -84,10 +84,10 @@ pub(super) enum How {
 
 impl Change {
     /// What it takes in an envelope.
-    pub(super) fn load(&self) -> usize {
+    pub(crate) fn load(&self) -> usize {
         let meta = match &self.how {
-            How::Here(meta) => meta.len() + 4,
-            How::Left | How::Gone => 0,
+            Standing::Here(meta) => meta.len() + 4,
+            Standing::Left | Standing::Gone => 0,
         };
         self.topic.len() + self.key.len() + meta + 17
     }
@@ -95,14 +95,14 @@ impl Change {
 
 /// How far a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tail {
-    pub(super) topic: Box<str>,
-    pub(super) epoch: u64,
-    pub(super) offset: u64,
+pub(crate) struct Tail {
+    pub(crate) topic: Box<str>,
+    pub(crate) epoch: u64,
+    pub(crate) offset: u64,
 }
 
 impl Envelope {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let (kind, rest) = match &self.what {
             What::Message { message, .. } if message.is_text() => (TEXT, message.len() + 8),
             What::Message { message, .. } => (BINARY, message.len() + 8),
@@ -157,7 +157,7 @@ impl Envelope {
     }
 
     /// `None`: it is none of ours, or one of a time to come.
-    pub(super) fn decode(bytes: &Bytes) -> Option<Self> {
+    pub(crate) fn decode(bytes: &Bytes) -> Option<Self> {
         let mut reader = Reader { bytes, at: 0 };
         if reader.byte()? != VERSION {
             return None;
@@ -224,12 +224,12 @@ impl Writer {
             self.number(change.connection);
             self.text(&change.key);
             match &change.how {
-                How::Left => self.0.push(0),
-                How::Here(meta) => {
+                Standing::Left => self.0.push(0),
+                Standing::Here(meta) => {
                     self.0.push(1);
                     self.text(meta);
                 }
-                How::Gone => self.0.push(2),
+                Standing::Gone => self.0.push(2),
             }
         }
     }
@@ -291,9 +291,9 @@ impl<'a> Reader<'a> {
                 connection: reader.number()?,
                 key: reader.text(256)?.into(),
                 how: match reader.byte()? {
-                    0 => How::Left,
-                    1 => How::Here(reader.text(1024)?.into()),
-                    2 => How::Gone,
+                    0 => Standing::Left,
+                    1 => Standing::Here(reader.text(1024)?.into()),
+                    2 => Standing::Gone,
                     _ => return None,
                 },
             })
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     fn samples() -> Vec<Envelope> {
-        let change = |how: How| Change {
+        let change = |how: Standing| Change {
             topic: "room:1".into(),
             connection: 7,
             key: "ada".into(),
@@ -345,9 +345,9 @@ mod tests {
             What::Changes {
                 since: 4,
                 changes: vec![
-                    change(How::Here("blue".into())),
-                    change(How::Left),
-                    change(How::Gone),
+                    change(Standing::Here("blue".into())),
+                    change(Standing::Left),
+                    change(Standing::Gone),
                 ],
             },
             What::Digest {
@@ -359,7 +359,7 @@ mod tests {
                 version: 8,
                 part: 1,
                 parts: 2,
-                present: vec![change(How::Here("".into()))],
+                present: vec![change(Standing::Here("".into()))],
             },
         ];
         let envelope = |(number, what)| Envelope {

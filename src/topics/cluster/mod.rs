@@ -52,6 +52,8 @@ mod work;
 pub(super) use appends::{Load, append};
 pub use backplane::Backplane;
 pub use engine::{EngineError, Pending};
+#[cfg(any(test, tower_websocket_fuzzing))]
+pub(crate) use envelope::{Change, Envelope, Standing, Tail, What};
 pub(super) use life::start;
 pub use link::Link;
 pub use log::{Log, Logged, NewEntries, NewEntry, Page};

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::attend::attend;
 use super::backplane::Backplane;
 use super::echoes::Echoes;
-use super::envelope::{Change, Envelope, HEAD, How, Tail, What};
+use super::envelope::{Change, Envelope, HEAD, Standing, Tail, What};
 use super::heights::Heights;
 use super::leader::leads;
 use super::outbox::{Limits, MAX_BYTES, Parcel};
@@ -208,16 +208,20 @@ impl Node {
 
     /// A connection is present.
     pub(crate) fn present(&self, topic: &str, connection: u64, key: &str, meta: &str) {
-        self.tell_presence(topic, connection, key, How::Here(meta.into()));
+        self.tell_presence(topic, connection, key, Standing::Here(meta.into()));
     }
 
     /// It is no longer.
     pub(crate) fn absent(&self, topic: &str, connection: u64, key: &str, lingers: bool) {
-        let how = if lingers { How::Left } else { How::Gone };
+        let how = if lingers {
+            Standing::Left
+        } else {
+            Standing::Gone
+        };
         self.tell_presence(topic, connection, key, how);
     }
 
-    fn tell_presence(&self, topic: &str, connection: u64, key: &str, how: How) {
+    fn tell_presence(&self, topic: &str, connection: u64, key: &str, how: Standing) {
         let change = Change {
             topic: topic.into(),
             connection,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::envelope::{Change, How};
+use super::envelope::{Change, Standing};
 
 /// A node that says nothing for so long is gone, with all who were present on it.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -108,8 +108,8 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
     pub(super) fn change(&mut self, change: Change) -> bool {
         let key = (change.topic.clone(), change.connection, change.key.clone());
         let is_new = match &change.how {
-            How::Here(meta) => self.own.insert(key, meta.clone()).as_ref() != Some(meta),
-            How::Left | How::Gone => self.own.remove(&key).is_some(),
+            Standing::Here(meta) => self.own.insert(key, meta.clone()).as_ref() != Some(meta),
+            Standing::Left | Standing::Gone => self.own.remove(&key).is_some(),
         };
         if !is_new {
             return false;
@@ -144,7 +144,7 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Roster<T> {
                 topic: topic.clone(),
                 connection: *connection,
                 key: key.clone(),
-                how: How::Here(meta.clone()),
+                how: Standing::Here(meta.clone()),
             });
         let mut pieces = pieces(all.collect());
         if pieces.is_empty() {
@@ -304,9 +304,9 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Other<T> {
             how,
         } = change;
         let id = (topic, connection, key);
-        let How::Here(meta) = how else {
+        let Standing::Here(meta) = how else {
             let known = self.present.remove_entry(&id);
-            ops.extend(known.map(|known| leave(known, how == How::Left)));
+            ops.extend(known.map(|known| leave(known, how == Standing::Left)));
             return;
         };
         if self.present.len() >= MAX_PRESENT && !self.present.contains_key(&id) {
@@ -406,7 +406,7 @@ mod tests {
             topic: "room".into(),
             connection,
             key: key.into(),
-            how: meta.map_or(How::Left, |meta| How::Here(meta.into())),
+            how: meta.map_or(Standing::Left, |meta| Standing::Here(meta.into())),
         }
     }
 
@@ -527,7 +527,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let gone = Change {
-            how: How::Gone,
+            how: Standing::Gone,
             ..change(2, "bob", None)
         };
         let here = |n: u64| change(n, "x", Some(""));

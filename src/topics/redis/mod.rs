@@ -25,3 +25,5 @@ mod socket;
 
 pub use address::RedisUrlError;
 pub use engine::Redis;
+#[cfg(any(test, tower_websocket_fuzzing))]
+pub(crate) use replies::{MAX_REPLY, Replies};

@@ -2,12 +2,18 @@
 
 /// The most bytes of one reply or message. A page of a log has 1 MiB and one entry more, which is at most
 /// 4 MiB as every envelope is; the rest is for what strangers send to our channels, which is ignored.
-pub(super) const MAX_REPLY: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_REPLY: u64 = 16 * 1024 * 1024;
+
+/// The most values that one reply has yet to bring: the client library makes room for all that are announced. A
+/// page of a log has two for each of its 256 entries.
+const MAX_VALUES: u64 = 64 * 1024;
+
+const TOO_LARGE: &str = "the server sends more than 16 MiB in one reply or message";
 
 /// Follows RESP3 from one value to the next, without keeping any of it: the parser of the client library
 /// collects a value of any size.
 #[derive(Debug, Default)]
-pub(super) struct Replies {
+pub(crate) struct Replies {
     place: Place,
     /// How many values this reply has yet to bring. None: the next one begins a reply.
     values: u64,
@@ -20,8 +26,14 @@ enum Place {
     /// Before a value.
     #[default]
     Kind,
-    /// In its first line: what kind it is, and the number so far.
-    Line { kind: u8, number: u64 },
+    /// In its first line, which a line feed behind a carriage return ends: what kind it is, and the number
+    /// so far.
+    Line {
+        kind: u8,
+        number: u64,
+        is_negative: bool,
+        ends: bool,
+    },
     /// In a text of that many bytes, line break included.
     Text(u64),
 }
@@ -32,31 +44,43 @@ impl Replies {
     /// # Errors
     ///
     /// A reply is larger than [`MAX_REPLY`], or says that it will be.
-    pub(super) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
-        const TOO_LARGE: &str = "the server sends more than 16 MiB in one reply or message";
+    pub(crate) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
         while let Some((first, rest)) = bytes.split_first() {
             let mut taken = 1;
             match &mut self.place {
                 Place::Kind => {
-                    let (kind, number) = (*first, 0);
-                    self.place = Place::Line { kind, number };
+                    self.place = Place::Line {
+                        kind: *first,
+                        number: 0,
+                        is_negative: false,
+                        ends: false,
+                    };
                     if self.values == 0 {
                         (self.values, self.bytes) = (1, 0);
                     }
                 }
-                Place::Line { kind, number } => match first {
-                    b'\n' => {
+                Place::Line {
+                    kind,
+                    number,
+                    is_negative,
+                    ends,
+                } => {
+                    match first {
+                        b'0'..=b'9' => {
+                            let digit = u64::from(first - b'0');
+                            *number = number.saturating_mul(10).saturating_add(digit);
+                        }
+                        b'-' => *is_negative = true,
+                        _ => {}
+                    }
+                    let is_over = *ends && *first == b'\n';
+                    *ends = *first == b'\r';
+                    if is_over {
                         let (kind, number) = (*kind, *number);
-                        self.begin(kind, number);
+                        let number = Some(number).filter(|number| *number == 0 || !*is_negative);
+                        self.begin(kind, number)?;
                     }
-                    b'0'..=b'9' => {
-                        let digit = u64::from(first - b'0');
-                        *number = number.saturating_mul(10).saturating_add(digit);
-                    }
-                    // -1: there is no value.
-                    b'-' if *number == 0 => *kind = b'_',
-                    _ => {}
-                },
+                }
                 Place::Text(left) => {
                     taken = usize::try_from(*left)
                         .unwrap_or(usize::MAX)
@@ -72,8 +96,7 @@ impl Replies {
                 Place::Text(left) => left,
                 _ => 0,
             };
-            // Each value that is announced takes at least three bytes.
-            if self.bytes.saturating_add(ahead).max(self.values) > MAX_REPLY {
+            if self.bytes.saturating_add(ahead) > MAX_REPLY || self.values > MAX_VALUES {
                 return Err(TOO_LARGE);
             }
             bytes = match taken {
@@ -84,21 +107,33 @@ impl Replies {
         Ok(())
     }
 
-    /// The first line of a value is over.
-    fn begin(&mut self, kind: u8, number: u64) {
+    /// The first line of a value is over. No number: it is below zero, which says that there is no value.
+    fn begin(&mut self, kind: u8, number: Option<u64>) -> Result<(), &'static str> {
         self.place = Place::Kind;
         let inside = match kind {
             b'$' | b'=' | b'!' => {
-                self.place = Place::Text(number.saturating_add(2));
+                match number {
+                    Some(number) => self.place = Place::Text(number.saturating_add(2)),
+                    None if kind == b'$' => {}
+                    // The client library waits for a text without end.
+                    None => return Err(TOO_LARGE),
+                }
                 0
             }
-            b'*' | b'~' | b'>' => number,
-            b'%' => number.saturating_mul(2),
+            b'*' | b'~' | b'>' => number.unwrap_or(0),
+            b'%' => number.ok_or(TOO_LARGE)?.saturating_mul(2),
             // Attributes stand before the value that they belong to.
-            b'|' => number.saturating_mul(2).saturating_add(1),
+            b'|' => number.ok_or(TOO_LARGE)?.saturating_mul(2).saturating_add(1),
             _ => 0,
         };
         self.values = (self.values - 1).saturating_add(inside);
+        Ok(())
+    }
+
+    /// Whether nothing of a reply is outstanding.
+    #[cfg(any(test, tower_websocket_fuzzing))]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.values == 0 && matches!(self.place, Place::Kind)
     }
 }
 
@@ -113,7 +148,7 @@ mod tests {
             for piece in bytes.chunks(size) {
                 replies.follow(piece)?;
             }
-            Ok(replies.values == 0 && matches!(replies.place, Place::Kind))
+            Ok(replies.is_at_rest())
         });
         let first = results.next().unwrap();
         assert!(results.all(|result| result == first), "{bytes:?}");
@@ -129,7 +164,11 @@ mod tests {
             "$5\r\n*9\r\n1\r\n",
             "$0\r\n\r\n",
             "$-1\r\n",
+            "$-0\r\n\r\n",
             "*-1\r\n",
+            ">-1\r\n",
+            "+a\nb\r\n",
+            "-a\rb\r\n",
             "*0\r\n",
             "_\r\n",
             ",-1.5e9\r\n",
@@ -158,7 +197,12 @@ mod tests {
             "$99999999999999999999999\r\n",
             "*16777217\r\n",
             "%9999999999999999999\r\n",
-            "*9000000\r\n%9000000\r\n",
+            "*65537\r\n",
+            "*40000\r\n%40000\r\n",
+            // That the client library waits for, without end.
+            "!-1\r\n",
+            "=-1\r\n",
+            "%-1\r\n",
             ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$17000000\r\n",
         ] {
             assert!(follow(reply.as_bytes()).is_err(), "{reply}");
