@@ -70,11 +70,12 @@ impl Hub for Node {
         let now = Instant::now();
         let Envelope { node, number, what } = envelope;
         if node == self.id() {
-            let lag = self.work.todo().schedule.hear(number, now);
+            let digest = matches!(what, What::Digest { .. }).then_some(number);
+            let lag = self.work.todo().schedule.hear(digest, now);
             lag.into_iter().for_each(measure::backplane_lag);
             return;
         }
-        if !lock(&self.echoes).is_new(node, number) {
+        if !lock(&self.echoes).is_new(node, what.is_business(), number) {
             return;
         }
         match what {

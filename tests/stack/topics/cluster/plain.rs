@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 use tower_websocket::topics::{Backplane, EngineError, Link, Order, Pending};
-use tower_websocket::{CloseCode, Message, Retain};
+use tower_websocket::{CloseCode, Connection, Message, Retain, WebSocketLayer};
 
 use super::*;
 
@@ -108,6 +108,33 @@ async fn t11_what_waits_for_the_engine_is_sent_when_it_is_back_and_what_is_too_m
     assert_eq!(nodes[0].topics.status(), Status::Up);
     // The subscriber is closed, as who reads too slowly; what it got is the oldest that was left.
     there.expect_text("4").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t11_of_many_messages_that_wait_none_is_lost_to_what_the_nodes_tell_each_other() {
+    let nodes = nodes(&Engine::new(1), 2, |options| options).await;
+    let layer = WebSocketLayer::from_fn("/", |mut conn: Connection| async move {
+        conn.subscribe("room")?;
+        conn.send("ready").await?;
+        while conn.recv().await?.is_some() {}
+        Ok(())
+    });
+    let layer = layer.topics(&nodes[1].topics).max_queued_messages(10_000);
+    let there = TestServer::new(layer.into_service());
+    let mut there = open(&there).await;
+    there.expect_text("ready").await;
+    settle().await;
+    let changed = nodes[0].topics.changed();
+    nodes[0].port.cut();
+    changed.await;
+    for n in 0..4000 {
+        nodes[0].topics.publish("room", n.to_string());
+    }
+    // The first that goes out is that the node is there again.
+    nodes[0].port.mend();
+    for n in 0..4000 {
+        there.expect_text(&n.to_string()).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
