@@ -70,16 +70,18 @@ impl Hub for Node {
         let now = Instant::now();
         let Envelope { node, number, what } = envelope;
         if node == self.id() {
+            let is_probe = matches!(what, What::Probe);
+            let digest = matches!(what, What::Digest { .. }).then_some(number);
             let lag = self.work.change(|todo| {
-                if todo.last.take_if(|last| *last == number).is_some() {
+                if is_probe && todo.last.take_if(|last| *last == number).is_some() {
                     todo.call_watch();
                 }
-                todo.schedule.hear(number, now)
+                todo.schedule.hear(digest, now)
             });
             lag.into_iter().for_each(measure::backplane_lag);
             return;
         }
-        if !lock(&self.echoes).is_new(node, number) {
+        if !lock(&self.echoes).is_new(node, what.is_business(), number) {
             return;
         }
         match what {

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-/// Numbers that are remembered of each node. What comes later than so many that were sent behind it is
-/// taken for a double.
-const WINDOW: u64 = 1024;
+/// Numbers that are remembered of each sequence. What comes later than so many that were numbered behind it is
+/// taken for a double. Twice what may wait of the nodes' own business, which a probe overtakes; messages
+/// leave in the order of their numbers.
+const WINDOW: u64 = 2048;
 
-/// Nodes that are remembered; beyond any cluster whose nodes all talk to each other.
-const MAX_NODES: usize = 1024;
+/// Sequences that are remembered, two of each node; beyond any cluster whose nodes all talk to each other.
+const MAX_SEQUENCES: usize = 2048;
 
 /// See the module docs.
 #[derive(Debug, Default)]
 pub(super) struct Echoes {
-    nodes: HashMap<u64, Heard>,
+    /// By the node, and whether it is the nodes' own business, which overtakes messages.
+    nodes: HashMap<(u64, bool), Heard>,
     /// Counts what comes, to know who was not heard for longest.
     clock: u64,
 }
@@ -27,15 +29,16 @@ struct Heard {
 
 impl Echoes {
     /// Whether this is the first time.
-    pub(super) fn is_new(&mut self, node: u64, number: u64) -> bool {
+    pub(super) fn is_new(&mut self, node: u64, is_business: bool, number: u64) -> bool {
         self.clock += 1;
-        if !self.nodes.contains_key(&node) && self.nodes.len() >= MAX_NODES {
+        let sequence = (node, is_business);
+        if !self.nodes.contains_key(&sequence) && self.nodes.len() >= MAX_SEQUENCES {
             let oldest = self.nodes.iter().min_by_key(|(_, heard)| heard.at);
-            if let Some(oldest) = oldest.map(|(node, _)| *node) {
+            if let Some(oldest) = oldest.map(|(sequence, _)| *sequence) {
                 self.nodes.remove(&oldest);
             }
         }
-        let heard = self.nodes.entry(node).or_default();
+        let heard = self.nodes.entry(sequence).or_default();
         heard.at = self.clock;
         heard.is_new(number)
     }
@@ -81,22 +84,24 @@ mod tests {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
             let number = base / 3 + (random >> 33) % 900 + 1;
-            let is_new = echoes.is_new(1, number);
+            let is_new = echoes.is_new(1, false, number);
             assert_eq!(is_new, model.insert(number), "{number}");
-            assert!(echoes.is_new(2, base));
+            assert!(echoes.is_new(2, false, base));
+            // Another sequence.
+            assert!(echoes.is_new(2, true, base));
         }
     }
 
     #[test]
     fn what_comes_too_late_is_a_double_and_who_was_silent_for_longest_is_forgotten() {
         let mut echoes = Echoes::default();
-        assert!(echoes.is_new(1, 5000) && echoes.is_new(1, 5000 - WINDOW + 1));
-        assert!(!echoes.is_new(1, 5000 - WINDOW));
-        assert!(echoes.is_new(1, u64::MAX) && !echoes.is_new(1, 0));
-        for node in 2..=MAX_NODES as u64 + 1 {
-            assert!(echoes.is_new(node, 1));
+        assert!(echoes.is_new(1, false, 5000) && echoes.is_new(1, false, 5000 - WINDOW + 1));
+        assert!(!echoes.is_new(1, false, 5000 - WINDOW));
+        assert!(echoes.is_new(1, false, u64::MAX) && !echoes.is_new(1, false, 0));
+        for node in 2..=MAX_SEQUENCES as u64 + 1 {
+            assert!(echoes.is_new(node, false, 1));
         }
-        assert_eq!(echoes.nodes.len(), MAX_NODES);
-        assert!(!echoes.is_new(MAX_NODES as u64, 1) && echoes.is_new(1, 5000));
+        assert_eq!(echoes.nodes.len(), MAX_SEQUENCES);
+        assert!(!echoes.is_new(MAX_SEQUENCES as u64, false, 1) && echoes.is_new(1, false, 5000));
     }
 }

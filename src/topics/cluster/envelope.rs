@@ -31,7 +31,8 @@ pub(crate) const HEAD: usize = 26;
 pub(crate) struct Envelope {
     /// Who sends it.
     pub(crate) node: u64,
-    /// Of those of the node. 0 in a log, which has numbers of its own.
+    /// Of those of the node, where its own business has numbers of its own: it overtakes messages. 0 in a
+    /// log, which numbers its entries.
     pub(crate) number: u64,
     pub(crate) what: What,
 }
@@ -61,6 +62,13 @@ pub(crate) enum What {
         parts: u32,
         present: Vec<Change>,
     },
+}
+
+impl What {
+    /// Whether it is the nodes' own business, which goes ahead of all messages.
+    pub(crate) fn is_business(&self) -> bool {
+        !matches!(self, Self::Message { .. } | Self::Close(_))
+    }
 }
 
 /// A connection is present in a topic as `key`, or no longer.

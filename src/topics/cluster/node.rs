@@ -61,8 +61,8 @@ pub(crate) struct Node {
     roster: Mutex<Roster<Instant>>,
     tails: Mutex<Tails<Instant>>,
     heights: Mutex<Heights>,
-    /// The number of the last envelope.
-    number: AtomicU64,
+    /// The number of the last message, and of the last envelope that is the nodes' own business.
+    numbers: [AtomicU64; 2],
     /// Appends that were given up.
     lost: AtomicU64,
     pub(super) up: watch::Sender<bool>,
@@ -92,7 +92,7 @@ impl Node {
             roster: Mutex::new(Roster::new()),
             tails: Mutex::new(Tails::new()),
             heights: Mutex::default(),
-            number: AtomicU64::new(0),
+            numbers: [const { AtomicU64::new(0) }; 2],
             lost: AtomicU64::new(0),
             up: watch::Sender::new(false),
         })
@@ -311,7 +311,8 @@ impl Node {
 
     /// An envelope with the next number, which is given too.
     pub(super) fn parcel(&self, channel: String, what: What) -> (u64, Parcel) {
-        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        let last = &self.numbers[usize::from(what.is_business())];
+        let number = last.fetch_add(1, Ordering::Relaxed) + 1;
         let envelope = Envelope {
             node: self.id,
             number,

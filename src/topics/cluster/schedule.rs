@@ -125,12 +125,13 @@ impl<T: Time + Ord + Add<Duration, Output = T>> Schedule<T> {
         }
     }
 
-    /// An envelope of this node has come back. How long it took, if it is the digest that is waited for.
-    pub(super) fn hear(&mut self, number: u64, now: T) -> Option<Duration> {
+    /// An envelope of this node has come back, the digest of this number if it is one. How long it took, if it is
+    /// the one that is waited for.
+    pub(super) fn hear(&mut self, digest: Option<u64>, now: T) -> Option<Duration> {
         if let Some(probe) = &mut self.probe {
             probe.heard(now);
         }
-        let (_, at) = self.digest.take_if(|(digest, _)| *digest == number)?;
+        let (_, at) = self.digest.take_if(|(number, _)| Some(*number) == digest)?;
         Some(now.since(at))
     }
 
@@ -259,7 +260,7 @@ mod tests {
         schedule.due(at(9999));
         assert_eq!(due(&mut schedule, 10_000).0, "probe silence");
         assert_eq!(due(&mut schedule, 10_001).0, "silence");
-        assert_eq!(schedule.hear(1, at(11_000)), None);
+        assert_eq!(schedule.hear(Some(1), at(11_000)), None);
         schedule.due(at(20_500));
         assert_eq!(due(&mut schedule, 21_000).0, "probe silence");
         schedule.due(at(30_999));
@@ -275,18 +276,18 @@ mod tests {
         let mut schedule = up(0);
         schedule.tell(1, at(0));
         schedule.tell(2, at(2000));
-        assert_eq!(schedule.hear(2, at(2500)), None);
-        assert_eq!(schedule.hear(1, at(3000)), Some(at(3000)));
-        assert_eq!(schedule.hear(1, at(3000)), None);
+        assert_eq!(schedule.hear(Some(2), at(2500)), None);
+        assert_eq!(schedule.hear(Some(1), at(3000)), Some(at(3000)));
+        assert_eq!(schedule.hear(Some(1), at(3000)), None);
         schedule.tell(3, at(4000));
         schedule.tell(4, at(13_999));
         schedule.tell(5, at(14_000));
-        assert_eq!(schedule.hear(3, at(14_100)), None);
-        assert_eq!(schedule.hear(5, at(14_100)), Some(at(100)));
+        assert_eq!(schedule.hear(Some(3), at(14_100)), None);
+        assert_eq!(schedule.hear(Some(5), at(14_100)), Some(at(100)));
         // Nor is one of another connection waited for.
         schedule.tell(6, at(15_000));
         schedule.begin(at(16_000));
-        assert_eq!(schedule.hear(6, at(17_000)), None);
+        assert_eq!(schedule.hear(Some(6), at(17_000)), None);
     }
 
     #[test]

@@ -1,11 +1,13 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tower_websocket::topics::{Backplane, EngineError, Link, Order, Pending};
-use tower_websocket::{CloseCode, Message, Retain};
+use tower_websocket::{CloseCode, Connection, Message, Retain, WebSocketLayer};
 
 use super::*;
 
@@ -108,6 +110,71 @@ async fn t11_what_waits_for_the_engine_is_sent_when_it_is_back_and_what_is_too_m
     assert_eq!(nodes[0].topics.status(), Status::Up);
     // The subscriber is closed, as who reads too slowly; what it got is the oldest that was left.
     there.expect_text("4").await;
+}
+
+/// Takes a half of a second for each batch of orders that is full.
+struct Slow(broadcast::Sender<(String, Bytes)>);
+
+impl Backplane for Slow {
+    fn run<'a>(&'a self, link: &'a mut Link) -> Pending<'a, EngineError> {
+        Box::pin(async move {
+            let mut channels = HashSet::new();
+            let mut sent = self.0.subscribe();
+            loop {
+                tokio::select! {
+                    orders = link.next() => {
+                        let is_full = orders.len() >= 256;
+                        for order in orders {
+                            match order {
+                                Order::Listen(channel) => {
+                                    link.listening(&channel);
+                                    channels.insert(channel);
+                                }
+                                Order::Send { channel, envelope } => {
+                                    let _ = self.0.send((channel, envelope));
+                                }
+                                _ => {}
+                            }
+                        }
+                        if is_full {
+                            sleep(SECOND / 2).await;
+                        }
+                    }
+                    sent = sent.recv() => {
+                        let (channel, envelope) = sent.unwrap();
+                        if channels.contains(&channel) {
+                            link.receive(&channel, envelope);
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t11_of_many_messages_that_wait_none_is_lost_to_what_the_nodes_tell_each_other() {
+    let (sent, _) = broadcast::channel(10_000);
+    let node = || Topics::builder().backplane(Slow(sent.clone())).build();
+    let (here, there) = (node(), node());
+    let layer = WebSocketLayer::from_fn("/", |mut conn: Connection| async move {
+        conn.subscribe("room")?;
+        conn.send("ready").await?;
+        while conn.recv().await?.is_some() {}
+        Ok(())
+    });
+    let layer = layer.topics(&there).max_queued_messages(10_000);
+    let server = TestServer::new(layer.into_service());
+    let mut client = open(&server).await;
+    client.expect_text("ready").await;
+    settle().await;
+    // Eight seconds, in which four digests go ahead of what waits.
+    for n in 0..4000 {
+        here.publish("room", n.to_string());
+    }
+    for n in 0..4000 {
+        client.expect_text(&n.to_string()).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
