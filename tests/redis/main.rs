@@ -12,4 +12,5 @@
 
 mod faults;
 mod log;
+mod plain;
 mod server;

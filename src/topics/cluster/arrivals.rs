@@ -70,12 +70,13 @@ impl Hub for Node {
         let now = Instant::now();
         let Envelope { node, number, what } = envelope;
         if node == self.id() {
-            let lag = self.work.change(|todo| {
-                if todo.last.take_if(|last| *last == number).is_some() {
-                    todo.call_watch();
-                }
-                todo.schedule.hear(number, now)
+            let (lag, is_last) = self.work.change(|todo| {
+                let is_last = todo.last.take_if(|last| *last == number).is_some();
+                (todo.schedule.hear(number, now), is_last)
             });
+            if is_last {
+                self.work.heard.notify_waiters();
+            }
             lag.into_iter().for_each(measure::backplane_lag);
             return;
         }
