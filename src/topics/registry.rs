@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::calls::assert_outside;
-use super::cluster::{self, Backplane, Load, Node, Waiting};
+use super::cluster::{self, Backplane, Limits, Load, Node, Times, Waiting};
 use super::log::Retain;
 use super::position::Position;
 use super::presence::AnnounceFn;
@@ -48,6 +48,9 @@ pub(super) struct Rules {
     pub(super) announce: Option<Box<AnnounceFn>>,
     /// Taken when the registry is made.
     pub(super) backplane: Option<Box<dyn Backplane>>,
+    /// What may wait for the engine.
+    pub(super) outbox: Limits,
+    pub(super) probe: Times,
     /// How long a node may be cut off before it closes its connections.
     pub(super) isolated_after: Option<Duration>,
 }
@@ -63,6 +66,8 @@ impl Default for Rules {
             leave_on_drain: false,
             announce: None,
             backplane: None,
+            outbox: Limits::default(),
+            probe: Times::default(),
             isolated_after: None,
         }
     }
@@ -190,7 +195,8 @@ impl Hasher for Known {
 impl Registry {
     pub(super) fn new(mut rules: Rules) -> Arc<Self> {
         let backplane = rules.backplane.take();
-        let node = backplane.map(|backplane| Node::new(backplane, rules.isolated_after));
+        let node = backplane
+            .map(|backplane| Node::new(backplane, rules.outbox, rules.probe, rules.isolated_after));
         let registry = Arc::new_cyclic(|own| Self {
             node,
             own: own.clone(),
@@ -477,6 +483,11 @@ impl Registry {
         assert_outside();
         measure::published();
         room.publish(message, from, self.rules.stamp.as_deref())
+    }
+
+    /// Whether any topic is retained.
+    pub(super) fn retains(&self) -> bool {
+        !self.rules.retain.is_empty()
     }
 
     pub(super) fn is_retained(&self, name: &str) -> bool {

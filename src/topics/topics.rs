@@ -24,6 +24,15 @@ use crate::close::CloseCode;
 use crate::error::CloseError;
 use crate::message::Message;
 
+/// Behind which times may not be told from never: a later moment may not exist.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A busy node, or a busy engine, is not taken for dead.
+const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+
+/// What hangs for longer is found by nobody else either.
+const LONGEST_PROBE: Duration = Duration::from_secs(3600);
+
 /// One message to many: connections subscribe topics, and whatever is published to a topic goes to all
 /// who subscribe it.
 ///
@@ -447,7 +456,48 @@ impl TopicsBuilder {
     /// over 5 s: a client that comes back may find a node that is not cut off. Default: never, which is
     /// right if the engine is more likely to be down than the way to it.
     pub fn isolated_after(mut self, time: Duration) -> Self {
-        self.rules.isolated_after = Some(time);
+        self.rules.isolated_after = Some(time.min(LONGEST));
+        self
+    }
+
+    /// How many messages for other nodes wait while the [backplane](Self::backplane) is out of reach; of
+    /// plain topics the oldest are dropped for new ones, which [`Topics::status`] counts. As many messages of
+    /// retained topics may wait for their log beside them; one more is
+    /// [not sent](crate::Published::sent). Default 4,096, at least 1.
+    ///
+    /// It is what a node publishes within the time in which a restart of the engine is to lose nothing: by
+    /// default some seconds of a busy one. More than that comes late and all at once.
+    pub fn max_outbox_messages(mut self, messages: usize) -> Self {
+        self.rules.outbox.messages = messages.max(1);
+        self
+    }
+
+    /// The same in bytes, with the names of the topics. Default 4 MiB, at least 64 KiB. A message that is larger
+    /// than that, or than 4 MiB, is never sent to other nodes.
+    pub fn max_outbox_bytes(mut self, bytes: usize) -> Self {
+        self.rules.outbox.bytes = bytes.max(64 * 1024);
+        self
+    }
+
+    /// After how long without a word of its own that came back a node sends one to itself through the
+    /// [backplane](Self::backplane), to find out whether the connection, which is open, is alive. Default
+    /// 10 s, at least 100 ms, at most an hour.
+    ///
+    /// Such a word comes back every 2 s, so this is how long the engine may stand still before
+    /// [`probe_timeout`](Self::probe_timeout) begins. An engine may have a shorter timeout for its
+    /// commands, as Redis does.
+    pub fn probe_after(mut self, time: Duration) -> Self {
+        self.rules.probe.idle = time.clamp(SHORTEST_PROBE, LONGEST_PROBE);
+        self
+    }
+
+    /// How long a [probe](Self::probe_after) may take before the connection is given up and made anew.
+    /// Default 10 s, at least 100 ms, at most an hour.
+    ///
+    /// A new connection means that messages of plain topics may be missed, so it should be longer than any pause
+    /// that is normal: of the engine while it saves or fails over, of this process while it is busy.
+    pub fn probe_timeout(mut self, time: Duration) -> Self {
+        self.rules.probe.patience = time.clamp(SHORTEST_PROBE, LONGEST_PROBE);
         self
     }
 

@@ -228,7 +228,7 @@ async fn a_page_is_bounded_and_has_one_entry_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_lost_or_shorter_than_what_a_node_has_seen_begins_a_new_epoch() {
+async fn b5_t16_a_log_that_is_lost_or_shorter_than_what_a_node_has_seen_begins_a_new_epoch() {
     let Some(server) = Server::own() else { return };
     let engine = Engine::new(&server, "x:").await;
     for n in 1..=5 {
@@ -264,7 +264,7 @@ async fn a_log_that_is_lost_or_shorter_than_what_a_node_has_seen_begins_a_new_ep
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_older_is_found_out_by_who_has_seen_more() {
+async fn b5_t16_a_server_that_comes_back_older_is_found_out_by_who_has_seen_more() {
     let Some(mut server) = Server::own() else {
         return;
     };
@@ -287,7 +287,7 @@ async fn a_server_that_comes_back_older_is_found_out_by_who_has_seen_more() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_restart_of_a_server_that_keeps_it() {
+async fn b1_what_was_acknowledged_is_there_after_a_restart_of_a_server_that_keeps_it() {
     let options = ["--appendonly", "yes", "--appendfsync", "always"];
     let Some(mut server) = Server::with(&options) else {
         return;
@@ -304,7 +304,7 @@ async fn what_was_acknowledged_is_there_after_a_restart_of_a_server_that_keeps_i
 }
 
 #[tokio::test]
-async fn a_full_server_refuses_and_changes_nothing() {
+async fn b4_a_full_server_refuses_and_changes_nothing() {
     let Some(server) = Server::own() else { return };
     let engine = Engine::new(&server, "x:").await;
     let one = engine.append(1, None, many(), "a").await.unwrap();
@@ -376,7 +376,7 @@ async fn many_appends_at_once_are_numbered_without_holes() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up_after_the_timeout() {
+async fn b2_a_server_that_hangs_is_given_up_after_the_timeout() {
     let Some(mut server) = Server::own() else {
         return;
     };
@@ -398,4 +398,75 @@ async fn a_server_that_hangs_is_given_up_after_the_timeout() {
     let position = engine.append(2, None, many(), "b").await.unwrap();
     assert_eq!(position.offset(), 2);
     assert_eq!(shown(&engine.read(0).await), "1-2 1:a 2:b");
+}
+
+#[tokio::test]
+async fn b7_where_a_stranger_has_written_into_a_log_it_goes_on_or_begins_anew() {
+    let Some(server) = Server::own() else { return };
+    let engine = Engine::new(&server, "x:").await;
+    let (head, entries) = ("x:log:t:room", "x:log:t:room:entries");
+    let mut id = 0;
+    let mut append = async |text: &str| {
+        id += 1;
+        engine.append(id, None, many(), text).await
+    };
+    let one = append("a").await.unwrap();
+    // Between two numbers: it has the one of before.
+    server.command(&["XADD", entries, "1-5", "x", "y"]);
+    assert_eq!(append("b").await.unwrap(), Position::new(one.epoch(), 2));
+    let page = engine.read(0).await;
+    assert_eq!(page.entries.last().unwrap().offset, 2);
+    // Larger than any envelope, and larger than a reply may be.
+    let large = "return redis.call('XADD', KEYS[1], '2-1', 'x', string.rep('x', 20 * 1024 * 1024))";
+    server.command(&["EVAL", large, "1", entries]);
+    let page = engine.read(0).await;
+    assert!(page.entries.last().unwrap().envelope.is_empty());
+    // It goes as old ones go, and is not counted twice.
+    for n in 3..=4 {
+        let retain = Retain::messages(1);
+        let entry = engine.append(n * 100, None, retain, "c").await.unwrap();
+        assert_eq!(entry, Position::new(one.epoch(), n as u64));
+    }
+    assert_eq!(shown(&engine.read(0).await), "4-4 4:c");
+
+    let mut epoch = one.epoch();
+    for (what, words) in [
+        // With a number of today's date, ahead of which nothing can be appended.
+        ("an entry", &["XADD", entries, "*", "x", "y"][..]),
+        ("the next entry", &["XADD", entries, "2-0", "x", "y"]),
+        ("entries of another type", &["SET", entries, "x"]),
+        ("an epoch", &["HSET", head, "epoch", "x"]),
+        (
+            "an epoch with signs",
+            &["HSET", head, "epoch", "+00000000000000a"],
+        ),
+        ("an offset", &["HSET", head, "last", "x"]),
+        ("no number", &["HSET", head, "last", "nan"]),
+        ("a number without end", &["HSET", head, "last", "1e300"]),
+        ("bytes", &["HSET", head, "bytes", "x"]),
+        ("an age", &["HSET", head, "age", "1e18"]),
+        ("a head without all of it", &["HDEL", head, "most"]),
+    ] {
+        let reply = server.command(words);
+        assert!(!reply.starts_with('-'), "{what}: {reply}");
+        // Whoever is first.
+        if what.contains("an") {
+            let _ = engine.log().read("t:room", 0, 10).await;
+            let seen = Position::new(epoch, 1);
+            let _ = engine.log().renew("t:room", seen).await;
+        }
+        let first = append("d").await;
+        let first = first.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(first.epoch() != epoch && first.offset() == 1, "{what}");
+        epoch = first.epoch();
+        assert_eq!(shown(&engine.read(0).await), "1-1 1:d", "{what}");
+    }
+    // That of somebody else, which is not ours to remove.
+    server.command(&["SET", head, "x"]);
+    let error = append("e").await.unwrap_err();
+    assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+    assert!(engine.log().read("t:room", 0, 10).await.is_err());
+    assert_eq!(server.command(&["GET", head]), "x");
+    server.command(&["DEL", head]);
+    assert_eq!(append("e").await.unwrap().offset(), 1);
 }

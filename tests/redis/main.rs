@@ -10,7 +10,17 @@
     missing_docs
 )]
 
+mod crash;
 mod faults;
+mod foreign;
+mod jitter;
 mod log;
 mod plain;
+mod process;
+mod quiet;
+mod relay;
 mod server;
+#[allow(dead_code, reason = "the stack's tests use the rest")]
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;

@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
@@ -71,20 +71,43 @@ impl Server {
         );
         let dir = env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();
-        // Another process may take the port before the server does; it then ends, and `wait` fails.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
         let mut server = Self {
             own: Some(Own {
                 process: None,
                 dir,
                 options: options.iter().map(|&option| option.to_owned()).collect(),
             }),
-            port,
-            url: format!("redis://127.0.0.1:{port}"),
+            port: 0,
+            url: String::new(),
         };
-        server.start();
-        Some(server)
+        // Another process may take the port before the server does, which then ends.
+        for _ in 0..10 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            server.port = listener.local_addr().unwrap().port();
+            drop(listener);
+            if server.try_start() {
+                server.url = format!("redis://127.0.0.1:{}", server.port);
+                return Some(server);
+            }
+        }
+        panic!("redis-server does not start: {}", server.log());
+    }
+
+    /// Of a server of the test's own.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The name of a file that is gone with the server.
+    pub fn file(&self, name: &str) -> PathBuf {
+        let own = self.own.as_ref().expect("a server of the test's own");
+        own.dir.join(name)
+    }
+
+    /// For the next start.
+    pub fn add_options(&mut self, options: &[&str]) {
+        let options = options.iter().map(|&option| option.to_owned());
+        self.mine().options.extend(options);
     }
 
     pub fn url(&self) -> &str {
@@ -101,25 +124,67 @@ impl Server {
         self.own.as_mut().expect("a server of the test's own")
     }
 
-    /// Starts it, with what it has saved, and waits until it answers.
+    /// Starts it, with what it has saved, and waits until it takes connections.
     pub fn start(&mut self) {
-        let port = self.port.to_string();
+        assert!(self.try_start(), "{}", self.log());
+    }
+
+    fn try_start(&mut self) -> bool {
+        let port = self.port;
         let own = self.mine();
         let log = std::fs::File::create(own.dir.join("log")).unwrap();
-        let process = Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", ""])
-            .args(["--enable-debug-command", "yes", "--dir"])
+        let mut process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--enable-debug-command", "yes", "--dir"])
             .arg(&own.dir)
             .args(&own.options)
             .stdin(Stdio::null())
             .stdout(log)
-            .spawn();
-        own.process = Some(process.unwrap());
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < end, "redis-server does not start");
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if process.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(Instant::now() < end, "redis-server does not listen");
             sleep(Duration::from_millis(10));
         }
+        own.process = Some(process);
+        true
+    }
+
+    /// Starts it with TLS in place of plain TCP, and a password. `false`, after saying so: it knows no TLS.
+    pub fn start_tls(&mut self, certificate: &Path, key: &Path, password: &str) -> bool {
+        let port = self.port.to_string();
+        self.add_options(&[
+            "--port",
+            "0",
+            "--tls-port",
+            &port,
+            "--tls-auth-clients",
+            "no",
+        ]);
+        self.add_options(&["--tls-cert-file", certificate.to_str().unwrap()]);
+        self.add_options(&["--tls-ca-cert-file", certificate.to_str().unwrap()]);
+        self.add_options(&["--tls-key-file", key.to_str().unwrap()]);
+        self.add_options(&["--requirepass", password]);
+        let started = self.try_start();
+        if !started {
+            assert!(
+                self.log().contains("FATAL CONFIG FILE ERROR"),
+                "{}",
+                self.log()
+            );
+            skipped("this redis-server was built without TLS");
+        }
+        started
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let own = self.own.as_ref().expect("a server of the test's own");
+        std::fs::read_to_string(own.dir.join("log")).unwrap_or_default()
     }
 
     /// As a crash does.
@@ -159,7 +224,12 @@ impl Server {
             reader.read_line(&mut line).unwrap();
             if let Some(size) = line.strip_prefix('$') {
                 let size: i64 = size.trim().parse().unwrap();
-                let mut text = vec![0; usize::try_from(size + 2).unwrap_or(0)];
+                // There is none.
+                let Ok(size) = usize::try_from(size) else {
+                    replies.push(String::new());
+                    continue;
+                };
+                let mut text = vec![0; size + 2];
                 reader.read_exact(&mut text).unwrap();
                 line = String::from_utf8_lossy(&text).into_owned();
             }

@@ -14,6 +14,7 @@ use super::lane::Leaving;
 use super::link::Hub;
 use super::log::{NewEntries, NewEntry};
 use super::node::{Node, channel};
+use super::outbox::MAX_BYTES;
 use super::shelf::Shelf;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
@@ -51,7 +52,7 @@ pub(crate) fn append(
         return false;
     };
     let bytes = message.len() + HEAD;
-    if !registry.appends.add(bytes) {
+    if bytes > MAX_BYTES || !registry.appends.add(bytes, registry.rules.outbox) {
         node.lose();
         return false;
     }

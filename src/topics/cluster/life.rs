@@ -1,6 +1,6 @@
 //! [`start`]: the task that runs the engine, again and again.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::engine::EngineError;
 use super::link::Link;
-use super::node::Node;
+use super::node::{NODES, Node};
 use super::reader::read_logs;
 use super::watch::watch;
 use crate::jitter;
@@ -49,11 +49,19 @@ struct Life(Arc<Node>);
 impl Life {
     async fn run(self) {
         let mut watch = pin!(watch(&self.0));
+        let mut trial = pin!(async {
+            try_log(&self.0).await;
+            pending::<()>().await;
+        });
         let mut engine = pin!(run_engine(&self.0));
         poll_fn(|cx| {
             // First, since it finds out that the engine is dead.
             let ended = watch.as_mut().poll(cx);
-            ended.is_pending().then(|| engine.as_mut().poll(cx));
+            if ended.is_pending() {
+                // Ahead of the engine, for whose being up it waits.
+                let _ = trial.as_mut().poll(cx);
+                let _ = engine.as_mut().poll(cx);
+            }
             ended
         })
         .await;
@@ -86,6 +94,21 @@ async fn run_engine(node: &Arc<Node>) {
     }
 }
 
+/// Reads a log once the engine is up, so that a right that is missing is said at the start, and not when
+/// somebody subscribes.
+async fn try_log(node: &Node) {
+    let up = node.changed();
+    let retains = node.registry().is_some_and(|registry| registry.retains());
+    let Some(log) = node.backplane().log().filter(|_| retains) else {
+        return;
+    };
+    up.await;
+    if let Err(error) = log.read(NODES, 0, 1).await {
+        let error = escaped(error);
+        tracing::warn!("retained topics do not work: {error}");
+    }
+}
+
 impl Drop for Life {
     fn drop(&mut self) {
         self.0.end();
@@ -98,5 +121,77 @@ fn report(error: &EngineError) {
     if let Some(missed) = LINES.pass() {
         let error = escaped(error);
         tracing::warn!(missed, "topics do not reach the other nodes: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::topics::{
+        Backplane, Log, NewEntries, Order, Page, Pending, Position, Retain, Topics,
+    };
+
+    /// Goes, but has no right to read.
+    #[derive(Default)]
+    struct Unread(AtomicUsize);
+
+    impl Backplane for Unread {
+        fn run<'a>(&'a self, link: &'a mut Link) -> Pending<'a, EngineError> {
+            Box::pin(async move {
+                loop {
+                    for order in link.next().await {
+                        if let Order::Listen(channel) = order {
+                            link.listening(&channel);
+                        }
+                    }
+                }
+            })
+        }
+
+        fn log(&self) -> Option<&dyn Log> {
+            Some(self)
+        }
+    }
+
+    impl Log for Unread {
+        fn append<'a>(
+            &'a self,
+            _: &'a str,
+            _: NewEntries<'a>,
+        ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
+            unreachable!("nothing is published");
+        }
+
+        fn read<'a>(
+            &'a self,
+            _: &'a str,
+            _: u64,
+            _: usize,
+        ) -> Pending<'a, Result<Page, EngineError>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(ready(Err(EngineError::new("no right"))))
+        }
+
+        fn renew<'a>(&'a self, _: &'a str, _: Position) -> Pending<'a, Result<(), EngineError>> {
+            unreachable!("nothing is known");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_is_tried_once_at_the_start_where_something_is_retained() {
+        for (prefix, reads) in [(Some("room:"), 1), (None, 0)] {
+            let engine = Arc::new(Unread::default());
+            let mut topics = Topics::builder().backplane(engine.clone());
+            if let Some(prefix) = prefix {
+                topics = topics.retain(prefix, Retain::messages(1));
+            }
+            let topics = topics.build();
+            sleep(Duration::from_secs(5)).await;
+            assert!(!topics.status().is_degraded());
+            assert_eq!(engine.0.load(Ordering::Relaxed), reads, "{prefix:?}");
+        }
     }
 }

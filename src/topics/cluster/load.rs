@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::outbox::{MAX_BYTES, MAX_MESSAGES};
+use super::outbox::Limits;
 
 /// What waits to be appended, in all topics: no more than in the outbox.
 #[derive(Debug, Default)]
@@ -17,10 +17,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(super) fn add(&self, bytes: usize) -> bool {
+    pub(super) fn add(&self, bytes: usize, limits: Limits) -> bool {
         let messages = self.messages.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = messages < MAX_MESSAGES && before + bytes <= MAX_BYTES;
+        let fits = messages < limits.messages && before + bytes <= limits.bytes;
         if !fits {
             self.remove(bytes);
         }
@@ -56,12 +56,17 @@ mod tests {
 
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        messages: 3,
+        bytes: 100,
+    };
+
     #[test]
     fn what_waits_is_bounded_by_number_and_by_size() {
         let load = Load::default();
-        assert!((0..MAX_MESSAGES).all(|_| load.add(1)) && !load.add(1));
+        assert!((0..3).all(|_| load.add(1, LIMITS)) && !load.add(1, LIMITS));
         load.remove(1);
-        assert!(!load.add(MAX_BYTES) && load.add(1) && !load.add(1));
+        assert!(!load.add(99, LIMITS) && load.add(98, LIMITS) && !load.add(1, LIMITS));
     }
 
     #[tokio::test(start_paused = true)]
@@ -69,7 +74,7 @@ mod tests {
         let load = Arc::new(Load::default());
         let deadline = Instant::now() + Duration::from_secs(1);
         assert!(load.wait_until_idle(deadline).await);
-        assert!(load.add(10) && load.add(10));
+        assert!(load.add(10, LIMITS) && load.add(10, LIMITS));
         let waiting = tokio::spawn({
             let load = load.clone();
             async move { load.wait_until_idle(deadline).await }
@@ -79,7 +84,7 @@ mod tests {
         assert!(!waiting.is_finished());
         load.remove(10);
         assert!(waiting.await.unwrap() && Instant::now() < deadline);
-        load.add(10);
+        load.add(10, LIMITS);
         assert!(!load.wait_until_idle(deadline).await);
     }
 }

@@ -62,6 +62,8 @@ pub(super) use load::Load;
 pub use log::{Log, Logged, NewEntries, NewEntry, Page};
 pub(super) use node::Node;
 pub use order::Order;
+pub(super) use outbox::Limits;
+pub(super) use probe::Times;
 pub(super) use shelf::Shelf;
 pub use status::Status;
 pub(crate) use waiting::Waiting;

@@ -24,7 +24,8 @@ use super::echoes::Echoes;
 use super::envelope::{Change, Envelope, HEAD, How, Tail, What};
 use super::heights::Heights;
 use super::leader::leads;
-use super::outbox::{MAX_BYTES, Parcel};
+use super::outbox::{Limits, MAX_BYTES, Parcel};
+use super::probe::Times;
 use super::queue::Queue;
 use super::reads::Reads;
 use super::roster::{Op, Roster};
@@ -70,11 +71,13 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(
         backplane: Box<dyn Backplane>,
+        outbox: Limits,
+        probe: Times,
         isolated_after: Option<Duration>,
     ) -> Arc<Self> {
         let id = RandomState::new().hash_one("node").max(1);
         let own = node_channel(id);
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(outbox);
         queue.wanted.want(NODES);
         queue.wanted.want(&own);
         Arc::new(Self {
@@ -83,7 +86,7 @@ impl Node {
             backplane,
             registry: OnceLock::new(),
             tasks: Tasks::default(),
-            work: Work::new(queue, Schedule::new(isolated_after, Instant::now())),
+            work: Work::new(queue, Schedule::new(probe, isolated_after, Instant::now())),
             reads: Reads::default(),
             echoes: Mutex::default(),
             roster: Mutex::new(Roster::new()),

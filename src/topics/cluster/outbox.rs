@@ -4,12 +4,26 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Messages that wait while the engine is down: some seconds of a busy node, so that a restart of the
-/// engine loses nothing there.
-pub(super) const MAX_MESSAGES: usize = 4096;
-
-/// The same in bytes, with names. It is also the most of one envelope.
+/// The most bytes of one envelope.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// What may wait while the engine is down.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::topics) struct Limits {
+    pub(in crate::topics) messages: usize,
+    /// With names.
+    pub(in crate::topics) bytes: usize,
+}
+
+impl Default for Limits {
+    /// Some seconds of a busy node, so that a restart of the engine loses nothing there.
+    fn default() -> Self {
+        Self {
+            messages: 4096,
+            bytes: 4 * 1024 * 1024,
+        }
+    }
+}
 
 /// An envelope, and where it goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,23 +39,34 @@ impl Parcel {
 }
 
 /// See the module docs. The oldest give way to new ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
+    limits: Limits,
     waiting: VecDeque<Parcel>,
     bytes: usize,
     lost: u64,
 }
 
 impl Outbox {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            lost: 0,
+        }
+    }
+
     /// `false`: it is too large for ever. What had to give way is pushed to `garbage`.
     pub(super) fn push(&mut self, parcel: Parcel, garbage: &mut Vec<Parcel>) -> bool {
         let load = parcel.load();
-        if load > MAX_BYTES {
+        let Limits { messages, bytes } = self.limits;
+        if load > bytes {
             self.lost += 1;
             garbage.push(parcel);
             return false;
         }
-        while self.waiting.len() >= MAX_MESSAGES || self.bytes + load > MAX_BYTES {
+        while self.waiting.len() >= messages || self.bytes + load > bytes {
             let Some(oldest) = self.pop() else {
                 break;
             };
@@ -85,16 +110,17 @@ mod tests {
 
     #[test]
     fn t11_the_oldest_give_way_by_number_and_by_size_and_are_counted() {
-        let (mut outbox, mut garbage) = (Outbox::default(), Vec::new());
-        for number in 0..MAX_MESSAGES + 3 {
+        let limits = Limits::default();
+        let (mut outbox, mut garbage) = (Outbox::new(limits), Vec::new());
+        for number in 0..limits.messages + 3 {
             assert!(outbox.push(parcel(number, 10), &mut garbage));
         }
-        assert_eq!((outbox.len(), outbox.lost()), (MAX_MESSAGES, 3));
+        assert_eq!((outbox.len(), outbox.lost()), (limits.messages, 3));
         assert_eq!(outbox.pop().unwrap().channel, "3");
 
-        assert!(outbox.push(parcel(9, MAX_BYTES - 1), &mut garbage));
-        assert_eq!((outbox.len(), garbage.len()), (1, MAX_MESSAGES + 2));
-        assert!(!outbox.push(parcel(10, MAX_BYTES), &mut garbage));
+        assert!(outbox.push(parcel(9, limits.bytes - 1), &mut garbage));
+        assert_eq!((outbox.len(), garbage.len()), (1, limits.messages + 2));
+        assert!(!outbox.push(parcel(10, limits.bytes), &mut garbage));
         assert_eq!(outbox.pop().unwrap().channel, "9");
         assert_eq!(outbox.bytes, 0);
         assert!(outbox.waiting.capacity() <= 64);

@@ -3,15 +3,29 @@
 
 use std::time::Duration;
 
-/// After so long without a word of its own, a node sends one to itself.
-const IDLE: Duration = Duration::from_secs(10);
+/// When a connection is probed.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::topics) struct Times {
+    /// After so long without a word of its own, a node sends one to itself.
+    pub(in crate::topics) idle: Duration,
+    /// If that does not come back within this time, the connection is dead.
+    pub(in crate::topics) patience: Duration,
+}
 
-/// If that does not come back within this time, the connection is dead.
-const PATIENCE: Duration = Duration::from_secs(10);
+impl Default for Times {
+    /// Longer than a pause of the engine that is endured without a new connection.
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(10),
+            patience: Duration::from_secs(10),
+        }
+    }
+}
 
 /// See the module docs. Any envelope of the node's own that comes back shows that both ways are open.
 #[derive(Debug)]
 pub(super) struct Probe<T> {
+    times: Times,
     /// When the last one came back, or the connection began.
     heard: T,
     /// The engine listens to what the node sends itself.
@@ -31,8 +45,9 @@ pub(super) enum Due<T> {
 }
 
 impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Probe<T> {
-    pub(super) fn new(now: T) -> Self {
+    pub(super) fn new(times: Times, now: T) -> Self {
         Self {
+            times,
             heard: now,
             listening: false,
             sent: None,
@@ -50,17 +65,18 @@ impl<T: Copy + Ord + std::ops::Add<Duration, Output = T>> Probe<T> {
     }
 
     pub(super) fn due(&mut self, now: T) -> Due<T> {
+        let Times { idle, patience } = self.times;
         let deadline = match self.sent {
-            Some(sent) => sent + PATIENCE,
+            Some(sent) => sent + patience,
             None if self.listening => {
-                let at = self.heard + IDLE;
+                let at = self.heard + idle;
                 if at <= now {
                     self.sent = Some(now);
                     return Due::Send;
                 }
                 return Due::At(at);
             }
-            None => self.heard + IDLE + PATIENCE,
+            None => self.heard + idle + patience,
         };
         if deadline <= now {
             Due::Dead
@@ -80,7 +96,7 @@ mod tests {
 
     #[test]
     fn t13_a_connection_that_brings_nothing_back_is_dead_after_twenty_seconds() {
-        let mut probe = Probe::new(at(100));
+        let mut probe = Probe::new(Times::default(), at(100));
         assert_eq!(probe.due(at(100)), Due::At(at(120)));
         assert_eq!(probe.due(at(120)), Due::Dead);
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::order::Order;
-use super::outbox::{Outbox, Parcel};
+use super::outbox::{Limits, Outbox, Parcel};
 use super::wanted::Wanted;
 
 /// The most orders that an engine takes at a time: few enough that it looks at its socket meanwhile.
@@ -17,7 +17,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const MAX_CONTROL: usize = 1024;
 
 /// See the module docs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     pub(super) wanted: Wanted,
     control: VecDeque<Parcel>,
@@ -27,6 +27,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            wanted: Wanted::default(),
+            control: VecDeque::new(),
+            outbox: Outbox::new(limits),
+            last: None,
+        }
+    }
+
     /// A new connection, which listens to nothing. What the nodes had to tell each other is old.
     pub(super) fn begin(&mut self) {
         self.wanted.begin();
@@ -114,7 +123,7 @@ mod tests {
 
     #[test]
     fn channels_go_first_then_the_nodes_business_then_messages() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(Limits::default());
         let mut garbage = Vec::new();
         queue.send(parcel("message", 1), &mut garbage);
         queue.tell([parcel("digest", 1), parcel("changes", 1)]);
@@ -134,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_batch_and_what_the_nodes_tell_each_other_are_bounded() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(Limits::default());
         let mut garbage = Vec::new();
         queue.tell((0..2000).map(|_| parcel("digest", 1)));
         let sizes = std::iter::from_fn(|| Some(queue.next().len()).filter(|size| *size > 0));

@@ -4,7 +4,7 @@
 use std::ops::Add;
 use std::time::Duration;
 
-use super::probe::{self, Probe};
+use super::probe::{self, Probe, Times};
 use crate::topics::log::Time;
 
 /// Changes of who is present go out together: nobody sees a tenth of a second.
@@ -31,6 +31,7 @@ pub(super) struct Schedule<T> {
     digest_at: T,
     /// The number of the last digest that is yet to come back, and when it was made.
     digest: Option<(u64, T)>,
+    probe_times: Times,
     isolated_after: Option<Duration>,
     /// All connections were closed since this node is cut off.
     is_isolated: bool,
@@ -54,7 +55,7 @@ pub(super) struct Due<T> {
 }
 
 impl<T: Time + Ord + Add<Duration, Output = T>> Schedule<T> {
-    pub(super) fn new(isolated_after: Option<Duration>, now: T) -> Self {
+    pub(super) fn new(probe_times: Times, isolated_after: Option<Duration>, now: T) -> Self {
         Self {
             is_up: false,
             since: now,
@@ -64,6 +65,7 @@ impl<T: Time + Ord + Add<Duration, Output = T>> Schedule<T> {
             changes_at: None,
             digest_at: now,
             digest: None,
+            probe_times,
             isolated_after,
             is_isolated: false,
         }
@@ -75,7 +77,7 @@ impl<T: Time + Ord + Add<Duration, Output = T>> Schedule<T> {
     pub(super) fn begin(&mut self, now: T) {
         self.is_dead = false;
         self.digest = None;
-        self.probe = Some(Probe::new(now));
+        self.probe = Some(Probe::new(self.probe_times, now));
     }
 
     /// The engine listens to what this node sends to itself.
@@ -223,7 +225,7 @@ mod tests {
     }
 
     fn up(now: u64) -> Schedule<Duration> {
-        let mut schedule = Schedule::new(None, at(now));
+        let mut schedule = Schedule::new(Times::default(), None, at(now));
         schedule.begin(at(now));
         schedule.listen(at(now));
         assert_eq!(schedule.rise(at(now)), Some(false));
@@ -289,7 +291,7 @@ mod tests {
 
     #[test]
     fn t13_who_is_cut_off_for_too_long_is_isolated_once_until_it_is_up_again() {
-        let mut schedule = Schedule::new(Some(at(1500)), at(0));
+        let mut schedule = Schedule::new(Times::default(), Some(at(1500)), at(0));
         assert_eq!(due(&mut schedule, 0), told(("", 1500)));
         assert_eq!(due(&mut schedule, 1500), told(("isolation", 3500)));
         assert_eq!(due(&mut schedule, 9000), told(("", 11_000)));

@@ -17,7 +17,9 @@ pub enum Status {
     Degraded {
         /// Since when.
         since: Instant,
-        /// Messages that wait for the engine: at most 4,096, and 4 MiB.
+        /// Messages that wait for the engine: at most 4,096, and 4 MiB, unless
+        /// [`max_outbox_messages`](crate::TopicsBuilder::max_outbox_messages) or
+        /// [`max_outbox_bytes`](crate::TopicsBuilder::max_outbox_bytes) say otherwise.
         waiting: usize,
         /// Messages that were dropped because more were to wait, in the life of the `Topics`.
         lost: u64,

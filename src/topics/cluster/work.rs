@@ -146,11 +146,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::outbox::Limits;
+    use super::super::probe::Times;
     use super::*;
 
     fn work() -> Arc<Work> {
-        let schedule = Schedule::new(None, Instant::now());
-        Arc::new(Work::new(Queue::default(), schedule))
+        let schedule = Schedule::new(Times::default(), None, Instant::now());
+        Arc::new(Work::new(Queue::new(Limits::default()), schedule))
     }
 
     #[tokio::test(start_paused = true)]

@@ -145,7 +145,15 @@ async fn secured(stream: TcpStream, host: &str, is_tls: bool) -> io::Result<Box<
     // Read anew, since certificates are replaced while a server runs; in a thread that may wait for a disk.
     let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs);
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.await.map_err(io::Error::other)?.certs);
+    let found = found.await.map_err(io::Error::other)?;
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(": {error}"));
+        let why = why.unwrap_or_default();
+        return Err(io::Error::other(format!(
+            "no certificates of authorities are found on this system or where SSL_CERT_FILE points{why}"
+        )));
+    }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -155,6 +163,9 @@ async fn secured(stream: TcpStream, host: &str, is_tls: bool) -> io::Result<Box<
     let connector = TlsConnector::from(Arc::new(config));
     match connector.connect(name, stream).await {
         Ok(stream) => Ok(Box::new(stream)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(io::Error::other(format!(
+            "TLS: {error} (trusted are the authorities of the system, or those in the file SSL_CERT_FILE)"
+        ))),
         Err(error) => Err(io::Error::new(error.kind(), format!("TLS: {error}"))),
     }
 }

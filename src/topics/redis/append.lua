@@ -23,25 +23,40 @@ end
 
 local epoch, last
 if count > 0 then
-    local state = redis.call('HMGET', head, 'epoch', 'last', 'bytes')
-    local bytes
-    epoch, last, bytes = state[1], tonumber(state[2]), tonumber(state[3])
-    local is_new = not epoch or epoch == ARGV[2] and last < seen
+    local bytes, is_new
+    epoch, last, bytes = read_head(head)
+    is_new = not epoch or epoch == ARGV[2] and last < seen
     if is_new then
         epoch, last, bytes = fresh, 0, 0
     elseif redis.call('EXISTS', entries) == 0 then
         bytes = 0
     end
-    bytes = bytes + added
-    -- The first write is one that a server with a full memory refuses: it then refuses all of them.
-    redis.call('HSET', head, 'epoch', epoch, 'last', last + count, 'bytes', bytes, 'most', most, 'age', age, 'size', size)
-    if is_new then
-        redis.call('DEL', entries)
+    local function begin()
+        bytes = bytes + added
+        -- The first write is one that a server with a full memory refuses: it then refuses all of them.
+        redis.call('HSET', head, 'epoch', epoch, 'last', last + count, 'bytes', bytes, 'most', most, 'age', age, 'size', size)
+        if is_new then
+            redis.call('DEL', entries)
+        end
     end
+    local function add(envelope)
+        return redis.pcall('XADD', entries, last + 1 .. '-0', 'e', envelope, 't', now)
+    end
+    begin()
     for i = 8, #ARGV, 2 do
         if not known[i] then
+            local reply = add(ARGV[i + 1])
+            if reply.err and not is_new then
+                -- At the first of them: a stranger has written what stands where the entries were. They are lost, and
+                -- the log begins anew.
+                is_new, epoch, last, bytes = true, fresh, 0, 0
+                begin()
+                reply = add(ARGV[i + 1])
+            end
+            if reply.err then
+                return reply
+            end
             last = last + 1
-            redis.call('XADD', entries, last .. '-0', 'e', ARGV[i + 1], 't', now)
             known[i] = epoch .. last
             redis.call('HSET', ids, ARGV[i], known[i])
             redis.call('PUBLISH', channel, 'L' .. epoch .. string.format('%016x', last) .. ARGV[i + 1])

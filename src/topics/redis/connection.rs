@@ -1,7 +1,7 @@
 //! [`Connection`]: commands and their replies on one socket, and the messages that come between them.
 
 use std::fmt::Display;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -58,18 +58,57 @@ impl Connection {
                 ))
                 .await
                 .map_err(|error| refusal(&error, meter.ending(), address.is_tls()))?;
-            Ok(Self {
+            let mut connection = Self {
                 commands,
                 driver: Some(Box::pin(driver)),
                 meter,
                 came,
-            })
+            };
+            match connection.is_replica().await {
+                Ok(false) => Ok(connection),
+                Ok(true) => Err(
+                    "it is a replica, which takes nothing and reaches few: name the \
+                                 primary, or a proxy that follows it"
+                        .to_owned(),
+                ),
+                Err(why) => Err(why),
+            }
         };
         let opened = timeout(most, open).await;
         opened.unwrap_or_else(|_| {
             let hint = if address.is_tls() { " by TLS" } else { "" };
             Err(format!("it does not answer{hint} within {most:?}"))
         })
+    }
+
+    /// Whether the server is a copy of another one. That of a failover looks sound: it answers, and
+    /// publishes to those who are connected to it alone.
+    async fn is_replica(&mut self) -> Result<bool, String> {
+        let mut commands = self.commands();
+        // The first one was the client library's, which keeps the answer to itself. Other commands that say it
+        // need rights.
+        let hello = ::redis::cmd("HELLO").arg(3).to_owned();
+        let mut answer = std::pin::pin!(commands.send_packed_command(&hello));
+        let answer = poll_fn(|cx| {
+            // Nothing is listened to, so nothing comes but its end.
+            if let Poll::Ready(Err(why)) = self.poll(cx) {
+                return Poll::Ready(Err(why));
+            }
+            answer.as_mut().poll(cx).map(Ok)
+        });
+        let Value::Map(answer) = answer.await?.map_err(|error| text(&error))? else {
+            // Of a proxy.
+            return Ok(false);
+        };
+        let is_replica = |(name, value): &(Value, Value)| {
+            let says = |value: &Value, text: &[u8]| match value {
+                Value::BulkString(bytes) => bytes == text,
+                Value::SimpleString(string) => string.as_bytes() == text,
+                _ => false,
+            };
+            says(name, b"role") && (says(value, b"replica") || says(value, b"slave"))
+        };
+        Ok(answer.iter().any(is_replica))
     }
 
     /// What takes commands. They are carried out only while [`poll`](Self::poll) is called.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ const MAX_COMMANDS: usize = 64;
 
 /// The most bytes of a page of a log; one entry may be larger.
 const MAX_PAGE: usize = 1024 * 1024;
+
+/// The most bytes of an envelope, and so of an entry that a node has appended.
+const MAX_ENTRY: usize = 4 * 1024 * 1024;
 
 /// Redis refuses a longer expiry than it can count, and nobody comes back after that time.
 const MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -58,7 +61,8 @@ const MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// # What the server needs
 ///
 /// Redis 6.2 or later, or Valkey: a single server, or the primary behind a name or a proxy that follows it.
-/// The name is looked up for each attempt to connect. Redis Cluster is not supported.
+/// The name is looked up for each attempt to connect, and a connection whose server turns out to be a replica
+/// is given up. Redis Cluster is not supported.
 ///
 /// - **Memory.** The logs of retained topics, each until an hour after its last message is too old, and
 ///   the ids of the messages of the last minute. With `maxmemory`, use the policy `noeviction`: appending to
@@ -93,8 +97,21 @@ struct Line {
     commands: MultiplexedConnection,
     /// Of [`MAX_COMMANDS`].
     slots: Arc<Semaphore>,
-    /// A command got no reply.
-    stuck: Arc<Notify>,
+    ending: Arc<Ending>,
+}
+
+/// That the connection is to be given up, as a command has found out, and why.
+#[derive(Default)]
+struct Ending {
+    why: OnceLock<EngineError>,
+    notify: Notify,
+}
+
+impl Ending {
+    fn begin(&self, why: EngineError) {
+        let _ = self.why.set(why);
+        self.notify.notify_one();
+    }
 }
 
 impl Redis {
@@ -158,11 +175,11 @@ impl Redis {
         let line = Line {
             commands: connection.commands(),
             slots: Arc::new(Semaphore::new(MAX_COMMANDS)),
-            stuck: Arc::default(),
+            ending: Arc::default(),
         };
-        let _hung_up = HangUp::after(&line.stuck, &self.line);
+        let _hung_up = HangUp::after(&line.ending, &self.line);
         *self.line() = Some(line.clone());
-        let mut stuck = pin!(line.stuck.notified());
+        let mut ending = pin!(line.ending.notify.notified());
         let mut flights = Flights::new();
         loop {
             let (came, next) = {
@@ -174,7 +191,7 @@ impl Redis {
                         next = orders.as_mut().poll(cx).map(Next::Orders);
                     }
                     if next.is_pending() {
-                        next = stuck.as_mut().poll(cx).map(|()| Next::Stuck);
+                        next = ending.as_mut().poll(cx).map(|()| Next::End);
                     }
                     match (came, next) {
                         (Poll::Pending, Poll::Pending) => Poll::Pending,
@@ -199,7 +216,14 @@ impl Redis {
                     }
                 }
                 Some(Next::Sent(Err(why))) => return self.error(connection.ending(why)),
-                Some(Next::Stuck) => return self.silence(),
+                Some(Next::End) => {
+                    let why = line
+                        .ending
+                        .why
+                        .get()
+                        .map(|why| EngineError::new(why.to_string()));
+                    return why.unwrap_or_else(|| self.silence());
+                }
             }
         }
     }
@@ -310,9 +334,17 @@ impl Redis {
             script.run(&mut line.commands, fill).await
         });
         match reply.await {
-            Ok(reply) => reply.map_err(|error| self.error(text(&error))),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                let error = text(&error);
+                // It has become a replica, so there is another primary. Redis 6 has the word in a sentence.
+                if error.contains("READONLY") {
+                    line.ending.begin(self.error(&error));
+                }
+                Err(self.error(error))
+            }
             Err(_) => {
-                line.stuck.notify_one();
+                line.ending.begin(self.silence());
                 Err(self.silence())
             }
         }
@@ -379,7 +411,8 @@ impl Log for Redis {
         Box::pin(async move {
             let fresh = fresh_epoch();
             let arguments = |command: &mut Cmd| {
-                command.arg(after).arg(most).arg(&fresh).arg(MAX_PAGE);
+                command.arg(after).arg(most).arg(&fresh);
+                command.arg(MAX_PAGE).arg(MAX_ENTRY);
             };
             let Value::Array(parts) = self.ask(&READ, channel, arguments).await? else {
                 return Err(self.unknown());
@@ -456,7 +489,7 @@ type Sent = Result<Vec<String>, String>;
 enum Next {
     Orders(Vec<Order>),
     Sent(Sent),
-    Stuck,
+    End,
 }
 
 fn ready<T>(poll: Poll<T>) -> Option<T> {
@@ -468,14 +501,14 @@ fn ready<T>(poll: Poll<T>) -> Option<T> {
 
 /// Takes the line from the logs when the connection ends.
 struct HangUp<'a> {
-    stuck: Arc<Notify>,
+    ending: Arc<Ending>,
     line: &'a Mutex<Option<Line>>,
 }
 
 impl<'a> HangUp<'a> {
-    fn after(stuck: &Arc<Notify>, line: &'a Mutex<Option<Line>>) -> Self {
+    fn after(ending: &Arc<Ending>, line: &'a Mutex<Option<Line>>) -> Self {
         Self {
-            stuck: stuck.clone(),
+            ending: ending.clone(),
             line,
         }
     }
@@ -485,7 +518,7 @@ impl Drop for HangUp<'_> {
     fn drop(&mut self) {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         // Not that of another connection.
-        line.take_if(|line| Arc::ptr_eq(&line.stuck, &self.stuck));
+        line.take_if(|line| Arc::ptr_eq(&line.ending, &self.ending));
     }
 }
 

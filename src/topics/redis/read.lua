@@ -1,20 +1,19 @@
 -- Entries behind an offset, and the ends of the log. A log that does not exist is made.
 --
 -- KEYS: the head of the log, its entries.
--- ARGV: the offset, how many at most, a fresh epoch, how many bytes at most (one entry may be larger).
+-- ARGV: the offset, how many at most, a fresh epoch, how many bytes at most (one entry may be larger), and how many
+-- an entry has at most: a larger one is a stranger's, and comes empty.
 -- Returns the epoch, the first and the last offset, and a list of offsets and envelopes by turns.
 local head, entries = KEYS[1], KEYS[2]
-local after, most, size = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
-local state = redis.call('HMGET', head, 'epoch', 'last', 'bytes', 'most', 'age', 'size')
-local epoch, last = state[1], tonumber(state[2])
+local after, most, size, largest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local epoch, last, bytes, retained, age, room = read_head(head)
 if not epoch then
     redis.call('HSET', head, 'epoch', ARGV[3], 'last', 0, 'bytes', 0, 'most', 1, 'age', 0, 'size', 0)
     redis.call('DEL', entries)
     redis.call('PEXPIRE', head, 3600000)
     return {ARGV[3], 1, 0, {}}
 end
-local bytes, age = tonumber(state[3]), tonumber(state[5])
-local first, left = trim(entries, milliseconds(), last, bytes, tonumber(state[4]), age, tonumber(state[6]))
+local first, left = trim(entries, milliseconds(), last, bytes, retained, age, room)
 if left ~= bytes then
     redis.call('HSET', head, 'bytes', left)
 end
@@ -25,6 +24,9 @@ repeat
     local batch = redis.call('XRANGE', entries, from, '+', 'COUNT', math.min(16, most - #page / 2))
     for _, entry in ipairs(batch) do
         local envelope = entry[2][2]
+        if string.len(envelope) > largest then
+            envelope = ''
+        end
         total = total + string.len(envelope)
         if total > size and #page > 0 then
             return {epoch, first, last, page}

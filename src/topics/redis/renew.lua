@@ -2,8 +2,8 @@
 --
 -- KEYS: the head of the log, its entries.
 -- ARGV: the epoch and the offset that the node has seen, a fresh epoch.
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'last')
-if state[1] == ARGV[1] and tonumber(state[2]) < tonumber(ARGV[2]) then
+local epoch, last = read_head(KEYS[1])
+if epoch and epoch == ARGV[1] and last < tonumber(ARGV[2]) then
     redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'last', 0, 'bytes', 0)
     redis.call('DEL', KEYS[2])
 end

@@ -14,6 +14,7 @@ pub(super) struct Script {
 pub(super) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("clock.lua"),
+        include_str!("head.lua"),
         include_str!("trim.lua"),
         include_str!("append.lua"),
     ))
@@ -22,13 +23,14 @@ pub(super) static APPEND: LazyLock<Script> = LazyLock::new(|| {
 pub(super) static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("clock.lua"),
+        include_str!("head.lua"),
         include_str!("trim.lua"),
         include_str!("read.lua"),
     ))
 });
 
 pub(super) static RENEW: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("renew.lua")));
+    LazyLock::new(|| Script::new(concat!(include_str!("head.lua"), include_str!("renew.lua"))));
 
 impl Script {
     fn new(code: &'static str) -> Self {

@@ -9,7 +9,9 @@ local function trim(entries, now, last, bytes, most, age, size)
         for i = 1, found do
             local id, fields = oldest[i][1], oldest[i][2]
             local offset = tonumber(string.match(id, '^%d+'))
-            local is_old = tonumber(fields[4]) + age < now
+            -- One of a stranger has no time.
+            local time = tonumber(fields[4])
+            local is_old = not time or time + age < now
             local is_too_much = last - offset >= most or bytes > size and offset < last
             if not is_old and not is_too_much then
                 if keep then
@@ -17,7 +19,8 @@ local function trim(entries, now, last, bytes, most, age, size)
                 end
                 return offset, bytes
             end
-            bytes = bytes - string.len(fields[2]) - 64
+            -- One of a stranger was not counted.
+            bytes = math.max(bytes - string.len(fields[2]) - 64, 0)
             dropped = dropped + 1
             keep = '(' .. id
         end

@@ -111,6 +111,83 @@ async fn t11_what_waits_for_the_engine_is_sent_when_it_is_back_and_what_is_too_m
 }
 
 #[tokio::test(start_paused = true)]
+async fn t11_how_much_waits_for_the_engine_can_be_chosen() {
+    let engine = Engine::new(1);
+    let options = |options: TopicsBuilder| {
+        let options = options.max_outbox_messages(10).max_outbox_bytes(0);
+        options.retain("log", Retain::messages(10))
+    };
+    let node = Node::new(&engine, options);
+    node.port.cut();
+    let waits = |topic: &str, message: Message| {
+        let sent = node.topics.publish(topic, message).sent();
+        match node.topics.status() {
+            Status::Degraded { waiting, lost, .. } => (sent, waiting, lost),
+            status => panic!("{status:?}"),
+        }
+    };
+    for n in 1..=10 {
+        assert_eq!(waits("room", "x".into()), (true, n, 0));
+    }
+    assert_eq!(waits("room", "x".into()), (true, 10, 1));
+    // Zero bytes are 64 KiB, of which two messages do not fit.
+    assert_eq!(waits("room", vec![0; 40_000].into()), (true, 10, 2));
+    assert_eq!(waits("room", vec![0; 40_000].into()), (true, 1, 12));
+    assert_eq!(waits("room", vec![0; 64 * 1024].into()), (false, 1, 13));
+    for _ in 0..10 {
+        assert_eq!(waits("log", "x".into()), (true, 1, 13));
+    }
+    assert_eq!(waits("log", "x".into()), (false, 1, 14));
+
+    let options = |options: TopicsBuilder| options.max_outbox_messages(0);
+    let node = Node::new(&engine, options);
+    node.port.cut();
+    node.topics.publish("room", "x");
+    node.topics.publish("room", "x");
+    let status = node.topics.status();
+    let shown = matches!(
+        status,
+        Status::Degraded {
+            waiting: 1,
+            lost: 1,
+            ..
+        }
+    );
+    assert!(shown, "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t13_when_a_connection_is_probed_can_be_chosen_and_no_time_is_too_short_or_too_long() {
+    let options = |options: TopicsBuilder| {
+        let options = options.probe_after(3 * SECOND);
+        options.probe_timeout(SECOND)
+    };
+    let node = &nodes(&Engine::new(1), 1, options).await[0];
+    settle().await;
+    let (begin, changed) = (Instant::now(), node.topics.changed());
+    node.port.hang();
+    changed.await;
+    // It was heard at most two seconds before.
+    let took = begin.elapsed();
+    assert!((2 * SECOND..=4 * SECOND).contains(&took), "{took:?}");
+
+    for time in [Duration::ZERO, Duration::MAX] {
+        let options = |options: TopicsBuilder| {
+            let options = options.probe_after(time).probe_timeout(time);
+            options.isolated_after(Duration::MAX)
+        };
+        let node = &nodes(&Engine::new(1), 1, options).await[0];
+        let changed = node.topics.changed();
+        assert!(timeout(600 * SECOND, changed).await.is_err());
+        node.port.cut();
+        settle().await;
+        assert!(node.topics.status().is_degraded());
+        node.port.mend();
+        reach(node).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn t13_a_connection_that_is_open_and_dead_is_found_and_made_anew() {
     let engine = Engine::new(1);
     let nodes = nodes(&engine, 2, |options| options).await;
