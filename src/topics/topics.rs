@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Instant;
 
 use super::calls::assert_outside;
-use super::cluster::{Backplane, Status};
+use super::cluster::{Backplane, Status, flush};
 use super::log::Retain;
 use super::overview::{Survey, TopicsOverview};
 use super::position::Position;
@@ -269,6 +270,34 @@ impl Topics {
         }
     }
 
+    /// Waits until what was published before has been sent to the other nodes, and appended to the log that they
+    /// share, at most so long. Whether it was: `false` if the engine is out of reach, lost its connection
+    /// meanwhile, or is slower. In one process it is `true` at once.
+    ///
+    /// It is for the end of a process: nothing is sent any more when the runtime is gone. Who has left
+    /// during a [drain](crate::Shutdown::drain) is told to the others with it, who notice after 10 s
+    /// otherwise.
+    ///
+    /// What is published while it waits may be waited for, too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_websocket::{Shutdown, Topics};
+    ///
+    /// async fn end(shutdown: Shutdown, topics: Topics) {
+    ///     shutdown.drain(Duration::from_secs(20)).await;
+    ///     topics.flush(Duration::from_secs(1)).await;
+    /// }
+    /// ```
+    pub async fn flush(&self, most: Duration) -> bool {
+        // As good as for ever, and a time that clocks have.
+        let deadline = Instant::now() + most.min(Duration::from_secs(365 * 24 * 3600));
+        match self.registry.node() {
+            Some(node) => flush(node, &self.registry.appends, deadline).await,
+            None => true,
+        }
+    }
+
     /// How many topics and subscriptions there are in this process, and the `most` largest topics. It
     /// looks at all topics, a thirty-second of them at a time, in about 0.1 s for a million.
     ///
@@ -417,8 +446,7 @@ impl TopicsBuilder {
     /// [`Topics::status`] tells whether it does. The engine is run by a task that is spawned here, or, if
     /// there is no runtime yet, when the topics are first used in one. It ends with the last clone of the
     /// `Topics`, handle and connection: when what was published before has been sent, or 1 s later. The
-    /// runtime must run on for that, so a `main` that publishes last of all has to wait; one that
-    /// [drains](crate::Shutdown::drain) first has published its last messages long before.
+    /// runtime must run on for that; a process that ends waits with [`flush`](Topics::flush).
     pub fn backplane(mut self, backplane: impl Backplane) -> Self {
         self.rules.backplane = Some(Box::new(backplane));
         self

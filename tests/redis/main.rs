@@ -15,6 +15,7 @@ mod faults;
 mod foreign;
 mod jitter;
 mod log;
+mod plain;
 mod process;
 mod quiet;
 mod relay;

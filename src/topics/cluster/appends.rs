@@ -3,7 +3,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -15,7 +14,7 @@ use super::lane::Leaving;
 use super::link::Hub;
 use super::log::{NewEntries, NewEntry};
 use super::node::{Node, channel};
-use super::outbox::{Limits, MAX_BYTES};
+use super::outbox::MAX_BYTES;
 use super::shelf::Shelf;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
@@ -38,30 +37,6 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// How long messages wait for the log to be listened to, so that who subscribes and then publishes gets
 /// what it publishes.
 const LISTEN: Duration = Duration::from_secs(1);
-
-/// What waits to be appended, in all topics: no more than in the outbox.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    messages: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Load {
-    fn add(&self, bytes: usize, limits: Limits) -> bool {
-        let messages = self.messages.fetch_add(1, Ordering::Relaxed);
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = messages < limits.messages && before + bytes <= limits.bytes;
-        if !fits {
-            self.remove(bytes);
-        }
-        fits
-    }
-
-    fn remove(&self, bytes: usize) {
-        self.messages.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// Has a message appended. `reply` gets its position, or is dropped. `false`: too much waits already, or it
 /// is too large, or there is no runtime.

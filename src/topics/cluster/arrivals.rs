@@ -72,12 +72,13 @@ impl Hub for Node {
         if node == self.id() {
             let is_probe = matches!(what, What::Probe);
             let digest = matches!(what, What::Digest { .. }).then_some(number);
-            let lag = self.work.change(|todo| {
-                if is_probe && todo.last.take_if(|last| *last == number).is_some() {
-                    todo.call_watch();
-                }
-                todo.schedule.hear(digest, now)
+            let (lag, is_last) = self.work.change(|todo| {
+                let is_last = is_probe && todo.last.take_if(|last| *last == number).is_some();
+                (todo.schedule.hear(digest, now), is_last)
             });
+            if is_last {
+                self.work.heard.notify_waiters();
+            }
             lag.into_iter().for_each(measure::backplane_lag);
             return;
         }

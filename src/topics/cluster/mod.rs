@@ -13,7 +13,8 @@
 //!     ├─ tails, heights: how far logs go; reads: which are to be read
 //!     ▲
 //!     ├─ life: the task that runs the engine again and again, and beside it watch: does what is due
-//!     ├─ appends: messages of retained topics on their way to the log, which wait in a lane each
+//!     │  flush: waits until all is sent
+//!     ├─ appends: messages of retained topics on their way to the log, which wait in a lane each; load: in all
 //!     └─ reader: reads logs ─▶ shelf: one retained topic
 //! ```
 
@@ -24,11 +25,13 @@ mod backplane;
 mod echoes;
 mod engine;
 mod envelope;
+mod flush;
 mod heights;
 mod lane;
 mod leader;
 mod life;
 mod link;
+mod load;
 mod log;
 mod node;
 mod order;
@@ -49,13 +52,15 @@ mod wanted;
 mod watch;
 mod work;
 
-pub(super) use appends::{Load, append};
+pub(super) use appends::append;
 pub use backplane::Backplane;
 pub use engine::{EngineError, Pending};
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use envelope::{Change, Envelope, Standing, Tail, What};
+pub(super) use flush::flush;
 pub(super) use life::start;
 pub use link::Link;
+pub(super) use load::Load;
 pub use log::{Log, Logged, NewEntries, NewEntry, Page};
 pub(super) use node::Node;
 pub use order::Order;

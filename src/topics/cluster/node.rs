@@ -166,6 +166,11 @@ impl Node {
         self.send(topic, What::Close(frame));
     }
 
+    /// Messages that were given up, in all.
+    pub(super) fn messages_lost(&self) -> u64 {
+        self.work.todo().queue.lost() + self.lost.load(Ordering::Relaxed)
+    }
+
     /// A message was given up.
     pub(super) fn lose(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
@@ -256,8 +261,7 @@ impl Node {
     /// The engine begins.
     pub(super) fn begin(&self) {
         self.work.change(|todo| {
-            todo.queue.begin();
-            todo.schedule.begin(Instant::now());
+            todo.begin(Instant::now());
             if todo.last.is_some() {
                 // The one that was to come back may be lost.
                 self.send_last(todo);
@@ -270,8 +274,10 @@ impl Node {
     pub(super) fn end(&self) -> bool {
         let was_up = self.work.change(|todo| {
             todo.call_watch();
-            todo.schedule.end(Instant::now())
+            todo.end(Instant::now())
         });
+        // Who waits for what it had taken waits in vain.
+        self.work.heard.notify_waiters();
         if was_up {
             self.up.send_replace(false);
             measure::backplane_down();
@@ -351,6 +357,13 @@ impl Node {
             todo.queue.tell(parcels);
             todo.call_engine();
         });
+    }
+
+    /// Tells the others who has come and gone.
+    pub(super) fn tell_changes(&self) {
+        let changes = self.roster().flush().into_iter();
+        let changes = changes.map(|(since, changes)| What::Changes { since, changes });
+        self.tell(NODES, changes);
     }
 
     /// Sends a word to itself, behind all that waits.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::envelope::What;
+use super::flush::send_all;
 use super::node::{NODES, Node};
 use super::scatter::scatter_all;
 use crate::close::{CloseCode, CloseFrame};
@@ -19,17 +20,8 @@ pub(super) async fn watch(node: &Node) {
     while let Some(deadline) = tick(node) {
         node.work.wait_until(deadline).await;
     }
-    tell_changes(node);
-    let deadline = Instant::now() + FAREWELL;
-    node.work.change(|todo| {
-        if todo.schedule.is_up() || todo.queue.messages() > 0 {
-            node.send_last(todo);
-        }
-    });
-    // What is sent last has passed the engine behind all the rest.
-    while node.work.todo().last.is_some() && Instant::now() < deadline {
-        node.work.wait_until(deadline).await;
-    }
+    // Whether it was is known to nobody who could ask.
+    send_all(node, Instant::now() + FAREWELL).await;
 }
 
 /// Does what is due, and tells when the next is. `None`: the `Topics` are no more.
@@ -48,7 +40,7 @@ fn tick(node: &Node) -> Option<Instant> {
         Some(due)
     })?;
     if due.changes {
-        tell_changes(node);
+        node.tell_changes();
     }
     if due.digest {
         let digest = What::Digest {
@@ -73,13 +65,6 @@ fn tick(node: &Node) -> Option<Instant> {
         next = silent_at.map_or(next, |at| next.min(at));
     }
     Some(next)
-}
-
-/// Tells the others who has come and gone.
-fn tell_changes(node: &Node) {
-    let changes = node.roster().flush().into_iter();
-    let changes = changes.map(|(since, changes)| What::Changes { since, changes });
-    node.tell(NODES, changes);
 }
 
 /// Closes all connections: they may find a node that is not cut off.

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::order::Order;
@@ -14,7 +15,11 @@ use crate::measure;
 use crate::sync::{Mutex, MutexGuard};
 
 /// See the module docs.
-pub(super) struct Work(Mutex<Todo>);
+pub(super) struct Work {
+    todo: Mutex<Todo>,
+    /// What was sent last has come back.
+    pub(super) heard: Notify,
+}
 
 /// What there is to do. Who adds to it calls who is to do it.
 pub(super) struct Todo {
@@ -22,8 +27,12 @@ pub(super) struct Todo {
     pub(super) schedule: Schedule<Instant>,
     /// The `Topics` are no more.
     pub(super) is_over: bool,
-    /// The number of the last envelope of all, which is yet to come back.
+    /// The number of an envelope behind all that waited, which is yet to come back.
     pub(super) last: Option<u64>,
+    /// Connections that broke when they had taken orders.
+    pub(super) broken: u64,
+    /// This one has taken some.
+    has_taken: bool,
     /// Something has changed what the watch waits for.
     stirred: bool,
     engine: Option<Waker>,
@@ -38,6 +47,19 @@ impl Todo {
         self.called.extend(self.engine.take());
     }
 
+    /// A connection has begun.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.has_taken = false;
+        self.queue.begin();
+        self.schedule.begin(now);
+    }
+
+    /// It has ended. Whether it was up.
+    pub(super) fn end(&mut self, now: Instant) -> bool {
+        self.broken += u64::from(std::mem::take(&mut self.has_taken));
+        self.schedule.end(now)
+    }
+
     /// Has the watch look again.
     pub(super) fn call_watch(&mut self) {
         self.stirred = true;
@@ -47,21 +69,27 @@ impl Todo {
 
 impl Work {
     pub(super) fn new(queue: Queue, schedule: Schedule<Instant>) -> Self {
-        Self(Mutex::new(Todo {
+        let todo = Todo {
             queue,
             schedule,
             is_over: false,
             last: None,
+            broken: 0,
+            has_taken: false,
             stirred: false,
             engine: None,
             watch: None,
             called: Vec::new(),
-        }))
+        };
+        Self {
+            todo: Mutex::new(todo),
+            heard: Notify::new(),
+        }
     }
 
     /// Looks at it.
     pub(super) fn todo(&self) -> MutexGuard<'_, Todo> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.todo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes it, and then wakes those whom that calls.
@@ -83,6 +111,7 @@ impl Work {
             todo.engine = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        todo.has_taken = true;
         let left = before - todo.queue.messages();
         drop(todo);
         measure::outbox(0, left);

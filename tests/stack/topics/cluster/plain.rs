@@ -428,6 +428,58 @@ async fn what_waits_when_the_topics_are_gone_is_sent_within_a_second() {
     there.expect_silence(SECOND).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_until_all_is_sent_and_says_whether_it_was() {
+    let engine = Engine::new(1).delay(SECOND / 5);
+    let options = |options: TopicsBuilder| options.retain("log:", Retain::messages(100));
+    let nodes = nodes(&engine, 2, options).await;
+    let topics = &nodes[0].topics;
+    let mut there = nodes[1].subscriber("room").await;
+    settle().await;
+    let begin = Instant::now();
+    assert!(topics.flush(SECOND).await && begin.elapsed() < SECOND);
+    for n in 0..100 {
+        topics.publish("room", n.to_string());
+        topics.publish("log:1", n.to_string());
+    }
+    assert!(topics.flush(5 * SECOND).await);
+    let last = topics.append("log:1", "last").await.unwrap();
+    assert_eq!(last.offset(), 101);
+    for n in 0..100 {
+        there.expect_text(&n.to_string()).await;
+    }
+
+    // Out of reach: what waits is not sent, then it is.
+    nodes[0].port.cut();
+    settle().await;
+    topics.publish("room", "late");
+    let begin = Instant::now();
+    assert!(!topics.flush(SECOND).await);
+    assert!((SECOND..SECOND * 11 / 10).contains(&begin.elapsed()));
+    let ((), is_sent) = tokio::join!(
+        async {
+            sleep(SECOND).await;
+            nodes[0].port.mend();
+        },
+        topics.flush(20 * SECOND),
+    );
+    assert!(is_sent);
+    there.expect_text("late").await;
+    // A connection that breaks takes along what it had taken.
+    let ((), is_sent) = tokio::join!(
+        async {
+            sleep(SECOND / 100).await;
+            nodes[0].port.shake();
+        },
+        topics.flush(20 * SECOND),
+    );
+    assert!(!is_sent);
+    reach(&nodes[0]).await;
+    nodes[0].port.hang();
+    assert!(!topics.flush(SECOND).await);
+    assert!(Topics::new().flush(Duration::ZERO).await);
+}
+
 /// Random publishers, subscribers and faults: nobody gets a message twice or one of another topic, each gets
 /// those of a publisher in order if the engine keeps the order; without faults everybody gets everything.
 #[tokio::test(start_paused = true)]
