@@ -57,6 +57,9 @@ declare -A servers=(
     [soketto_batched]="soketto --batched"
     [node_default]="node_ws.js"
     [node_batched]="node_ws.js --batched"
+    [bun]="bun.js"
+    [socketioxide]="socketioxide"
+    [socket_io]="socket_io.js"
     [floor]="floor"
     [ours_deflate]="ours --deflate"
     [yawc_deflate]="yawc --tuned --deflate"
@@ -86,6 +89,7 @@ declare -A loads=(
     [w8]="--broadcast --connections 1000 --size 512 --kind text"
     [w8k]="--broadcast --connections 10000 --size 512 --kind text"
     [w8b]="--broadcast --connections 1000 --size 512 --kind text --in-flight 16"
+    [w8t]="--rooms --size 512 --kind text"
     [w8u]="--broadcast --connections 1000 --size 4096 --kind text --warm-up 5"
     [w8x]="--broadcast --connections 990 --size 4096 --kind text --warm-up 5 --stuck 10"
     [w9]="--http --connections 100"
@@ -140,11 +144,12 @@ declare -A who=(
     [mem_browser]="ours ours_axum axum_default axum_tuned fastwebsockets_default"
     [w7]="ours ours_http1 axum_default hyper_tungstenite_default fastwebsockets_default fastwebsockets_auto floor"
     [w7g]="ours bare"
-    [w8]="ours ours_topics axum_default axum_tuned node_default floor"
-    [w8k]="ours ours_topics axum_tuned node_default floor"
-    [w8b]="ours ours_topics axum_tuned node_default floor"
-    [w8u]="ours_topics ours_topics_lossy axum_tuned"
-    [w8x]="ours_topics ours_topics_lossy axum_tuned"
+    [w8]="ours ours_topics axum_default axum_tuned sockudo_default sockudo_batched socketioxide node_default socket_io bun floor"
+    [w8k]="ours ours_topics axum_tuned sockudo_default socketioxide node_default bun floor"
+    [w8b]="ours ours_topics axum_tuned sockudo_default sockudo_batched socketioxide node_default socket_io bun floor"
+    [w8t]="ours_topics sockudo_default sockudo_batched socketioxide node_default bun floor"
+    [w8u]="ours_topics ours_topics_lossy axum_tuned node_default bun"
+    [w8x]="ours_topics ours_topics_lossy axum_tuned node_default bun"
     [w9]="ours bare"
     [h1]=$over_http2 [h1c]=$over_http2 [h2]=$over_http2 [h2c]=$over_http2 [h4]=$over_http2 [h4c]=$over_http2
     [t1]=$over_tls [t2]=$over_tls [t3]=$over_tls [t4]=$over_tls
@@ -153,7 +158,7 @@ declare -A who=(
     [w10_4KiB]=$some [w10_64KiB]=$some [w10_16MiB]=$some
 )
 peers=
-workloads="w1 w2 w3 w3t w3u w4 w5 w5g c1 c5 p5 p5z mem mem_browser w7 w7g w8 w8k w8b w8u w8x w9 h1 h1c h2 h2c h4 h4c t1 t2 t3 t4 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
+workloads="w1 w2 w3 w3t w3u w4 w5 w5g c1 c5 p5 p5z mem mem_browser w7 w7g w8 w8k w8b w8t w8u w8x w9 h1 h1c h2 h2c h4 h4c t1 t2 t3 t4 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
     w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
 chosen=
 rounds=
@@ -210,7 +215,10 @@ both_cores=$server_core,$load_core
 # 10,000 connections, on both sides.
 ulimit -n "$(ulimit -Hn)"
 
-node_version=8.23.0
+node_packages="ws@8.23.0 socket.io@4.8.4 @socket.io/redis-adapter@8.3.0 redis@6.3.1"
+# The binary, for processors with AVX2.
+bun_package=@oven/bun-linux-x64 bun_version=1.4.5
+bun=$target/bun/node_modules/$bun_package/bin/bun
 # Whether a peer can run here.
 available() {
     if [[ ${servers[$1]:?no such peer} == *.py* ]]; then
@@ -220,9 +228,16 @@ available() {
         return 0
     fi
     [[ ${servers[$1]} == *.js* ]] || return 0
+    if [[ ${servers[$1]} == bun.js* ]]; then
+        [ -x "$bun" ] ||
+            npm install --silent --no-audit --no-fund --prefix "$target/bun" "$bun_package@$bun_version" >&2 ||
+            { echo "npm does not give Bun: $1 is left out" >&2; return 1; }
+        return 0
+    fi
     command -v node >/dev/null || { echo "no Node.js: $1 is left out" >&2; return 1; }
-    [ -d "$target/node/node_modules/ws" ] ||
-        npm install --silent --no-audit --no-fund --prefix "$target/node" "ws@$node_version" >&2
+    # shellcheck disable=SC2086 # words
+    [ -d "$target/node/node_modules/socket.io" ] ||
+        npm install --silent --no-audit --no-fund --prefix "$target/node" $node_packages >&2
 }
 
 # start PEER [COMMAND ...]: runs the server, under the command if there is one.
@@ -230,7 +245,9 @@ start() {
     local words peer=$1
     shift
     read -ra words <<<"${servers[$peer]}"
-    if [[ ${words[0]} == *.js ]]; then
+    if [[ ${words[0]} == bun.js ]]; then
+        words=("$bun" "src/${words[@]}")
+    elif [[ ${words[0]} == *.js ]]; then
         words=(env NODE_PATH="$target/node/node_modules" node "src/${words[@]}")
     elif [[ ${words[0]} == *.py ]]; then
         words=("$target/python/bin/python" "src/${words[@]}")
@@ -285,6 +302,7 @@ load() {
     local words peer=$1 workload=$2
     shift 2
     read -ra words <<<"${loads[$workload]:?no such workload}"
+    [[ $peer != socket* ]] || words+=(--socketio)
     local own_cores=$load_core
     [[ $workload != c* ]] || own_cores=$both_cores
     begin_others "$workload"
@@ -372,7 +390,7 @@ done
 
 echo "$(uname -sr), $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) cores"
 echo "$(rustc --version); $rounds rounds of $seconds s; $(sed -n '/^\[profile.release\]/,$p' Cargo.toml | grep -v '^#' | tr '\n' ' ')"
-for name in axum actix-ws fastwebsockets hyper hyper-tungstenite sockudo-ws soketto tokio tokio-tungstenite tokio-websockets warp yawc; do
+for name in axum actix-ws fastwebsockets hyper hyper-tungstenite socketioxide socketioxide-redis sockudo-ws soketto tokio tokio-tungstenite tokio-websockets warp yawc; do
     sed -n "/^name = \"$name\"\$/{n;s/version = \"\(.*\)\"/$name \1/p}" Cargo.lock
 done | paste -sd, | sed 's/,/, /g'
 python3 report.py "$results" "${check[@]}" || passed=$?

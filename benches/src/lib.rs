@@ -239,6 +239,32 @@ pub async fn echo_batched<M, E>(
     }
 }
 
+/// Takes a flag and its value out of the flags.
+///
+/// # Errors
+///
+/// The flag is there, and no value.
+pub fn value(name: &str, flags: &mut Vec<String>) -> io::Result<Option<String>> {
+    let Some(at) = flags.iter().position(|flag| flag == name) else {
+        return Ok(None);
+    };
+    if at + 1 == flags.len() {
+        return Err(unknown(&format!("{name} without a value")));
+    }
+    Ok(flags.drain(at..at + 2).nth(1))
+}
+
+/// Connections, and rooms, of the workload with many rooms, whose first path is `/rooms`.
+pub const ROOMS: usize = 10_000;
+
+/// Rooms that a connection is in, and members that a room has.
+pub const MEMBERS: usize = 10;
+
+/// The rooms of connection `i`: first its own, to which it publishes.
+pub fn rooms(i: usize) -> impl Iterator<Item = usize> {
+    (0..MEMBERS).map(move |j| (i + j * (ROOMS / MEMBERS)) % ROOMS)
+}
+
 /// Finds out which of the flags that a server knows are there.
 pub fn known<const N: usize>(names: [&str; N], flags: &[String]) -> io::Result<[bool; N]> {
     match flags.iter().find(|flag| !names.contains(&&***flag)) {

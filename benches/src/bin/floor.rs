@@ -1,7 +1,7 @@
 //! What no server can beat by much: a raw epoll loop that unmasks and re-frames, and does
 //! nothing else. No HTTP (every request gets the answer to the key that `load` sends), no check
 //! of anything, no timeouts: `floor [--addr HOST:PORT]`. A message to a connection that asked for
-//! `/broadcast` is framed once and written to all of its kind.
+//! `/broadcast` is framed once and written to all of its kind, one to `/rooms/N` to those of a room.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::retry_on_intr;
-use tower_websocket_benches::{RESPONSE, flags};
+use tower_websocket_benches::{RESPONSE, ROOMS, flags, rooms};
 
 const LISTENER: u64 = u64::MAX;
 
@@ -19,6 +19,8 @@ struct Connection {
     socket: TcpStream,
     open: bool,
     broadcast: bool,
+    /// The number of its room, where it asked for one.
+    room: Option<usize>,
     /// The peer has closed.
     over: bool,
     /// A request or a frame that is not complete.
@@ -39,7 +41,8 @@ fn main() -> io::Result<()> {
         EventFlags::IN,
     )?;
 
-    let mut connections = HashMap::new();
+    let mut connections: HashMap<u64, Connection> = HashMap::new();
+    let mut members: Vec<Vec<u64>> = vec![Vec::new(); ROOMS];
     let mut next = 0;
     let mut events = Vec::with_capacity(1024);
     let mut scratch = vec![0; 64 * 1024];
@@ -60,7 +63,19 @@ fn main() -> io::Result<()> {
                 connections.insert(next, connection);
                 next += 1;
             } else if let Some(connection) = connections.get_mut(&id) {
+                let was_open = connection.open;
                 let received = connection.receive(&poll, id, &mut scratch, &mut replies);
+                if let Some(room) = connection.room {
+                    if !was_open {
+                        rooms(room).for_each(|room| members[room].push(id));
+                    }
+                    if received.is_ok() && !connection.over && !replies.is_empty() {
+                        for member in &members[room] {
+                            write(connections.get_mut(member), &replies);
+                        }
+                        continue;
+                    }
+                }
                 if received.is_ok() && connection.broadcast && !connection.over {
                     if !replies.is_empty() {
                         broadcast(&mut connections, &replies);
@@ -76,10 +91,16 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// One write for each of those that asked for it, of bytes that are framed once. One that does
-/// not take it whole has failed: the load reads everything.
+/// One write for each of those that asked for it, of bytes that are framed once.
 fn broadcast(connections: &mut HashMap<u64, Connection>, frame: &[u8]) {
     for connection in connections.values_mut().filter(|c| c.broadcast) {
+        write(Some(connection), frame);
+    }
+}
+
+/// One that does not take it whole has failed: the load reads everything.
+fn write(connection: Option<&mut Connection>, frame: &[u8]) {
+    if let Some(connection) = connection {
         connection.over |= !matches!(connection.socket.write(frame), Ok(n) if n == frame.len());
     }
 }
@@ -92,6 +113,7 @@ impl Connection {
             socket,
             open: false,
             broadcast: false,
+            room: None,
             over: false,
             input: Vec::new(),
             output: Vec::new(),
@@ -128,6 +150,10 @@ impl Connection {
             }
             self.open = true;
             self.broadcast = self.input.starts_with(b"GET /broadcast ");
+            let target = std::str::from_utf8(&self.input).unwrap_or_default();
+            let target = target.strip_prefix("GET /rooms/");
+            let target = target.and_then(|target| target.split(' ').next()?.parse().ok());
+            self.room = target.filter(|room| *room < ROOMS);
             self.input = Vec::new();
             return self.send(poll, id, &mut RESPONSE.into());
         } else if self.input.is_empty() {

@@ -1,9 +1,10 @@
 //! The crate as its users run it: `ours [--addr HOST:PORT] [--workers N] [--recv|--stream|--bare]
-//! [--axum|--http1] [--tls] [--forget] [--deflate] [--topics [--lossy]]`.
+//! [--axum|--http1] [--tls] [--forget] [--deflate] [--topics [--lossy]] [--redis URL]`.
 //!
 //! `/echo` by callbacks, or pull style (`--recv`), or on a tungstenite stream (`--stream`);
 //! `/broadcast` sends each message to all through their queues, or through a topic (`--topics`; with
-//! `--lossy` readers that are too slow miss messages in place of being closed); behind hyper with the settings of
+//! `--lossy` readers that are too slow miss messages in place of being closed); `/rooms/N` publishes to
+//! one of ten topics that it subscribes; `--redis` is between these topics and those of other nodes; behind hyper with the settings of
 //! `examples/echo.rs`, or behind `axum::serve` (`--axum`), or behind the plainer server of most peers
 //! (`--http1`); `--tls` is over rustls. `--forget` does not keep the requests;
 //! `--deflate` compresses every message, at level 6 as all peers.
@@ -22,11 +23,12 @@ use hyper::body::{Bytes, Incoming};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
+use tower_websocket::topics::Redis;
 use tower_websocket::{
-    Application, Connection, Deflate, Message, OnFull, Result, Sender, Subscribe, WebSocketHandler,
-    WebSocketLayer,
+    Application, Connection, Deflate, Message, OnFull, Result, Sender, Subscribe, Topics,
+    WebSocketHandler, WebSocketLayer,
 };
-use tower_websocket_benches::{Server, known, run};
+use tower_websocket_benches::{Server, known, rooms, run, value};
 
 /// The largest message of the workloads.
 const LIMIT: usize = 64 << 20;
@@ -92,8 +94,35 @@ impl WebSocketHandler for Topical {
     }
 }
 
+/// Publishes what comes to the topic that the path names, and subscribes nine more.
+#[derive(Clone, Default)]
+struct InRooms {
+    own: String,
+}
+
+impl WebSocketHandler for InRooms {
+    async fn on_open(&mut self, conn: &mut Connection) -> Result {
+        let own = conn.path().trim_start_matches('/').parse()?;
+        for room in rooms(own) {
+            conn.subscribe(&format!("room:{room}"))?;
+        }
+        self.own = format!("room:{own}");
+        Ok(())
+    }
+
+    async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+        conn.topics().publish(&self.own, message);
+        Ok(())
+    }
+}
+
 fn main() -> io::Result<()> {
-    run(|listener, flags| async move {
+    run(|listener, mut flags| async move {
+        let mut shared = Topics::builder();
+        if let Some(url) = value("--redis", &mut flags)? {
+            shared = shared.backplane(Redis::new(&url).map_err(io::Error::other)?);
+        }
+        let shared = shared.build();
         let [
             recv,
             stream,
@@ -134,8 +163,8 @@ fn main() -> io::Result<()> {
             Behind::Hyper(server)
         };
         if topics {
-            let layer = WebSocketLayer::new("/broadcast", Topical { lossy });
-            return serve(layer, listener, behind, forget).await;
+            let layer = WebSocketLayer::new("/broadcast", Topical { lossy }).topics(&shared);
+            return serve(layer, listener, behind, forget, &shared).await;
         }
         if recv {
             let recv = |mut conn: Connection| async move {
@@ -149,6 +178,7 @@ fn main() -> io::Result<()> {
                 listener,
                 behind,
                 forget,
+                &shared,
             )
             .await;
         }
@@ -162,13 +192,13 @@ fn main() -> io::Result<()> {
                 }
                 Ok(())
             });
-            return serve(stream, listener, behind, forget).await;
+            return serve(stream, listener, behind, forget, &shared).await;
         }
         let mut layer = WebSocketLayer::new("/echo", Echo);
         if deflate {
             layer = layer.deflate(Deflate::new().level(6).threshold(0));
         }
-        serve(layer, listener, behind, forget).await
+        serve(layer, listener, behind, forget, &shared).await
     })
 }
 
@@ -177,6 +207,7 @@ async fn serve<E: Application>(
     listener: TcpListener,
     behind: Behind,
     forget: bool,
+    topics: &Topics,
 ) -> io::Result<()> {
     let layer = layer
         .max_message_size(LIMIT)
@@ -184,14 +215,15 @@ async fn serve<E: Application>(
         .keep_request(!forget);
     // Further in: where `layer` is the broadcast by a topic, no request gets as far.
     let broadcast = WebSocketLayer::new("/broadcast", Broadcast::default());
+    let in_rooms = WebSocketLayer::new("/rooms", InRooms::default()).topics(topics);
     match behind {
         Behind::Axum => {
             let listener = listener.tap_io(|socket| socket.set_nodelay(true).expect("TCP_NODELAY"));
-            let app = Router::new().layer(broadcast).layer(layer);
+            let app = Router::new().layer(in_rooms).layer(broadcast).layer(layer);
             axum::serve(listener, app).await
         }
         Behind::Hyper(server) => {
-            let service = layer.layer(broadcast.layer(service_fn(plain)));
+            let service = layer.layer(broadcast.layer(in_rooms.layer(service_fn(plain))));
             let service = TowerToHyperService::new(service);
             server.serve(listener, service).await
         }

@@ -5,10 +5,11 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use tower_websocket_benches::codec::text;
 use tower_websocket_benches::{ACCEPT, BROWSER, REQUEST};
 
 use crate::deflated::Replies;
-use crate::payload::Payload;
+use crate::payload::{Kind, Payload};
 use crate::socket::Socket;
 use crate::{Options, Result};
 
@@ -44,12 +45,26 @@ pub(crate) struct Connection<'a> {
 
 /// Opens a WebSocket. Blocking, as all of its kind: it is not what is measured.
 pub(crate) fn open<'a>(options: &Options, payload: &'a Payload) -> Result<Connection<'a>> {
-    let mut connection = connect(options, payload)?;
+    open_at(options, &options.addr, &options.path, payload)
+}
+
+/// The same, somewhere else.
+pub(crate) fn open_at<'a>(
+    options: &Options,
+    addr: &str,
+    path: &str,
+    payload: &'a Payload,
+) -> Result<Connection<'a>> {
+    let mut connection = connect_to(options, addr, payload)?;
     let browser = if options.browser { BROWSER } else { "" };
     let offer = if payload.deflated { OFFER } else { "" };
     let request = format!("{REQUEST}{browser}{offer}\r\n")
-        .replace("{host}", &options.addr)
-        .replace("/echo", &options.path);
+        .replace("{host}", addr)
+        .replace("/echo", path);
+    if options.kind == Kind::SocketIo {
+        connection.join(&request)?;
+        return Ok(connection);
+    }
     let response = connection.ask(&request)?;
     if !response.starts_with("HTTP/1.1 101 ") || !response.contains(ACCEPT) {
         return Err(format!("refused: {response}").into());
@@ -62,7 +77,11 @@ pub(crate) fn open<'a>(options: &Options, payload: &'a Payload) -> Result<Connec
 
 /// Connects, and says nothing.
 pub(crate) fn connect<'a>(options: &Options, payload: &'a Payload) -> Result<Connection<'a>> {
-    let socket = TcpStream::connect(&options.addr)?;
+    connect_to(options, &options.addr, payload)
+}
+
+fn connect_to<'a>(options: &Options, addr: &str, payload: &'a Payload) -> Result<Connection<'a>> {
+    let socket = TcpStream::connect(addr)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(Connection {
@@ -93,6 +112,38 @@ impl Connection<'_> {
             }
         }
         Ok(String::from_utf8(response)?)
+    }
+
+    /// The handshakes of WebSocket, Engine.IO and Socket.IO: its server greets at once, tells that the
+    /// connection is open, and is asked for the namespace.
+    fn join(&mut self, request: &str) -> Result {
+        self.socket.write_all(request.as_bytes())?;
+        let head = self.until(|input| input.ends_with(b"\r\n\r\n"))?;
+        if !head.starts_with(b"HTTP/1.1 101 ") {
+            return Err(format!("refused: {}", String::from_utf8_lossy(&head)).into());
+        }
+        if !self.until(end_of_frame)?.ends_with(b"}") {
+            return Err("no greeting of Engine.IO".into());
+        }
+        self.socket.write_all(&text("40"))?;
+        loop {
+            match &self.until(end_of_frame)?[2..] {
+                b"2" => self.socket.write_all(&text("3"))?,
+                [b'4', b'0', ..] => return Ok(()),
+                other => return Err(format!("refused: {}", String::from_utf8_lossy(other)).into()),
+            }
+        }
+    }
+
+    /// Reads a byte at a time, so that nothing is taken of what comes behind.
+    fn until(&mut self, end: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
+        let mut input = Vec::new();
+        while !end(&input) {
+            let mut byte = [0];
+            self.socket.read_exact(&mut byte)?;
+            input.extend(byte);
+        }
+        Ok(input)
     }
 
     /// Sends what is owed, as far as the socket takes it.
@@ -131,11 +182,19 @@ impl Connection<'_> {
             ..
         } = self.payload;
         while !input.is_empty() {
-            if *compared && self.got == 0 && self.skip == 0 && input[0] == 0x89 {
-                let [_, len, ..] = input else {
-                    return Err("half a ping".into());
-                };
-                self.skip = 2 + usize::from(*len);
+            if *compared && self.got == 0 && self.skip == 0 {
+                match input {
+                    [0x89, len, ..] => self.skip = 2 + usize::from(*len),
+                    // Engine.IO's, which wants an answer within 20 s.
+                    [0x81, 1, ..] if reply.len() > 3 => {
+                        self.skip = 3;
+                        if self.owed == 0 {
+                            self.socket.write_all(&text("3"))?;
+                        }
+                    }
+                    [0x89] => return Err("half a ping".into()),
+                    _ => {}
+                }
             }
             if self.skip > 0 {
                 let n = self.skip.min(input.len());
@@ -181,5 +240,14 @@ impl Connection<'_> {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Whether a frame is there, whose header has the length in up to two bytes.
+fn end_of_frame(input: &[u8]) -> bool {
+    match input {
+        [_, 126, a, b, ..] => input.len() == 4 + usize::from(u16::from_be_bytes([*a, *b])),
+        [_, 126, ..] | [_] | [] => false,
+        [_, len, ..] => input.len() == 2 + usize::from(*len),
     }
 }

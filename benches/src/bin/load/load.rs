@@ -10,16 +10,29 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::retry_on_intr;
 
+use tower_websocket_benches::rooms;
+
 use crate::Result;
 use crate::connection::{Connection, PATIENCE};
 use crate::socket::Socket;
 
+/// Messages from one to many, in rounds: the next ones are sent once all have got those of the last.
+#[derive(Clone, Copy)]
+pub(crate) struct Many {
+    /// Those that get a message.
+    pub(crate) receivers: u64,
+    /// How many of the connections send in a round, one after the other; of two rounds, other ones.
+    pub(crate) senders: usize,
+    /// In a room; otherwise all get what the first connection sends.
+    pub(crate) in_rooms: bool,
+}
+
 pub(crate) struct Load<'a> {
     poll: OwnedFd,
     connections: Vec<Connection<'a>>,
-    /// Only the first connection sends, and each message is answered on all.
-    broadcast: bool,
-    /// Messages that it sends at a time.
+    /// A message is answered on several connections.
+    many: Option<Many>,
+    /// Messages that one sends at a time.
     burst: u64,
     /// As many of the first connections are not looked at for their latency.
     greedy: usize,
@@ -28,6 +41,11 @@ pub(crate) struct Load<'a> {
     /// Replies.
     pub(crate) count: u64,
     sent: u64,
+    /// The first that sends in the next round, and when this round began.
+    next: usize,
+    begun: Instant,
+    /// Messages that each connection has sent.
+    orders: Vec<u64>,
     stopped: bool,
     /// From the write of a message to the read that completes its reply, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
@@ -36,7 +54,7 @@ pub(crate) struct Load<'a> {
 impl<'a> Load<'a> {
     pub(crate) fn new(
         connections: Vec<Connection<'a>>,
-        broadcast: bool,
+        many: Option<Many>,
         greedy: usize,
     ) -> Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -48,20 +66,23 @@ impl<'a> Load<'a> {
         let burst = connections[0].payload.in_flight();
         let mut load = Self {
             poll,
+            orders: vec![0; connections.len()],
             connections,
-            broadcast,
+            many,
             burst,
             greedy,
             buffer: vec![0; 256 * 1024],
             events: Vec::with_capacity(1024),
             count: 0,
             sent: 0,
+            next: 0,
+            begun: Instant::now(),
             stopped: false,
             // Three digits, up to a minute.
             latency: Histogram::new_with_max(60_000_000_000, 3)?,
         };
-        if broadcast {
-            load.order(0, load.burst)?;
+        if let Some(many) = many {
+            load.round(many)?;
         } else {
             for i in 0..load.connections.len() {
                 let payload = load.connections[i].payload;
@@ -69,6 +90,21 @@ impl<'a> Load<'a> {
             }
         }
         Ok(load)
+    }
+
+    /// The senders of a round send.
+    fn round(&mut self, many: Many) -> Result {
+        self.begun = Instant::now();
+        for _ in 0..many.senders {
+            let i = self.next;
+            self.orders[i] += self.burst;
+            self.order(i, self.burst)?;
+            self.connections[i].sent.clear();
+            if many.in_rooms {
+                self.next = (i + 1) % self.connections.len();
+            }
+        }
+        Ok(())
     }
 
     /// Has connection `i` send `n` messages more.
@@ -132,16 +168,13 @@ impl<'a> Load<'a> {
             return Ok(());
         }
         self.count += replies;
-        if self.broadcast {
-            let all = self.connections.len() as u64;
-            if let Some((sent, _)) = self.connections[0].sent.front() {
-                self.latency.saturating_record(nanos(*sent));
+        if let Some(many) = self.many {
+            if i >= self.greedy {
+                self.latency.saturating_record_n(nanos(self.begun), replies);
             }
-            if self.count.is_multiple_of(all * self.burst) {
-                self.connections[0].sent.clear();
-                if !self.stopped {
-                    self.order(0, self.burst)?;
-                }
+            let round = many.receivers * self.burst * many.senders as u64;
+            if self.count.is_multiple_of(round) && !self.stopped {
+                self.round(many)?;
             }
             return Ok(());
         }
@@ -173,15 +206,20 @@ impl<'a> Load<'a> {
     /// Sends no more, and waits for what is on its way: every message has exactly one reply.
     pub(crate) fn finish(mut self) -> Result {
         self.stopped = true;
-        let each = if self.broadcast {
-            self.connections.len() as u64
-        } else {
-            1
-        };
+        let each = self.many.map_or(1, |many| many.receivers);
         let due = self.sent * each;
         self.run(|count| count >= due)?;
-        if let Some(i) = self.connections.iter().position(|c| c.replies <= 1) {
-            return Err(format!("connection {i} was starved").into());
+        for (i, connection) in self.connections.iter().enumerate() {
+            let is_right = match self.many {
+                None => connection.replies > 1,
+                Some(Many { in_rooms: true, .. }) => {
+                    connection.replies == rooms(i).map(|room| self.orders[room]).sum::<u64>()
+                }
+                Some(_) => connection.replies == self.sent,
+            };
+            if !is_right {
+                return Err(format!("connection {i} got {} messages", connection.replies).into());
+            }
         }
         Ok(())
     }

@@ -7,6 +7,11 @@
 //!   streams of N connections of HTTP/2.
 //! - `--broadcast [--in-flight N] [--stuck N]`: the first connection sends N messages at a time, and
 //!   every one must get them, on `/broadcast`. Beside them, as many as are stuck read nothing.
+//!   With `--to HOST:PORT --to-pid PID` all but the first are connections of another node, and only
+//!   their latency counts.
+//! - `--rooms [--senders N]`: 10,000 connections and rooms, each in ten of the other, on `/rooms`. N
+//!   connections at a time send, each to a room of its own.
+//! - `--socketio`: in these two modes, the server is one of Socket.IO's.
 //! - `--http`: plain requests on connections that are kept.
 //! - `--handshakes`: connect, upgrade, close, one after the other, at most `--rate N` in a second.
 //!   `--gets`: connect, a plain request that asks to close, close.
@@ -30,10 +35,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
-use tower_websocket_benches::flags;
+use tower_websocket_benches::{MEMBERS, ROOMS, flags};
 
-use crate::connection::{Connection, connect, open};
-use crate::load::Load;
+use crate::connection::{Connection, connect, open, open_at};
+use crate::load::{Load, Many};
 use crate::payload::{Kind, PAYLOADS, Payload, plain_request};
 use crate::process::{Cpu, rss_anon};
 
@@ -47,6 +52,7 @@ const GREEDY: usize = 1024;
 enum Mode {
     Echo,
     Broadcast,
+    Rooms,
     Http,
     Handshakes,
     Gets,
@@ -57,6 +63,9 @@ struct Options {
     addr: String,
     path: String,
     pid: u32,
+    to: Option<String>,
+    to_pid: u32,
+    senders: usize,
     mode: Mode,
     browser: bool,
     deflate: bool,
@@ -78,7 +87,7 @@ fn main() -> Result {
     let options = Options::from_args()?;
     match options.mode {
         Mode::Echo if options.http2 > 0 => http2::steady(&options),
-        Mode::Echo | Mode::Broadcast | Mode::Http => steady(&options),
+        Mode::Echo | Mode::Broadcast | Mode::Rooms | Mode::Http => steady(&options),
         Mode::Handshakes | Mode::Gets => visits(&options),
         Mode::Idle => idle(&options),
     }
@@ -92,7 +101,7 @@ fn steady(options: &Options) -> Result {
             let response = connect(options, &example)?.ask(&plain_request("keep-alive"))?;
             vec![Payload::http(response.into_bytes())]
         }
-        Mode::Broadcast => vec![options.payload(options.in_flight, 0)],
+        Mode::Broadcast | Mode::Rooms => vec![options.payload(options.in_flight, 0)],
         _ => (0..PAYLOADS.min(options.connections))
             .map(|seed| options.payload(options.in_flight, seed))
             .collect(),
@@ -106,13 +115,38 @@ fn steady(options: &Options) -> Result {
         .map(|i| match i.checked_sub(options.greedy) {
             None => open(options, &payloads[ordinary]),
             Some(_) if options.mode == Mode::Http => connect(options, &payloads[0]),
-            Some(i) => open(options, &payloads[i % ordinary]),
+            Some(i) if options.mode == Mode::Rooms => {
+                let path = match options.kind {
+                    Kind::SocketIo => format!("{}&room={i}", options.path),
+                    _ => format!("{}/{i}", options.path),
+                };
+                open_at(options, &options.addr, &path, &payloads[0])
+            }
+            Some(i) => {
+                let elsewhere = options.to.as_ref().filter(|_| i > 0);
+                let addr = elsewhere.unwrap_or(&options.addr);
+                open_at(options, addr, &options.path, &payloads[i % ordinary])
+            }
         })
         .collect::<Result<Vec<_>>>()?;
     // They are open until the end.
     let stuck = (0..options.stuck).map(|_| stuck(options, &payloads[0]));
     let stuck = stuck.collect::<Result<Vec<_>>>()?;
-    let mut load = Load::new(connections, options.mode == Mode::Broadcast, options.greedy)?;
+    let many = match options.mode {
+        Mode::Broadcast => Some(Many {
+            receivers: all as u64,
+            senders: 1,
+            in_rooms: false,
+        }),
+        Mode::Rooms => Some(Many {
+            receivers: MEMBERS as u64,
+            senders: options.senders,
+            in_rooms: true,
+        }),
+        _ => None,
+    };
+    let unmeasured = options.greedy + usize::from(options.to.is_some());
+    let mut load = Load::new(connections, many, unmeasured)?;
 
     let start = Instant::now();
     load.run(|_| start.elapsed() >= options.warm_up)?;
@@ -228,6 +262,7 @@ fn idle(options: &Options) -> Result {
 struct Measured<'a> {
     options: &'a Options,
     server: Cpu,
+    other: Cpu,
     own: Cpu,
     start: Instant,
 }
@@ -237,6 +272,7 @@ impl<'a> Measured<'a> {
         Ok(Self {
             options,
             server: Cpu::of(options.pid)?,
+            other: other(options)?,
             own: Cpu::of(std::process::id())?,
             start: Instant::now(),
         })
@@ -245,13 +281,15 @@ impl<'a> Measured<'a> {
     fn print(self, messages: u64, latency: &Histogram<u64>, bytes: usize) -> Result {
         let seconds = self.start.elapsed().as_secs_f64();
         let cpu = Cpu::of(self.options.pid)?.since(self.server);
+        let other = other(self.options)?.since(self.other);
         let own = Cpu::of(std::process::id())?.since(self.own);
         let per_message = |seconds: f64| seconds * 1e6 / messages as f64;
         let micros = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
         println!(
             "{{\"messages\": {messages}, \"seconds\": {seconds:.3}, \"user_us\": {:.4}, \
              \"system_us\": {:.4}, \"cpu_us\": {:.4}, \"busy\": {:.3}, \"load_busy\": {:.3}, \
-             \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"worst_us\": {:.1}, \"bytes\": {bytes}}}",
+             \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"worst_us\": {:.1}, \"bytes\": {bytes}, \
+             \"other_cpu_us\": {:.4}}}",
             per_message(cpu.user),
             per_message(cpu.system),
             per_message(cpu.total()),
@@ -261,8 +299,17 @@ impl<'a> Measured<'a> {
             micros(0.99),
             micros(0.999),
             micros(1.0),
+            per_message(other.total()),
         );
         Ok(())
+    }
+}
+
+/// What the node that is not the publisher's has used.
+fn other(options: &Options) -> Result<Cpu> {
+    match options.to_pid {
+        0 => Ok(Cpu::default()),
+        pid => Cpu::of(pid),
     }
 }
 
@@ -272,6 +319,9 @@ impl Options {
             addr: flags().0,
             path: "/echo".to_owned(),
             pid: 0,
+            to: None,
+            to_pid: 0,
+            senders: 100,
             mode: Mode::Echo,
             browser: false,
             deflate: false,
@@ -296,6 +346,18 @@ impl Options {
                 "--broadcast" => {
                     options.mode = Mode::Broadcast;
                     options.path = "/broadcast".to_owned();
+                }
+                "--rooms" => {
+                    options.mode = Mode::Rooms;
+                    options.path = "/rooms".to_owned();
+                    options.connections = ROOMS;
+                }
+                "--senders" => options.senders = value()?.parse()?,
+                "--to" => options.to = Some(value()?),
+                "--to-pid" => options.to_pid = value()?.parse()?,
+                "--socketio" => {
+                    options.kind = Kind::SocketIo;
+                    options.path = "/socket.io/?EIO=4&transport=websocket".to_owned();
                 }
                 "--http" => options.mode = Mode::Http,
                 "--handshakes" => options.mode = Mode::Handshakes,

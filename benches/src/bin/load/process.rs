@@ -5,7 +5,7 @@ use std::fs;
 use crate::Result;
 
 /// CPU time in seconds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Cpu {
     pub(crate) user: f64,
     pub(crate) system: f64,
