@@ -9,12 +9,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::engine::EngineError;
-use super::envelope::{Envelope, HEAD, What};
+use super::envelope::{Envelope, HEAD, MAX_ENVELOPE, What};
 use super::lane::Leaving;
 use super::link::Hub;
 use super::log::{NewEntries, NewEntry};
 use super::node::{Node, channel};
-use super::outbox::MAX_BYTES;
 use super::shelf::Shelf;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
@@ -52,7 +51,7 @@ pub(crate) fn append(
         return false;
     };
     let bytes = message.len() + HEAD;
-    if bytes > MAX_BYTES || !registry.appends.add(bytes, registry.rules.outbox) {
+    if bytes > MAX_ENVELOPE || !registry.appends.add(bytes, registry.rules.outbox) {
         node.lose();
         return false;
     }

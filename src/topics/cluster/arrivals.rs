@@ -13,11 +13,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::envelope::{Envelope, What};
+use super::envelope::{Envelope, MAX_ENVELOPE, What};
 use super::link::Hub;
 use super::node::{Node, lock, node_channel};
 use super::order::Order;
-use super::outbox::MAX_BYTES;
 use super::roster::News;
 use crate::logging::{Throttle, escape};
 use crate::measure;
@@ -61,7 +60,7 @@ impl Hub for Node {
     }
 
     fn receive(&self, channel: &str, envelope: Bytes) {
-        if envelope.len() > MAX_BYTES {
+        if envelope.len() > MAX_ENVELOPE {
             return ignored(channel, "it is too large");
         }
         let Some(envelope) = Envelope::decode(&envelope) else {

@@ -26,6 +26,9 @@ const WHOLE: u8 = 8;
 /// What an envelope takes beside a message.
 pub(crate) const HEAD: usize = 26;
 
+/// The most bytes of an envelope.
+pub(crate) const MAX_ENVELOPE: usize = 4 * 1024 * 1024;
+
 /// See the module docs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {

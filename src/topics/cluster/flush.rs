@@ -1,9 +1,10 @@
 //! [`flush`]: waits until what a node has to send and to append is sent and appended.
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::load::Load;
 use super::node::Node;
+use super::until::until;
 
 /// Waits for both, at most until the deadline. Whether nothing was lost.
 pub(crate) async fn flush(node: &Node, appends: &Load, deadline: Instant) -> bool {
@@ -29,18 +30,12 @@ pub(super) async fn send_all(node: &Node, deadline: Instant) -> bool {
     let Some(broken) = broken else {
         return true;
     };
-    loop {
-        let mut heard = std::pin::pin!(node.work.heard.notified());
-        heard.as_mut().enable();
-        {
-            let todo = node.work.todo();
-            // What a connection has taken that broke is lost.
-            if todo.last.is_none() || todo.broken != broken {
-                return todo.broken == broken;
-            }
-        }
-        if timeout_at(deadline, heard).await.is_err() {
-            return false;
-        }
-    }
+    let mut is_lost = false;
+    let is_over = until(&node.work.heard, deadline, || {
+        let todo = node.work.todo();
+        // What a connection has taken that broke is lost.
+        is_lost = todo.broken != broken;
+        is_lost || todo.last.is_none()
+    });
+    is_over.await && !is_lost
 }

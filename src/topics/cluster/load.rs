@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::outbox::Limits;
+use super::until::until;
 
 /// What waits to be appended, in all topics: no more than in the outbox.
 #[derive(Debug, Default)]
@@ -36,16 +37,8 @@ impl Load {
 
     /// Waits until nothing waits. `false`: it still does at the deadline.
     pub(super) async fn wait_until_idle(&self, deadline: Instant) -> bool {
-        loop {
-            let mut idle = std::pin::pin!(self.idle.notified());
-            idle.as_mut().enable();
-            if self.messages.load(Ordering::Relaxed) == 0 {
-                return true;
-            }
-            if timeout_at(deadline, idle).await.is_err() {
-                return false;
-            }
-        }
+        let is_idle = || self.messages.load(Ordering::Relaxed) == 0;
+        until(&self.idle, deadline, is_idle).await
     }
 }
 

@@ -15,6 +15,7 @@
 //!     ├─ life: the task that runs the engine again and again, and beside it watch: does what is due
 //!     │  flush: waits until all is sent
 //!     ├─ appends: messages of retained topics on their way to the log, which wait in a lane each; load: in all
+//!     │  until: waits for what another task brings about
 //!     └─ reader: reads logs ─▶ shelf: one retained topic
 //! ```
 
@@ -47,6 +48,7 @@ mod shelf;
 mod status;
 mod tails;
 mod tasks;
+mod until;
 mod waiting;
 mod wanted;
 mod watch;
@@ -55,6 +57,8 @@ mod work;
 pub(super) use appends::append;
 pub use backplane::Backplane;
 pub use engine::{EngineError, Pending};
+#[cfg(feature = "redis")]
+pub(super) use envelope::MAX_ENVELOPE;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use envelope::{Change, Envelope, Standing, Tail, What};
 pub(super) use flush::flush;

@@ -21,10 +21,10 @@ use tokio::time::Instant;
 use super::attend::attend;
 use super::backplane::Backplane;
 use super::echoes::Echoes;
-use super::envelope::{Change, Envelope, HEAD, Standing, Tail, What};
+use super::envelope::{Change, Envelope, HEAD, MAX_ENVELOPE, Standing, Tail, What};
 use super::heights::Heights;
 use super::leader::leads;
-use super::outbox::{Limits, MAX_BYTES, Parcel};
+use super::outbox::{Limits, Parcel};
 use super::probe::Times;
 use super::queue::Queue;
 use super::reads::Reads;
@@ -153,7 +153,7 @@ impl Node {
 
     /// Sends a message to those who subscribe the topic on other nodes. `false`: it is too large.
     pub(crate) fn publish(&self, topic: &str, message: &Message, from: u64) -> bool {
-        if message.len() + HEAD > MAX_BYTES {
+        if message.len() + HEAD > MAX_ENVELOPE {
             self.lose();
             return false;
         }

@@ -4,9 +4,6 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// The most bytes of one envelope.
-pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
-
 /// What may wait while the engine is down.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::topics) struct Limits {

@@ -15,12 +15,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::envelope::{Envelope, What};
 use super::lane::Lane;
 use super::log::{Logged, Page};
 use super::scatter::scatter;
+use super::until::until;
 use crate::close::{CloseCode, CloseFrame};
 use crate::sync::{Mutex, MutexGuard};
 use crate::topics::Position;
@@ -281,7 +282,7 @@ impl Shelf {
     pub(super) async fn wait(&self, room: &Room, after: Option<Position>, read: impl FnOnce()) {
         let deadline = Instant::now() + ATTACH;
         // The engine may have yet to confirm that it listens.
-        if !self.wait_until(deadline, || !room.is_stale()).await {
+        if !until(&self.done, deadline, || !room.is_stale()).await {
             return;
         }
         if after.is_none_or(|after| room.answers(after)) {
@@ -291,22 +292,8 @@ impl Shelf {
         // before that.
         let begun = self.state().begun;
         read();
-        self.wait_until(deadline, || self.state().succeeded > begun)
-            .await;
-    }
-
-    /// Waits for the end of a read behind which `is_done`. `false`: the time is over.
-    async fn wait_until(&self, deadline: Instant, is_done: impl Fn() -> bool) -> bool {
-        loop {
-            let mut done = std::pin::pin!(self.done.notified());
-            done.as_mut().enable();
-            if is_done() {
-                return true;
-            }
-            if timeout_at(deadline, done).await.is_err() {
-                return false;
-            }
-        }
+        let is_read = || self.state().succeeded > begun;
+        until(&self.done, deadline, is_read).await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -21,11 +21,9 @@ for i = 8, #ARGV, 2 do
     end
 end
 
-local epoch, last
 if count > 0 then
-    local bytes, is_new
-    epoch, last, bytes = read_head(head)
-    is_new = not epoch or epoch == ARGV[2] and last < seen
+    local epoch, last, bytes = read_head(head)
+    local is_new = not epoch or epoch == ARGV[2] and last < seen
     if is_new then
         epoch, last, bytes = fresh, 0, 0
     elseif redis.call('EXISTS', entries) == 0 then

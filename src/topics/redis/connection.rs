@@ -64,15 +64,12 @@ impl Connection {
                 meter,
                 came,
             };
-            match connection.is_replica().await {
-                Ok(false) => Ok(connection),
-                Ok(true) => Err(
-                    "it is a replica, which takes nothing and reaches few: name the \
-                                 primary, or a proxy that follows it"
-                        .to_owned(),
-                ),
-                Err(why) => Err(why),
+            if connection.is_replica().await? {
+                let why = "it is a replica, which takes nothing and reaches few: name the primary, or a \
+                           proxy that follows it";
+                return Err(why.to_owned());
             }
+            Ok(connection)
         };
         let opened = timeout(most, open).await;
         opened.unwrap_or_else(|_| {

@@ -21,6 +21,7 @@ use super::flights::{Flight, Flights};
 use super::payload::{Payload, number};
 use super::script::{APPEND, READ, RENEW, Script};
 use crate::logging::Throttle;
+use crate::topics::cluster::MAX_ENVELOPE;
 use crate::topics::{
     Backplane, EngineError, Link, Log, Logged, NewEntries, Order, Page, Pending, Position,
 };
@@ -30,9 +31,6 @@ const MAX_COMMANDS: usize = 64;
 
 /// The most bytes of a page of a log; one entry may be larger.
 const MAX_PAGE: usize = 1024 * 1024;
-
-/// The most bytes of an envelope, and so of an entry that a node has appended.
-const MAX_ENTRY: usize = 4 * 1024 * 1024;
 
 /// Redis refuses a longer expiry than it can count, and nobody comes back after that time.
 const MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -103,14 +101,21 @@ struct Line {
 /// That the connection is to be given up, as a command has found out, and why.
 #[derive(Default)]
 struct Ending {
-    why: OnceLock<EngineError>,
+    why: OnceLock<String>,
     notify: Notify,
 }
 
 impl Ending {
-    fn begin(&self, why: EngineError) {
-        let _ = self.why.set(why);
+    /// The first reason stands.
+    fn begin(&self, why: &EngineError) {
+        let _ = self.why.set(why.to_string());
         self.notify.notify_one();
+    }
+
+    /// Why it has begun.
+    async fn begun(&self) -> EngineError {
+        self.notify.notified().await;
+        EngineError::new(self.why.get().cloned().unwrap_or_default())
     }
 }
 
@@ -179,7 +184,7 @@ impl Redis {
         };
         let _hung_up = HangUp::after(&line.ending, &self.line);
         *self.line() = Some(line.clone());
-        let mut ending = pin!(line.ending.notify.notified());
+        let mut ending = pin!(line.ending.begun());
         let mut flights = Flights::new();
         loop {
             let (came, next) = {
@@ -191,7 +196,7 @@ impl Redis {
                         next = orders.as_mut().poll(cx).map(Next::Orders);
                     }
                     if next.is_pending() {
-                        next = ending.as_mut().poll(cx).map(|()| Next::End);
+                        next = ending.as_mut().poll(cx).map(Next::End);
                     }
                     match (came, next) {
                         (Poll::Pending, Poll::Pending) => Poll::Pending,
@@ -216,14 +221,7 @@ impl Redis {
                     }
                 }
                 Some(Next::Sent(Err(why))) => return self.error(connection.ending(why)),
-                Some(Next::End) => {
-                    let why = line
-                        .ending
-                        .why
-                        .get()
-                        .map(|why| EngineError::new(why.to_string()));
-                    return why.unwrap_or_else(|| self.silence());
-                }
+                Some(Next::End(why)) => return why,
             }
         }
     }
@@ -336,16 +334,18 @@ impl Redis {
         match reply.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                let error = text(&error);
+                let what = text(&error);
+                let error = self.error(&what);
                 // It has become a replica, so there is another primary. Redis 6 has the word in a sentence.
-                if error.contains("READONLY") {
-                    line.ending.begin(self.error(&error));
+                if what.contains("READONLY") {
+                    line.ending.begin(&error);
                 }
-                Err(self.error(error))
+                Err(error)
             }
             Err(_) => {
-                line.ending.begin(self.silence());
-                Err(self.silence())
+                let silence = self.silence();
+                line.ending.begin(&silence);
+                Err(silence)
             }
         }
     }
@@ -412,7 +412,7 @@ impl Log for Redis {
             let fresh = fresh_epoch();
             let arguments = |command: &mut Cmd| {
                 command.arg(after).arg(most).arg(&fresh);
-                command.arg(MAX_PAGE).arg(MAX_ENTRY);
+                command.arg(MAX_PAGE).arg(MAX_ENVELOPE);
             };
             let Value::Array(parts) = self.ask(&READ, channel, arguments).await? else {
                 return Err(self.unknown());
@@ -489,7 +489,7 @@ type Sent = Result<Vec<String>, String>;
 enum Next {
     Orders(Vec<Order>),
     Sent(Sent),
-    End,
+    End(EngineError),
 }
 
 fn ready<T>(poll: Poll<T>) -> Option<T> {
