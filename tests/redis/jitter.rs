@@ -4,24 +4,20 @@
 //!
 //! 50 clients for some seconds. With more, by hand: `tests/soak/redis.sh jitter`.
 
-use std::env;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower::Layer;
+use tokio::time::{Instant, sleep, timeout};
 use tower_websocket::topics::Redis;
-use tower_websocket::{
-    CloseCode, Connection, Message, Position, Result, Retain, Subscribe, Topics, WebSocketLayer,
-};
+use tower_websocket::{Message, Position, Retain, Topics, WebSocketLayer};
 
+use crate::cut::{live, number, serve};
 use crate::faults::up;
 use crate::server::Server;
-use crate::support::{Frame, HANDSHAKE, frame, parse, plain, serve_http1};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ROOMS: usize = 4;
@@ -30,40 +26,6 @@ const RETAINED: usize = 1000;
 /// The largest message, which does not fit into a pipe.
 const LARGEST: usize = 40_000;
 static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(LARGEST));
-
-fn number(variable: &str, default: usize) -> usize {
-    let value = env::var(variable);
-    value.map_or(default, |n| n.parse().expect("a number"))
-}
-
-/// `room3=POSITION&room5=POSITION&abort=MILLISECONDS`: subscribes after what the client has seen, and ends
-/// the connection if the client says so.
-async fn serve(mut conn: Connection) -> Result {
-    let query = conn.request().uri.query().unwrap_or_default().to_owned();
-    let mut end = None;
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        if name == "abort" || name == "close" {
-            end = Some((name, Duration::from_millis(value.parse()?)));
-            continue;
-        }
-        let how = Subscribe::new().after(value.parse::<Position>()?);
-        if !conn.subscribe_with(name, how).await?.recovered() {
-            conn.close(CloseCode::POLICY_VIOLATION, "not recovered")?;
-        }
-    }
-    let quiet = async { while let Ok(Some(_)) = conn.recv().await {} };
-    match end {
-        None => quiet.await,
-        Some((how, after)) => {
-            if timeout(after, quiet).await.is_err() && how == "abort" {
-                conn.sender().abort();
-            } else {
-                conn.close(CloseCode::SERVICE_RESTART, "")?;
-            }
-        }
-    }
-    Ok(())
-}
 
 /// A room as a client sees it.
 struct Seen {
@@ -104,41 +66,6 @@ impl Seen {
     }
 }
 
-/// A connection that may end anywhere, inside a frame too, where the kit's clients fail a test.
-struct Wire {
-    io: DuplexStream,
-    input: Vec<u8>,
-}
-
-impl Wire {
-    /// Whether something came.
-    async fn more(&mut self) -> bool {
-        self.io.read_buf(&mut self.input).await.unwrap_or(0) > 0
-    }
-
-    async fn head(&mut self) -> String {
-        loop {
-            if let Some(at) = self.input.windows(4).position(|w| w == b"\r\n\r\n") {
-                return String::from_utf8(self.input.drain(..at + 4).collect()).unwrap();
-            }
-            assert!(self.more().await, "no response");
-        }
-    }
-
-    /// `None`: the connection has ended.
-    async fn frame(&mut self) -> Option<Frame> {
-        loop {
-            if let Some((frame, size)) = parse(&self.input, false).unwrap() {
-                self.input.drain(..size);
-                return Some(frame);
-            }
-            if !self.more().await {
-                return None;
-            }
-        }
-    }
-}
-
 #[derive(Default)]
 struct Counted {
     lives: AtomicUsize,
@@ -160,63 +87,24 @@ async fn follow(
         counted.lives.fetch_add(1, Ordering::Relaxed);
         let life = Duration::from_millis(random.random_range(50..1500));
         let seen = rooms.iter().map(|r| format!("{}={}&", r.room, r.position));
-        let mut query: String = seen.collect();
-        // Who cuts it: the server, without a word or with one, or the network.
-        let by_server = match random.random_range(0..4) {
-            0 => Some("abort"),
-            1 => Some("close"),
-            _ => None,
-        };
-        if let Some(how) = by_server {
-            query += &format!("{how}={}", life.as_millis());
-        }
-        let (io, server) = tokio::io::duplex(16 * 1024);
-        tokio::spawn(serve_http1(server, layers[node].layer(plain())));
-        let mut client = Wire {
-            io,
-            input: Vec::new(),
-        };
-        let request = HANDSHAKE.replace("/ws", &format!("/ws?{query}"));
-        client.io.write_all(request.as_bytes()).await.unwrap();
-        // Now and then while it is opened.
-        if random.random_ratio(15, 16) {
-            let head = client.head().await;
-            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-            let end = Instant::now()
-                + match by_server {
-                    Some(_) => 60 * SECOND,
-                    None => life,
-                };
-            while let Ok(Some(got)) = timeout_at(end, client.frame()).await {
-                match got.first {
-                    0x81 => {}
-                    0x89 => {
-                        let _ = client.io.write_all(&frame(0x8A, &got.payload)).await;
-                        continue;
-                    }
-                    _ => {
-                        let reason = String::from_utf8_lossy(&got.payload);
-                        let code = (got.first, got.close_code());
-                        assert_eq!(code, (0x88, Some(1012)), "{reason}");
-                        break;
-                    }
-                }
-                let text = String::from_utf8(got.payload).unwrap();
-                let (position, rest) = text.split_once(' ').unwrap();
-                let (room, rest) = rest.split_once(' ').unwrap();
-                let seen = rooms.iter_mut().find(|seen| seen.room == room);
-                let seen = seen.expect("a room that it follows");
-                seen.take(position.parse().unwrap(), rest);
-                counted.received.fetch_add(1, Ordering::Relaxed);
-                if rooms.iter().all(|seen| seen.is_over) {
-                    return;
-                }
-                if is_slow && random.random_ratio(1, 100) {
-                    sleep(Duration::from_millis(random.random_range(50..500))).await;
-                }
+        let seen = seen.collect();
+        let take = |random: &mut StdRng, position: &str, room: &str, rest: &str| {
+            let seen = rooms.iter_mut().find(|seen| seen.room == room);
+            let seen = seen.expect("a room that it follows");
+            seen.take(position.parse().unwrap(), rest);
+            counted.received.fetch_add(1, Ordering::Relaxed);
+            if rooms.iter().all(|seen| seen.is_over) {
+                return ControlFlow::Break(());
             }
+            if is_slow && random.random_ratio(1, 100) {
+                let pause = Duration::from_millis(random.random_range(50..500));
+                return ControlFlow::Continue(pause);
+            }
+            ControlFlow::Continue(Duration::ZERO)
+        };
+        if live(&layers[node], seen, life, &mut random, take).await {
+            return;
         }
-        drop(client);
         sleep(Duration::from_millis(random.random_range(0..300))).await;
     }
 }

@@ -11,6 +11,8 @@
 )]
 
 mod crash;
+#[path = "../support/cut.rs"]
+mod cut;
 mod faults;
 mod foreign;
 mod jitter;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tower_websocket::test::TestServer;
 use tower_websocket::topics::Redis;
-use tower_websocket::{Connection, Result, Status, Topics, WebSocketLayer};
+use tower_websocket::{Connection, Result, Topics, WebSocketLayer};
 
+use crate::faults::up;
 use crate::server::Server;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -14,16 +15,7 @@ const LONG: Duration = Duration::from_secs(20);
 async fn node(server: &Server, prefix: &str) -> Topics {
     let redis = Redis::new(server.url()).unwrap().prefix(prefix);
     let topics = Topics::builder().backplane(redis).build();
-    let up = async {
-        loop {
-            let changed = topics.changed();
-            if topics.status() == Status::Up {
-                return;
-            }
-            changed.await;
-        }
-    };
-    timeout(LONG, up).await.expect("the node is up");
+    timeout(LONG, up(&topics)).await.expect("the node is up");
     topics
 }
 

@@ -9,6 +9,8 @@ mod closing;
 mod codec;
 mod composition;
 mod conversation;
+#[path = "../support/cut.rs"]
+mod cut;
 mod deadlines;
 mod deflate;
 mod door;

@@ -9,21 +9,17 @@
 //!     cargo test --release -p tower-websocket-tests --test stack jitter -- --nocapture
 //! ```
 
-use std::env;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower::Layer;
-use tower_websocket::{
-    CloseCode, Connection, Message, Position, Result, Retain, Subscribe, Topics, WebSocketLayer,
-};
+use tokio::time::{Instant, sleep, timeout};
+use tower_websocket::{Message, Retain, Topics, WebSocketLayer};
 
-use crate::support::{Frame, HANDSHAKE, frame, parse, plain, serve_http1};
+use crate::cut::{live, number, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ROOMS: usize = 8;
@@ -34,43 +30,9 @@ const RETAINED: usize = 200;
 const LARGEST: usize = 70_000;
 static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(LARGEST));
 
-fn number(variable: &str, default: usize) -> usize {
-    let value = env::var(variable);
-    value.map_or(default, |n| n.parse().expect("a number"))
-}
-
 /// Of a room's name.
 fn index(room: &str) -> usize {
     room["room".len()..].parse().unwrap()
-}
-
-/// `room3=POSITION&room5=POSITION&abort=MILLISECONDS`: subscribes after what the client has seen, and ends
-/// the connection if the client says so.
-async fn serve(mut conn: Connection) -> Result {
-    let query = conn.request().uri.query().unwrap_or_default().to_owned();
-    let mut end = None;
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        if name == "abort" || name == "close" {
-            end = Some((name, Duration::from_millis(value.parse()?)));
-            continue;
-        }
-        let how = Subscribe::new().after(value.parse::<Position>()?);
-        if !conn.subscribe_with(name, how).await?.recovered() {
-            conn.close(CloseCode::POLICY_VIOLATION, "not recovered")?;
-        }
-    }
-    let quiet = async { while let Ok(Some(_)) = conn.recv().await {} };
-    match end {
-        None => quiet.await,
-        Some((how, after)) => {
-            if timeout(after, quiet).await.is_err() && how == "abort" {
-                conn.sender().abort();
-            } else {
-                conn.close(CloseCode::SERVICE_RESTART, "")?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A room as a client sees it.
@@ -96,41 +58,6 @@ impl Seen {
     }
 }
 
-/// A connection that may end anywhere, inside a frame too, where the kit's clients fail a test.
-struct Wire {
-    io: DuplexStream,
-    input: Vec<u8>,
-}
-
-impl Wire {
-    /// Whether something came.
-    async fn more(&mut self) -> bool {
-        self.io.read_buf(&mut self.input).await.unwrap_or(0) > 0
-    }
-
-    async fn head(&mut self) -> String {
-        loop {
-            if let Some(at) = self.input.windows(4).position(|w| w == b"\r\n\r\n") {
-                return String::from_utf8(self.input.drain(..at + 4).collect()).unwrap();
-            }
-            assert!(self.more().await, "no response");
-        }
-    }
-
-    /// `None`: the connection has ended.
-    async fn frame(&mut self) -> Option<Frame> {
-        loop {
-            if let Some((frame, size)) = parse(&self.input, false).unwrap() {
-                self.input.drain(..size);
-                return Some(frame);
-            }
-            if !self.more().await {
-                return None;
-            }
-        }
-    }
-}
-
 #[derive(Default)]
 struct Counted {
     lives: AtomicUsize,
@@ -151,77 +78,34 @@ async fn follow(
         counted.lives.fetch_add(1, Ordering::Relaxed);
         let life = Duration::from_millis(random.random_range(200..5000)) / haste;
         let seen = rooms.iter().map(|r| format!("{}={}&", r.room, r.position));
-        let mut query: String = seen.collect();
-        // Who cuts it: the server, without a word or with one, or the network.
-        let by_server = match random.random_range(0..4) {
-            0 => Some("abort"),
-            1 => Some("close"),
-            _ => None,
-        };
-        if let Some(how) = by_server {
-            query += &format!("{how}={}", life.as_millis());
-        }
-        let (io, server) = tokio::io::duplex(16 * 1024);
-        tokio::spawn(serve_http1(server, layer.layer(plain())));
-        let mut client = Wire {
-            io,
-            input: Vec::new(),
-        };
-        let request = HANDSHAKE.replace("/ws", &format!("/ws?{query}"));
-        client.io.write_all(request.as_bytes()).await.unwrap();
-        // Now and then while it is opened.
-        if random.random_ratio(15, 16) {
-            let head = client.head().await;
-            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-            let end = Instant::now()
-                + if by_server.is_some() {
-                    60 * SECOND
-                } else {
-                    life
-                };
-            while let Ok(Some(got)) = timeout_at(end, client.frame()).await {
-                match got.first {
-                    0x81 => {}
-                    0x89 => {
-                        let _ = client.io.write_all(&frame(0x8A, &got.payload)).await;
-                        continue;
-                    }
-                    _ => {
-                        let reason = String::from_utf8_lossy(&got.payload);
-                        assert_eq!(
-                            (got.first, got.close_code()),
-                            (0x88, Some(1012)),
-                            "{reason}"
-                        );
-                        break;
-                    }
+        let seen = seen.collect();
+        let take = |random: &mut StdRng, position: &str, room: &str, rest: &str| {
+            let seen = rooms.iter_mut().find(|seen| seen.room == room);
+            let seen = seen.expect("a room that it follows");
+            match rest.strip_prefix("end ") {
+                Some(total) => {
+                    assert_eq!(total.parse(), Ok(seen.next), "messages of {room}");
+                    seen.is_over = true;
+                    position.clone_into(&mut seen.position);
                 }
-                let text = String::from_utf8(got.payload).unwrap();
-                let (position, rest) = text.split_once(' ').unwrap();
-                let (room, rest) = rest.split_once(' ').unwrap();
-                let seen = rooms.iter_mut().find(|seen| seen.room == room);
-                let seen = seen.expect("a room that it follows");
-                match rest.strip_prefix("end ") {
-                    Some(total) => {
-                        assert_eq!(total.parse(), Ok(seen.next), "messages of {room}");
-                        seen.is_over = true;
-                        position.clone_into(&mut seen.position);
-                    }
-                    None => {
-                        seen.take(position, rest);
-                        counted.received.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                if rooms.iter().all(|seen| seen.is_over) {
-                    return rooms;
-                }
-                if is_slow && random.random_ratio(1, 100) {
-                    counted.stalls.fetch_add(1, Ordering::Relaxed);
-                    sleep(Duration::from_millis(random.random_range(200..2000)) / haste).await;
+                None => {
+                    seen.take(position, rest);
+                    counted.received.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            if rooms.iter().all(|seen| seen.is_over) {
+                return ControlFlow::Break(());
+            }
+            if is_slow && random.random_ratio(1, 100) {
+                counted.stalls.fetch_add(1, Ordering::Relaxed);
+                let pause = Duration::from_millis(random.random_range(200..2000)) / haste;
+                return ControlFlow::Continue(pause);
+            }
+            ControlFlow::Continue(Duration::ZERO)
+        };
+        if live(&layer, seen, life, &mut random, take).await {
+            return rooms;
         }
-        drop(client);
         sleep(Duration::from_millis(random.random_range(0..2000)) / haste).await;
     }
 }
