@@ -21,6 +21,7 @@ mod plain;
 mod process;
 mod quiet;
 mod relay;
+mod role;
 mod server;
 mod soak;
 #[allow(dead_code, reason = "the stack's tests use the rest")]

@@ -85,10 +85,11 @@ async fn run_engine(node: &Arc<Node>) {
             })
             .await
         };
-        if node.end() {
+        let why = escaped(&error).to_string();
+        report(&why);
+        if node.end(why) {
             pause = SHORTEST;
         }
-        report(&error);
         sleep(pause - jitter::up_to(pause / 2)).await;
         pause = (pause * 2).min(LONGEST);
     }
@@ -111,15 +112,14 @@ async fn try_log(node: &Node) {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.end("its runtime has ended".to_owned());
         self.0.tasks.end();
     }
 }
 
-fn report(error: &EngineError) {
+fn report(error: &str) {
     static LINES: Throttle = Throttle::new();
     if let Some(missed) = LINES.pass() {
-        let error = escaped(error);
         tracing::warn!(missed, "topics do not reach the other nodes: {error}");
     }
 }

@@ -128,7 +128,10 @@ impl Node {
 
     pub(crate) fn status(&self) -> Status {
         let Todo {
-            schedule, queue, ..
+            schedule,
+            queue,
+            reason,
+            ..
         } = &*self.work.todo();
         if schedule.is_up() {
             return Status::Up;
@@ -137,6 +140,7 @@ impl Node {
             since: schedule.since().into_std(),
             waiting: queue.messages(),
             lost: queue.lost() + self.lost.load(Ordering::Relaxed),
+            reason: reason.clone(),
         }
     }
 
@@ -270,11 +274,11 @@ impl Node {
         });
     }
 
-    /// The engine has ended. Whether it was up.
-    pub(super) fn end(&self) -> bool {
+    /// The engine has ended, for this reason. Whether it was up.
+    pub(super) fn end(&self, why: String) -> bool {
         let was_up = self.work.change(|todo| {
             todo.call_watch();
-            todo.end(Instant::now())
+            todo.end(Instant::now(), why)
         });
         // Who waits for what it had taken waits in vain.
         self.work.heard.notify_waiters();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Where the messages of [`Topics`](crate::Topics) go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
     /// To the connections of this process: there is no
@@ -23,12 +23,15 @@ pub enum Status {
         waiting: usize,
         /// Messages that were dropped because more were to wait, in the life of the `Topics`.
         lost: u64,
+        /// Why, in the words of the engine or its server, for operators and the log: at most 400 bytes, none of
+        /// them a control character. It has no password in it, and may have an address.
+        reason: String,
     },
 }
 
 impl Status {
     /// Whether it is [`Degraded`](Self::Degraded).
-    pub fn is_degraded(self) -> bool {
+    pub fn is_degraded(&self) -> bool {
         matches!(self, Self::Degraded { .. })
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Todo {
     pub(super) is_over: bool,
     /// The number of an envelope behind all that waited, which is yet to come back.
     pub(super) last: Option<u64>,
+    /// Why there is no connection, as long as there is none.
+    pub(super) reason: String,
     /// Connections that broke when they had taken orders.
     pub(super) broken: u64,
     /// This one has taken some.
@@ -54,8 +56,9 @@ impl Todo {
         self.schedule.begin(now);
     }
 
-    /// It has ended. Whether it was up.
-    pub(super) fn end(&mut self, now: Instant) -> bool {
+    /// It has ended, for this reason. Whether it was up.
+    pub(super) fn end(&mut self, now: Instant, why: String) -> bool {
+        self.reason = why;
         self.broken += u64::from(std::mem::take(&mut self.has_taken));
         self.schedule.end(now)
     }
@@ -74,6 +77,7 @@ impl Work {
             schedule,
             is_over: false,
             last: None,
+            reason: "not connected yet".to_owned(),
             broken: 0,
             has_taken: false,
             stirred: false,
