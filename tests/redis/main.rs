@@ -21,6 +21,7 @@ mod plain;
 mod process;
 mod quiet;
 mod relay;
+mod rights;
 mod role;
 mod server;
 mod soak;

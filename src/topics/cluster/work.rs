@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::health::Health;
 use super::order::Order;
 use super::queue::Queue;
 use super::schedule::Schedule;
@@ -31,6 +32,7 @@ pub(super) struct Todo {
     pub(super) last: Option<u64>,
     /// Why there is no connection, as long as there is none.
     pub(super) reason: String,
+    pub(super) health: Health<Instant>,
     /// Connections that broke when they had taken orders.
     pub(super) broken: u64,
     /// This one has taken some.
@@ -44,6 +46,11 @@ pub(super) struct Todo {
 }
 
 impl Todo {
+    /// Whether the others are reached and the log works.
+    pub(super) fn is_well(&self) -> bool {
+        self.schedule.is_up() && self.health.fault().is_none()
+    }
+
     /// There is something to do for the engine.
     pub(super) fn call_engine(&mut self) {
         self.called.extend(self.engine.take());
@@ -78,6 +85,7 @@ impl Work {
             is_over: false,
             last: None,
             reason: "not connected yet".to_owned(),
+            health: Health::new(),
             broken: 0,
             has_taken: false,
             stirred: false,
