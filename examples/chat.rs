@@ -28,8 +28,8 @@ use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_websocket::{
-    Connection, Handshake, Message, Position, PresenceChange, Rejection, Result, Retain, Shutdown,
-    Subscribe, Topics, TopicsBuilder, WebSocketHandler, WebSocketLayer,
+    Attached, Connection, Handshake, Message, Position, PresenceChange, Rejection, Result, Retain,
+    Shutdown, Subscribe, Topics, TopicsBuilder, WebSocketHandler, WebSocketLayer,
 };
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -106,21 +106,19 @@ impl WebSocketHandler for Chat {
         conn.track(ROOMS, &self.room, "")?;
         let people = names(conn.topics(), &self.people());
         let (room, name) = (self.room.clone(), self.name.clone());
-        let welcome = move |recovered, position: Option<Position>| {
+        let welcome = move |attached: &Attached| {
+            let position = attached.position().map(|position| position.to_string());
             json!({
                 "type": "welcome", "room": room, "you": name, "people": people, "at": now(),
-                "recovered": recovered, "position": position.map(|position| position.to_string()),
+                "recovered": attached.recovered(), "unknown": attached.is_unknown(),
+                "position": position,
             })
         };
         let subscribe = Subscribe::new()
             .after(self.after)
-            .greeting(move |attached| {
-                welcome(attached.recovered(), attached.position())
-                    .to_string()
-                    .into()
-            });
+            .greeting(move |attached| welcome(attached).to_string().into());
         conn.subscribe_with(&self.talk(), subscribe).await?;
-        // Behind all that was missed.
+        // Behind all that was missed, if that is known.
         conn.send(json!({"type": "ready"}).to_string()).await?;
         Ok(())
     }

@@ -223,8 +223,8 @@ impl Link {
         };
         let (link, topic) = (self.clone(), topic.to_owned());
         Subscribing::Later(Box::pin(async move {
-            waiting.wait(how.position()).await;
-            link.subscribe(&topic, how)
+            let is_read = waiting.wait(how.position()).await;
+            link.subscribe(&topic, how.read(is_read))
         }))
     }
 

@@ -1,7 +1,7 @@
 //! [`Log`]: the latest messages of a retained topic, framed, in order. It knows no clock: time is an
 //! argument.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::position::Position;
@@ -84,6 +84,8 @@ pub(super) struct Log<T> {
     used: T,
     /// It is a part of another log, which has gone on or is not known yet.
     pub(super) is_stale: bool,
+    /// Members, by their slots, of whom it is not known what they have missed behind these positions.
+    pub(super) returning: BTreeMap<u32, Position>,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,7 @@ impl<T: Time> Log<T> {
             bytes: 0,
             used: now,
             is_stale: false,
+            returning: BTreeMap::new(),
         }
     }
 

@@ -23,6 +23,9 @@ use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 /// The cursor of a member that begins when the log of the topic is here.
 pub(super) const BEGINS_LATER: u64 = u64::MAX - 1;
 
+/// That of one which goes on in the past when the log is here.
+pub(super) const RETURNS_LATER: u64 = u64::MAX - 2;
+
 /// Members of a chunk. A publisher holds its lock for that many deliveries, about 0.1 ms.
 pub(super) const CHUNK: u32 = 1024;
 
@@ -451,27 +454,33 @@ impl Member {
         is_other: bool,
         tally: &mut Tally,
     ) -> bool {
-        if self.cursor >= BEGINS_LATER {
+        if self.cursor >= RETURNS_LATER {
             return true;
         }
+        if is_other {
+            return self.begin_anew(next, tally);
+        }
+        let terms = self.terms.as_deref_mut().filter(|terms| terms.has_gap());
+        let has_gap = terms.map(|terms| terms.lost(next - end - 1)).is_some();
+        // What was due before is counted there.
+        self.read_on(log, tally);
+        if has_gap {
+            self.tell_gap(tally);
+        }
+        true
+    }
+
+    /// It goes on at `next`, and nobody knows how many it has missed. `false`: it gets nothing more, and is to be
+    /// closed.
+    pub(super) fn begin_anew(&mut self, next: u64, tally: &mut Tally) -> bool {
         let terms = self.terms.as_deref_mut().filter(|terms| terms.has_gap());
         let Some(terms) = terms else {
-            if is_other {
-                self.cursor = u64::MAX;
-            } else {
-                self.read_on(log, tally);
-            }
-            return !is_other;
+            self.cursor = u64::MAX;
+            return false;
         };
-        // Of another log, nobody knows how many.
-        terms.lost(if is_other { 1 } else { next - end - 1 });
-        if is_other {
-            terms.has_left(0);
-            self.cursor = next;
-        } else {
-            // What was due before is counted there.
-            self.read_on(log, tally);
-        }
+        terms.lost(1);
+        terms.has_left(0);
+        self.cursor = next;
         self.tell_gap(tally);
         true
     }

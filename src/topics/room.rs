@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::calls::contained;
 use super::cluster::Shelf;
 use super::log::{Log, Retain};
-use super::members::{BEGINS_LATER, Delivery, Member, Members, Tally};
+use super::members::{BEGINS_LATER, Delivery, Member, Members, RETURNS_LATER, Tally};
 use super::position::Position;
 use super::presence::Crowd;
 use super::published::Published;
@@ -182,12 +182,25 @@ impl Room {
             .and_then(|(after, log)| Some((after, log.resume(after)?)));
         let is_stale = log.as_ref().is_some_and(|log| log.is_stale);
         let resumed = resumed.filter(|_| !is_stale);
+        let is_unread = self.shelf.is_some() && (is_stale || how.is_unread);
+        let unknown = how.after.filter(|_| is_unread && resumed.is_none());
+        if let Some(log) = &mut log {
+            match unknown {
+                Some(after) => log.returning.insert(slot, after),
+                None => log.returning.remove(&slot),
+            };
+        }
         let end = log.as_ref().filter(|_| !is_stale).map(|log| log.end());
         let next = end.map_or(0, |end| end.offset + 1);
-        let next = if is_stale { BEGINS_LATER } else { next };
+        let next = match unknown {
+            Some(_) => RETURNS_LATER,
+            None if is_stale => BEGINS_LATER,
+            None => next,
+        };
         let attached = Attached {
             recovered: how.after.is_none() || resumed.is_some(),
-            position: resumed.map(|(after, _)| after).or(end),
+            is_unknown: unknown.is_some(),
+            position: resumed.map(|(after, _)| after).or(unknown).or(end),
         };
         let member = Member {
             receiver: receiver.clone(),
@@ -208,7 +221,7 @@ impl Room {
         });
         drop(log);
         tally.settle();
-        if how.after.is_some() {
+        if how.after.is_some() && unknown.is_none() {
             measure::recovery(attached.recovered);
         }
         let before = before.map_or(0, |member| member.dropped());
@@ -218,6 +231,10 @@ impl Room {
 
     /// Ends a membership. Tells how many messages were dropped for it.
     pub(super) fn unsubscribe(&self, slot: u32) -> u64 {
+        if self.shelf.is_some() {
+            // Ahead of the member, whose slot is then somebody else's.
+            self.log().map(|mut log| log.returning.remove(&slot));
+        }
         let member = self.members.remove(slot);
         member.map_or(0, |member| member.dropped())
     }
@@ -269,18 +286,50 @@ impl Room {
         }
     }
 
-    /// This node has the log up to its end, and gets what follows. So do those who have waited for it.
-    pub(super) fn set_current(&self) {
-        if let Some(mut log) = self.log() {
-            if std::mem::take(&mut log.is_stale) {
-                let next = log.next().offset;
-                self.members.each(|member| {
-                    if member.cursor == BEGINS_LATER {
-                        member.cursor = next;
-                    }
-                });
-            }
+    /// This node has the log up to its end, and gets what follows. So do those who have waited for it: from there
+    /// on, or from where they were. With `is_fresh`, the log is known as it was when the last of them came: who
+    /// cannot go on then never can. Gives the members that are to be closed.
+    pub(super) fn set_current(&self, is_fresh: bool) -> (Tally, Vec<Arc<dyn Receiver>>) {
+        let (mut tally, mut closed) = (Tally::default(), Vec::new());
+        let Some(mut log) = self.log() else {
+            return (tally, closed);
+        };
+        let next = log.next().offset;
+        if std::mem::take(&mut log.is_stale) {
+            self.members.each(|member| {
+                if member.cursor == BEGINS_LATER {
+                    member.cursor = next;
+                }
+            });
         }
+        let returning = std::mem::take(&mut log.returning);
+        let (mut recovered, mut lost) = (0, 0);
+        for (slot, after) in returning {
+            let resumed = log.resume(after);
+            if resumed.is_none() && !is_fresh {
+                log.returning.insert(slot, after);
+                continue;
+            }
+            *(if resumed.is_some() {
+                &mut recovered
+            } else {
+                &mut lost
+            }) += 1;
+            self.members.with(slot, |member| match resumed {
+                Some(next) => {
+                    member.cursor = next;
+                    member.begin(&log);
+                    member.read_on(&log, &mut tally);
+                }
+                None if member.begin_anew(next, &mut tally) => {}
+                None => closed.push(member.receiver.clone()),
+            });
+        }
+        drop(log);
+        for (count, is_recovered) in [(recovered, true), (lost, false)] {
+            (0..count).for_each(|_| measure::recovery(is_recovered));
+        }
+        (tally, closed)
     }
 
     /// Whether a subscriber that has read so far can be answered from what is here: yes or no.

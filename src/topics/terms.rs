@@ -75,6 +75,8 @@ pub(super) type GreetingFn = Box<dyn FnOnce(&Attached) -> Message + Send>;
 #[must_use = "it does nothing until it is given to `subscribe_with`"]
 pub struct Subscribe {
     pub(super) after: Option<Position>,
+    /// The log that all nodes share could not be read for it.
+    pub(super) is_unread: bool,
     on_full: Option<OnFull>,
     key: Option<KeyFn>,
     filter: Option<FilterFn>,
@@ -153,7 +155,7 @@ impl Subscribe {
 
     /// Makes a message that is sent ahead of all messages of the subscription, whoever publishes
     /// meanwhile: the place to tell a client its [position](Attached::position), or that it has to load
-    /// the state anew. Default none.
+    /// the state anew, or that this [is unknown](Attached::is_unknown). Default none.
     ///
     /// The message goes into the queue even if that is full. The function is called while the topic is
     /// locked: it must not use topics. If it panics, the panic is logged and nothing is sent.
@@ -176,6 +178,12 @@ impl Subscribe {
         greeting: impl FnOnce(&Attached) -> Message + Send + 'static,
     ) -> Self {
         self.greeting = Some(Box::new(greeting));
+        self
+    }
+
+    /// Whether the log that all nodes share was read for it.
+    pub(crate) fn read(mut self, is_read: bool) -> Self {
+        self.is_unread = !is_read;
         self
     }
 
@@ -226,6 +234,7 @@ impl fmt::Debug for Subscribe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached {
     pub(super) recovered: bool,
+    pub(super) is_unknown: bool,
     pub(super) position: Option<Position>,
 }
 
@@ -234,15 +243,28 @@ impl Attached {
     /// [shown](Subscribe::after) has been or will be sent, in order, once, or the connection ends.
     /// `false` if some of them are no longer retained, the log was lost since, or the position is
     /// not one of this topic's: the client has to load the state anew. `true` where no position was
-    /// shown.
+    /// shown. `false` too while that [is unknown](Self::is_unknown).
     pub fn recovered(&self) -> bool {
         self.recovered
     }
 
+    /// Whether it is not known yet what was missed, since the log of a
+    /// [backplane](crate::TopicsBuilder::backplane) cannot be read now. There is nothing to do but to say so: once
+    /// the log can be read, every message behind the position is sent, in order, once, ahead of new ones; or, if
+    /// that is impossible, the [`gap`](Subscribe::gap) function tells that something is missing, or, without
+    /// one, the connection is closed with 1012, and when the client comes back it is not
+    /// [recovered](Self::recovered). Until then nothing of the topic is sent. The client keeps the position that
+    /// it has, and need not load anything anew.
+    ///
+    /// Without a backplane it is `false` at all times.
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
     /// Where the client stands ahead of the first message of this subscription: the position that it
-    /// has shown if it is [recovered](Self::recovered), the end of the log otherwise. `None` for a plain
-    /// topic, which has no positions, and while the log of a [backplane](crate::TopicsBuilder::backplane)
-    /// cannot be reached: the client then keeps the one that it has.
+    /// has shown if it is [recovered](Self::recovered) or that [is unknown](Self::is_unknown), the end of the log
+    /// otherwise. `None` for a plain topic, which has no positions, and for a client that has shown none while the
+    /// log of a [backplane](crate::TopicsBuilder::backplane) cannot be reached.
     ///
     /// To tell the client, use [`Subscribe::greeting`]: a message that is sent after `subscribe_with`
     /// has returned may come behind messages that are newer than this position.

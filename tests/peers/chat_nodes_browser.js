@@ -119,6 +119,8 @@ async function main() {
   await state(dee, 'connecting', 'closed');
   aside.heal();
   await back(dee);
+  const unchecked = (await notes(dee)).filter((text) => text.includes('could not be checked what was said'));
+  assert.strictEqual(unchecked.length, 1, `${await notes(dee)}`);
   await engine.start();
   for (const one of [a, b]) await probe(one, 200, 'ready');
   aside.cut();

@@ -24,7 +24,10 @@ async fn serve(mut conn: Connection) -> Result {
     conn.subscribe("plain")?;
     let how = Subscribe::new().after(after);
     let attached = conn.subscribe_with("log", how).await?;
-    conn.send(format!("ready {}", attached.recovered())).await?;
+    match attached.is_unknown() {
+        true => conn.send("unknown").await?,
+        false => conn.send(format!("ready {}", attached.recovered())).await?,
+    }
     while conn.recv().await?.is_some() {}
     Ok(())
 }
@@ -186,6 +189,37 @@ async fn b1_a_server_that_is_killed_and_starts_again_loses_nothing_acknowledged(
         server.start();
     });
     assert!(was_degraded.await);
+}
+
+#[tokio::test]
+async fn b1_who_comes_back_while_the_server_is_down_is_told_so_and_gets_all_of_it_when_it_is_up() {
+    let Some(mut server) = durable() else { return };
+    let mut nodes = [Node::new(&server).await, Node::new(&server).await];
+    let seen = nodes[0].topics.append("log", "seen").await.unwrap();
+    for n in 0..3 {
+        nodes[0].topics.append("log", n.to_string()).await.unwrap();
+    }
+    // The last that knew the topic is gone, so nothing of it is on this node.
+    let gone = std::mem::replace(
+        &mut nodes[0].client,
+        nodes[1].server.connect("/").await.unwrap(),
+    );
+    drop(gone);
+    let changed = nodes[0].topics.changed();
+    server.kill();
+    timeout(PATIENCE, changed).await.expect("it is noticed");
+    let back = nodes[0].server.connect(&format!("/?{seen}")).await;
+    let mut back = back.expect("a 101");
+    let word = timeout(PATIENCE, back.recv()).await.expect("a word");
+    assert_eq!(word.as_text(), Some("unknown"));
+    server.start();
+    for n in 0..3 {
+        let message = timeout(PATIENCE, back.recv()).await.expect("a message");
+        assert_eq!(message.as_text(), Some(&*n.to_string()));
+    }
+    nodes[1].topics.append("log", "new").await.unwrap();
+    let message = timeout(PATIENCE, back.recv()).await.expect("a message");
+    assert_eq!(message.as_text(), Some("new"));
 }
 
 #[tokio::test]

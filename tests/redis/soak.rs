@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use crate::process::{Client, Process};
+use crate::process::{Client, Process, TIMEOUT};
 use crate::server::Server;
 
 /// Messages that are published to a topic at a time: of those with a log, each waits for the one before it.
@@ -28,7 +28,9 @@ async fn millions_of_messages_through_two_nodes_leave_nothing_behind() {
     let Some(server) = Server::own() else { return };
     let total = std::env::var("SOAK_MESSAGES");
     let total: u64 = total.map_or(1_000_000, |n| n.parse().expect("a number"));
-    let nodes = [Process::start(server.url()), Process::start(server.url())];
+    // A machine that is busy with something else for seconds is not what is looked for.
+    let node = || Process::with(server.url(), &[(TIMEOUT, "30")]);
+    let nodes = [node(), node()];
     for node in &nodes {
         node.up().await;
     }

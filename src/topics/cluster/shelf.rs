@@ -213,7 +213,10 @@ impl Shelf {
         if next == Next::Done {
             // From here on, subscribers get what follows.
             if state.wanted {
-                room.set_current();
+                let is_fresh = state.reading != Reading::Again;
+                let (tally, closed) = room.set_current(is_fresh);
+                todo.tallies.push(tally);
+                todo.closed.extend(closed);
             }
             state.drain(room, node, stamp, &mut todo);
             if !state.ahead.is_empty() && state.reading == Reading::Now {
@@ -278,22 +281,32 @@ impl Shelf {
         again
     }
 
-    /// Waits until this node has the log as it is now, at most for a time. `read` asks for it to be read.
-    pub(super) async fn wait(&self, room: &Room, after: Option<Position>, read: impl FnOnce()) {
+    /// Waits until this node has the log as it is now, at most for a time. `read` asks for it to be read. Whether
+    /// it came to it; if not, a read that succeeds later has begun after this.
+    pub(super) async fn wait(
+        &self,
+        room: &Room,
+        after: Option<Position>,
+        read: impl FnOnce(),
+    ) -> bool {
         let deadline = Instant::now() + ATTACH;
         // The engine may have yet to confirm that it listens.
         if !until(&self.done, deadline, || !room.is_stale()).await {
-            return;
+            let mut state = self.state();
+            if state.reading == Reading::Now {
+                state.reading = Reading::Again;
+            }
+            return false;
         }
         if after.is_none_or(|after| room.answers(after)) {
-            return;
+            return true;
         }
         // Somebody else has seen more than this node, or says so. A read that runs already may have begun
         // before that.
         let begun = self.state().begun;
         read();
         let is_read = || self.state().succeeded > begun;
-        until(&self.done, deadline, is_read).await;
+        until(&self.done, deadline, is_read).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -29,12 +29,13 @@ impl Waiting {
         }
     }
 
-    /// Waits until this node can answer who has read up to `after`, at most for 5 s.
-    pub(crate) async fn wait(&self, after: Option<Position>) {
-        if let Some(shelf) = self.room.shelf() {
-            let read = || self.node.reads.push(&self.room);
-            shelf.wait(&self.room, after, read).await;
-        }
+    /// Waits until this node can answer who has read up to `after`, at most for 5 s. Whether it can.
+    pub(crate) async fn wait(&self, after: Option<Position>) -> bool {
+        let Some(shelf) = self.room.shelf() else {
+            return true;
+        };
+        let read = || self.node.reads.push(&self.room);
+        shelf.wait(&self.room, after, read).await
     }
 }
 

@@ -33,7 +33,11 @@ async fn serve(mut conn: Connection) -> Result {
     let how = Subscribe::new().after(after).greeting(move |attached| {
         let position = attached.position().filter(|_| told);
         let position = position.map(|position| format!(" {position}"));
-        format!("{}{}", attached.recovered(), position.unwrap_or_default()).into()
+        let recovered = match attached.is_unknown() {
+            true => "unknown".to_owned(),
+            false => attached.recovered().to_string(),
+        };
+        format!("{recovered}{}", position.unwrap_or_default()).into()
     });
     conn.subscribe_with("log:1", how).await?;
     while let Some(message) = conn.recv().await? {
@@ -182,7 +186,8 @@ async fn t15_without_the_engine_nothing_is_appended_and_that_is_said() {
         let layer = WebSocketLayer::from_fn("/", |mut conn: Connection| async move {
             let how = Subscribe::new().after("0000000000000001-1".parse::<Position>()?);
             let attached = conn.subscribe_with("log:2", how).await?;
-            conn.send(format!("{attached:?}")).await?;
+            assert!(attached.is_unknown() && !attached.recovered());
+            conn.send("unknown").await?;
             while conn.recv().await?.is_some() {}
             Ok(())
         });
@@ -192,14 +197,116 @@ async fn t15_without_the_engine_nothing_is_appended_and_that_is_said() {
             .await
             .unwrap()
     };
-    stranger
-        .expect_text("Attached { recovered: false, position: None }")
-        .await;
+    stranger.expect_text("unknown").await;
     assert!(begin.elapsed() <= 6 * SECOND);
     nodes[0].port.mend();
+    // The log is there, and has never heard of that position.
+    stranger.expect_close(1012).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t15_who_comes_back_while_the_log_is_out_of_reach_is_told_so_and_gets_all_of_it_later() {
+    let nodes = nodes(&Engine::new(1), 2, options).await;
+    let first = nodes[1].topics.append("log:1", "0").await.unwrap();
+    let first = first.to_string();
+    append(&nodes[1], 1..3).await;
+    // One node has never seen the topic.
+    nodes[0].port.cut();
+    settle().await;
+    let mut back = come(&nodes[0], Some(&format!("P{first}"))).await;
+    let mut again = come(&nodes[0], Some(&first)).await;
+    let mut new = come(&nodes[0], None).await;
+    back.expect_text(&format!("unknown {first}")).await;
+    again.expect_text("unknown").await;
+    new.expect_text("true").await;
+    // One of them goes, and its place is taken by somebody else.
+    drop(again);
+    settle().await;
+    let mut other = come(&nodes[0], None).await;
+    other.expect_text("true").await;
+    append(&nodes[1], 3..400).await;
+    back.expect_silence(5 * SECOND).await;
+    nodes[0].port.mend();
+    for n in 1..400 {
+        assert_eq!(next(&mut back).await.1, n.to_string());
+    }
+    sleep(SECOND).await;
+    append(&nodes[1], 400..402).await;
+    for client in [&mut back, &mut new, &mut other] {
+        for n in 400..402 {
+            assert_eq!(next(client).await.1, n.to_string());
+        }
+        client.expect_silence(SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t15_who_has_seen_more_than_a_node_that_is_cut_off_gets_what_follows_once() {
+    let nodes = nodes(&Engine::new(1), 2, options).await;
+    let mut here = come(&nodes[0], None).await;
+    here.expect_text("true").await;
+    append(&nodes[1], 0..3).await;
+    for n in 0..3 {
+        assert_eq!(next(&mut here).await.1, n.to_string());
+    }
+    nodes[0].port.cut();
+    settle().await;
+    append(&nodes[1], 3..5).await;
+    let seen = nodes[1].topics.append("log:1", "5").await.unwrap();
+    let mut back = come(&nodes[0], Some(&seen.to_string())).await;
+    back.expect_text("unknown").await;
+    append(&nodes[1], 6..9).await;
+    nodes[0].port.mend();
+    for n in 6..9 {
+        assert_eq!(next(&mut back).await.1, n.to_string());
+    }
+    back.expect_silence(SECOND).await;
+    for n in 3..9 {
+        assert_eq!(next(&mut here).await.1, n.to_string());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t16_who_waits_for_a_log_that_comes_back_without_what_was_missed_is_closed_and_then_told() {
+    let engine = Engine::new(1);
+    let few = |builder: TopicsBuilder| options(builder).retain("log:", Retain::messages(2));
+    let nodes = nodes(&engine, 2, few).await;
+    let seen = nodes[1].topics.append("log:1", "0").await.unwrap();
+    let seen = seen.to_string();
+    nodes[0].port.cut();
+    settle().await;
+    let mut back = come(&nodes[0], Some(&seen)).await;
+    back.expect_text("unknown").await;
+    append(&nodes[1], 1..10).await;
+    nodes[0].port.mend();
+    back.expect_close(1012).await;
+    let mut back = come(&nodes[0], Some(&seen)).await;
+    back.expect_text("false").await;
+    append(&nodes[1], 10..11).await;
+    assert_eq!(next(&mut back).await.1, "10");
+
+    // With a gap function, it is told, and goes on. Nothing of the topic is on this node when nobody subscribes it.
+    drop(back);
     sleep(6 * SECOND).await;
-    nodes[1].topics.append("log:2", "at last").await.unwrap();
-    assert_eq!(next(&mut stranger).await.1, "at last");
+    nodes[0].port.cut();
+    settle().await;
+    let with_gap = |mut conn: Connection| async move {
+        let after: Position = conn.request().uri.query().unwrap_or_default().parse()?;
+        let how = Subscribe::new().after(after);
+        let how = how.gap(|lost| format!("at-least {lost}").into());
+        let attached = conn.subscribe_with("log:1", how).await?;
+        conn.send(format!("{}", attached.is_unknown())).await?;
+        while conn.recv().await?.is_some() {}
+        Ok(())
+    };
+    let layer = WebSocketLayer::from_fn("/", with_gap).topics(&nodes[0].topics);
+    let server = TestServer::new(layer.into_service());
+    let mut told = server.connect(&format!("/?{seen}")).await.expect("a 101");
+    told.expect_text("true").await;
+    nodes[0].port.mend();
+    told.expect_text("at-least 1").await;
+    append(&nodes[1], 11..12).await;
+    assert_eq!(next(&mut told).await.1, "11");
 }
 
 #[tokio::test(start_paused = true)]
