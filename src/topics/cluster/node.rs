@@ -59,7 +59,7 @@ pub(crate) struct Node {
     pub(super) reads: Reads,
     pub(super) echoes: Mutex<Echoes>,
     roster: Mutex<Roster<Instant>>,
-    tails: Mutex<Tails<Instant>>,
+    tails: Mutex<Tails>,
     heights: Mutex<Heights>,
     /// The number of the last message, and of the last envelope that is the nodes' own business.
     numbers: [AtomicU64; 2],
@@ -93,7 +93,7 @@ impl Node {
             reads: Reads::default(),
             echoes: Mutex::default(),
             roster: Mutex::new(Roster::new()),
-            tails: Mutex::new(Tails::new()),
+            tails: Mutex::default(),
             heights: Mutex::default(),
             numbers: [const { AtomicU64::new(0) }; 2],
             lost: AtomicU64::new(0),
@@ -345,13 +345,13 @@ impl Node {
 
     /// The log of a topic has grown, by this node.
     pub(super) fn grown(&self, topic: &str, end: Position) {
-        lock(&self.tails).grow(topic, end, Instant::now());
+        lock(&self.tails).grow(topic, end);
         lock(&self.heights).rise(topic, end);
     }
 
-    /// The ends of logs that this node has let grow lately.
-    pub(super) fn tails(&self, now: Instant) -> Vec<Tail> {
-        lock(&self.tails).tell(now)
+    /// The ends of logs that this node has let grow lately, for the next digest.
+    pub(super) fn tails(&self) -> Vec<Tail> {
+        lock(&self.tails).tell()
     }
 
     /// Others have told how far a log goes.

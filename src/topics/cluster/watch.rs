@@ -45,7 +45,7 @@ fn tick(node: &Node) -> Option<Instant> {
     if due.digest {
         let digest = What::Digest {
             version: node.roster().version(),
-            tails: node.tails(now),
+            tails: node.tails(),
         };
         let (number, digest) = node.parcel(NODES.to_owned(), digest);
         node.work.change(|todo| {
