@@ -16,7 +16,7 @@
 //!     │  trial: does the log work; health: since when it does not     flush: waits until all is sent
 //!     ├─ appends: messages of retained topics on their way to the log, which wait in a lane each; load: in all
 //!     │  until: waits for what another task brings about
-//!     └─ reader: reads logs ─▶ shelf: one retained topic
+//!     └─ reader: reads logs ─▶ shelf: one retained topic; reading: is it read
 //! ```
 
 mod appends;
@@ -41,6 +41,7 @@ mod outbox;
 mod probe;
 mod queue;
 mod reader;
+mod reading;
 mod reads;
 mod roster;
 mod scatter;

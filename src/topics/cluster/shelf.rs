@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::envelope::{Envelope, What};
 use super::lane::Lane;
 use super::log::{Logged, Page};
+use super::reading::Reading;
 use super::scatter::scatter;
 use super::until::until;
 use crate::close::{CloseCode, CloseFrame};
@@ -67,16 +68,6 @@ struct State {
     /// Reads that were begun, and the last that has succeeded.
     begun: u64,
     succeeded: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Reading {
-    #[default]
-    No,
-    Queued,
-    Now,
-    /// And once more behind that.
-    Again,
 }
 
 /// What a read was to find out.
@@ -213,14 +204,14 @@ impl Shelf {
         if next == Next::Done {
             // From here on, subscribers get what follows.
             if state.wanted {
-                let is_fresh = state.reading != Reading::Again;
+                let is_fresh = state.reading.is_fresh();
                 let (tally, closed) = room.set_current(is_fresh);
                 todo.tallies.push(tally);
                 todo.closed.extend(closed);
             }
             state.drain(room, node, stamp, &mut todo);
-            if !state.ahead.is_empty() && state.reading == Reading::Now {
-                state.reading = Reading::Again;
+            if !state.ahead.is_empty() {
+                state.reading.repeat();
             }
         }
         drop(state);
@@ -232,27 +223,15 @@ impl Shelf {
 
     /// Whether the topic is to be put into the queue of those that are read.
     pub(super) fn queue_read(&self) -> bool {
-        let mut state = self.state();
-        match state.reading {
-            Reading::No => {
-                state.reading = Reading::Queued;
-                true
-            }
-            Reading::Now => {
-                state.reading = Reading::Again;
-                false
-            }
-            Reading::Queued | Reading::Again => false,
-        }
+        self.state().reading.ask()
     }
 
     /// Its turn has come. `false`: nobody needs it any more.
     pub(super) fn begin_read(&self) -> bool {
         let mut state = self.state();
         let wanted = state.wanted;
-        state.reading = if wanted { Reading::Now } else { Reading::No };
         state.begun += u64::from(wanted);
-        wanted
+        state.reading.begin(wanted)
     }
 
     /// What is to be asked.
@@ -273,9 +252,8 @@ impl Shelf {
             if succeeded {
                 state.succeeded = state.begun;
             }
-            let again = state.wanted && (state.reading == Reading::Again || !succeeded);
-            state.reading = Reading::No;
-            again
+            let wanted = state.wanted;
+            state.reading.end(wanted, succeeded)
         };
         self.done.notify_waiters();
         again
@@ -292,10 +270,7 @@ impl Shelf {
         let deadline = Instant::now() + ATTACH;
         // The engine may have yet to confirm that it listens.
         if !until(&self.done, deadline, || !room.is_stale()).await {
-            let mut state = self.state();
-            if state.reading == Reading::Now {
-                state.reading = Reading::Again;
-            }
+            self.state().reading.repeat();
             return false;
         }
         if after.is_none_or(|after| room.answers(after)) {

@@ -37,3 +37,24 @@ impl Tasks {
         current.or_else(|| self.runtime.get().cloned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_run_once_until_they_end_and_others_learn_where() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().build();
+        let (first, second) = (runtime().unwrap(), runtime().unwrap());
+        let tasks = Tasks::default();
+        assert!(!tasks.is_running() && tasks.runtime().is_none());
+        assert!(tasks.begin(first.handle()) && tasks.is_running());
+        assert!(!tasks.begin(second.handle()));
+        // Whoever is in a runtime spawns there, everybody else where the tasks run.
+        assert_eq!(tasks.runtime().unwrap().id(), first.handle().id());
+        let inside = second.block_on(async { tasks.runtime().unwrap().id() });
+        assert_eq!(inside, second.handle().id());
+        tasks.end();
+        assert!(!tasks.is_running() && tasks.begin(second.handle()));
+    }
+}
