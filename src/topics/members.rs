@@ -83,28 +83,25 @@ pub(super) struct Tally {
     read: usize,
     /// Messages that were dropped, by [`OnFull`].
     dropped: [u64; OnFull::NAMES.len()],
+    /// Who is to be woken. Apart from the rest, since they are many: most receivers sleep until something comes.
+    asleep: Vec<Arc<dyn Receiver>>,
     todo: Vec<Todo>,
     /// Dropping a payload may run code of the application.
     garbage: Vec<Framed>,
 }
 
 enum Todo {
-    Settle {
-        receiver: Arc<dyn Receiver>,
-        wake: bool,
-        show: Option<Framed>,
-    },
+    Show(Arc<dyn Receiver>, Framed),
     Close(Arc<dyn Receiver>),
 }
 
 impl Tally {
     fn offered(&mut self, receiver: &Arc<dyn Receiver>, frame: &Framed, offered: &Offered) {
-        if offered.wake || offered.show {
-            self.todo.push(Todo::Settle {
-                receiver: receiver.clone(),
-                wake: offered.wake,
-                show: offered.show.then(|| frame.clone()),
-            });
+        if offered.wake {
+            self.asleep.push(receiver.clone());
+        }
+        if offered.show {
+            self.todo.push(Todo::Show(receiver.clone(), frame.clone()));
         }
     }
 
@@ -118,13 +115,12 @@ impl Tally {
         for (policy, messages) in OnFull::NAMES.iter().zip(self.dropped) {
             measure::dropped(policy, messages);
         }
+        for receiver in self.asleep {
+            receiver.wake();
+        }
         for todo in self.todo {
             match todo {
-                Todo::Settle {
-                    receiver,
-                    wake,
-                    show,
-                } => receiver.settle(wake, show.as_ref()),
+                Todo::Show(receiver, frame) => receiver.show(&frame),
                 Todo::Close(receiver) => {
                     receiver.close(too_slow());
                 }
