@@ -325,8 +325,16 @@ impl Slots {
     }
 
     fn each(&mut self, mut with: impl FnMut(Member<'_>)) {
-        let mut nothing = Beside::default();
-        let beside = self.beside.as_deref_mut().unwrap_or(&mut nothing);
+        let Some(beside) = self.beside.as_deref_mut() else {
+            for receiver in self.receivers.iter().flatten() {
+                with(Member {
+                    receiver,
+                    terms: None,
+                    cursor: &mut 0,
+                });
+            }
+            return;
+        };
         let (mut terms, mut cursors) = (beside.terms.iter_mut(), beside.cursors.iter_mut());
         for receiver in &self.receivers {
             let (terms, cursor) = (terms.next(), cursors.next());
