@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+use once_cell::race::OnceBox;
 use tokio::time::Instant;
 
 use super::calls::contained;
 use super::cluster::Shelf;
 use super::log::{Log, Retain};
-use super::members::{BEGINS_LATER, Delivery, Member, Members, RETURNS_LATER, Tally};
+use super::members::{BEGINS_LATER, Delivery, Members, RETURNS_LATER, Subscriber, Tally};
 use super::position::Position;
 use super::presence::Crowd;
 use super::published::Published;
@@ -39,7 +40,7 @@ pub(super) struct Room {
     /// The log is a part of one that all nodes share.
     shelf: Option<Box<Shelf>>,
     /// Who is present. Most topics have nobody.
-    crowd: OnceLock<Box<Mutex<Crowd<Instant>>>>,
+    crowd: OnceBox<Mutex<Crowd<Instant>>>,
 }
 
 impl Room {
@@ -63,7 +64,7 @@ impl Room {
             refs: AtomicUsize::new(0),
             is_idle: AtomicBool::new(false),
             members: Members::new(),
-            crowd: OnceLock::new(),
+            crowd: OnceBox::new(),
             log: retain.map(make),
         }
     }
@@ -191,23 +192,20 @@ impl Room {
             };
         }
         let end = log.as_ref().filter(|_| !is_stale).map(|log| log.end());
-        let next = end.map_or(0, |end| end.offset + 1);
-        let next = match unknown {
-            Some(_) => RETURNS_LATER,
-            None if is_stale => BEGINS_LATER,
-            None => next,
-        };
+        let next = end.map_or(BEGINS_LATER, |end| end.offset + 1);
+        let next = unknown.map_or(next, |_| RETURNS_LATER);
+        let next = resumed.map_or(next, |(_, next)| next);
         let attached = Attached {
             recovered: how.after.is_none() || resumed.is_some(),
             is_unknown: unknown.is_some(),
             position: resumed.map(|(after, _)| after).or(unknown).or(end),
         };
-        let member = Member {
+        let subscriber = Subscriber {
             receiver: receiver.clone(),
             terms,
-            cursor: resumed.map_or(next, |(_, next)| next),
         };
-        let before = self.members.fill(slot, member, |member| {
+        let cursor = log.is_some().then_some(next);
+        let before = self.members.fill(slot, subscriber, cursor, |mut member| {
             if let Some(greet) = how.greeting.take() {
                 greeting = contained("greeting", || greet(&attached));
             }
@@ -224,7 +222,7 @@ impl Room {
         if how.after.is_some() && unknown.is_none() {
             measure::recovery(attached.recovered);
         }
-        let before = before.map_or(0, |member| member.dropped());
+        let before = before.map_or(0, |subscriber| subscriber.dropped());
         drop(dropped);
         (slot, attached, before)
     }
@@ -235,15 +233,15 @@ impl Room {
             // Ahead of the member, whose slot is then somebody else's.
             self.log().map(|mut log| log.returning.remove(&slot));
         }
-        let member = self.members.remove(slot);
-        member.map_or(0, |member| member.dropped())
+        let subscriber = self.members.remove(slot);
+        subscriber.map_or(0, |subscriber| subscriber.dropped())
     }
 
     /// There is room again in the queue of a member that was behind.
     pub(super) fn refill(&self, slot: u32) {
         let mut tally = Tally::default();
         let log = self.log();
-        self.members.with(slot, |member| {
+        self.members.with(slot, |mut member| {
             if member.tell_gap(&mut tally) {
                 if let Some(log) = &log {
                     member.read_on(log, &mut tally);
@@ -297,27 +295,23 @@ impl Room {
         let next = log.next().offset;
         if std::mem::take(&mut log.is_stale) {
             self.members.each(|member| {
-                if member.cursor == BEGINS_LATER {
-                    member.cursor = next;
+                if *member.cursor == BEGINS_LATER {
+                    *member.cursor = next;
                 }
             });
         }
         let returning = std::mem::take(&mut log.returning);
-        let (mut recovered, mut lost) = (0, 0);
+        let mut recoveries = Vec::new();
         for (slot, after) in returning {
             let resumed = log.resume(after);
             if resumed.is_none() && !is_fresh {
                 log.returning.insert(slot, after);
                 continue;
             }
-            *(if resumed.is_some() {
-                &mut recovered
-            } else {
-                &mut lost
-            }) += 1;
-            self.members.with(slot, |member| match resumed {
+            recoveries.push(resumed.is_some());
+            self.members.with(slot, |mut member| match resumed {
                 Some(next) => {
-                    member.cursor = next;
+                    *member.cursor = next;
                     member.begin(&log);
                     member.read_on(&log, &mut tally);
                 }
@@ -326,9 +320,7 @@ impl Room {
             });
         }
         drop(log);
-        for (count, is_recovered) in [(recovered, true), (lost, false)] {
-            (0..count).for_each(|_| measure::recovery(is_recovered));
-        }
+        recoveries.into_iter().for_each(measure::recovery);
         (tally, closed)
     }
 
@@ -353,7 +345,7 @@ impl Room {
         };
         let end = log.end().offset;
         let dropped = log.rebase(next);
-        self.members.each(|member| {
+        self.members.each(|mut member| {
             if !member.skip(&log, (end, next.offset), is_other, &mut tally) {
                 closed.push(member.receiver.clone());
             }
