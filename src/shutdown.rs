@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::AddAssign;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -105,10 +106,48 @@ struct State {
 
 #[derive(Default)]
 struct Members {
-    all: HashMap<u64, Entry>,
+    all: HashMap<u64, Entry, Seeded>,
     /// How the connections ended that are no longer in `all`, counted from the first drain on. No
     /// connection is added from then on, so all drains count the same ones.
     ended: Ended,
+}
+
+/// Hashes keys, which are counted up: nobody can choose them to collide, and SipHash would be a
+/// hundredth of a handshake. The seed makes the order one that nobody knows.
+#[derive(Clone, Copy)]
+struct Seeded(u64);
+
+impl Default for Seeded {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(()))
+    }
+}
+
+impl BuildHasher for Seeded {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for Seeded {
+    #[inline]
+    fn write_u64(&mut self, key: u64) {
+        // To every bit from every other, as in wyhash: the keys of a shard end in the same bits.
+        let product = u128::from(self.0 ^ key) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 struct Entry {
@@ -452,7 +491,7 @@ impl Drop for Tracked {
         }
         if members.all.is_empty() && members.all.capacity() > KEPT {
             // A map that was large once must not keep its memory.
-            members.all = HashMap::new();
+            members.all = HashMap::default();
         }
         drop(members);
         if self.state.count.fetch_sub(1, Ordering::AcqRel) == 1 {

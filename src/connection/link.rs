@@ -43,7 +43,7 @@ pub(crate) struct Link {
     inbox: Inbox,
     /// How the peer compresses messages, if it does.
     inbound: Option<InboundTerms>,
-    /// When it was opened, in ticks of the process.
+    /// When it was opened, in ticks of the process; before that, zero.
     opened: AtomicU32,
     /// Messages and the Close frame are ours, not those of tungstenite.
     is_ours: bool,
@@ -88,7 +88,7 @@ impl Link {
             info,
             topics,
             debug: config.debug,
-            opened: AtomicU32::new(traffic::present()),
+            opened: AtomicU32::new(0),
             is_ours: true,
             signals: Signals::new(),
             outbox: Outbox::new(config, agreed.map(|agreed| agreed.outbound)),

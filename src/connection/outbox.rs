@@ -23,12 +23,10 @@ use crate::topics::{Backlog, How, Kept, Subscriptions, Taken};
 pub(super) struct Outbox {
     config: Arc<Config>,
     queue: Mutex<Queue>,
-    /// There is room in the queue again.
-    space: Notify,
     /// If messages are compressed.
     deflate: Option<Box<Outbound>>,
-    /// If somebody may look. They are here since what is sent is counted under the lock of the queue.
-    counters: Option<Box<Counters>>,
+    /// For those who may look. They are here since what is sent is counted under the lock of the queue.
+    counters: Counters,
     /// Made under the lock of the queue.
     subscriptions: OnceBox<Subscriptions>,
 }
@@ -53,6 +51,8 @@ struct Queue {
 struct Rare {
     /// What else is asked of the driver.
     requests: Option<Box<Requests>>,
+    /// There is room in the queue again: for those who wait for it.
+    space: Option<Arc<Notify>>,
     /// For those who wait until the queue is closed.
     ended: Option<Arc<Notify>>,
     /// Messages of topics that wait for room. While there are some, nobody passes them. Boxed: few have
@@ -100,10 +100,9 @@ enum Refused {
 impl Outbox {
     pub(super) fn new(config: Arc<Config>, deflate: Option<OutboundTerms>) -> Self {
         Self {
-            counters: config.track_connections.then(Box::default),
+            counters: Counters::default(),
             config,
             queue: Mutex::default(),
-            space: Notify::new(),
             deflate: deflate.map(|terms| Box::new(Outbound::new(terms))),
             subscriptions: OnceBox::new(),
         }
@@ -168,20 +167,21 @@ impl Outbox {
         mut message: Message,
         send: impl Fn(Message) -> Result<(), TrySendError>,
     ) -> Result<(), SendError> {
+        let space = self.lock().rare().space.get_or_insert_default().clone();
         loop {
-            let mut space = pin!(self.space.notified());
+            let mut notified = pin!(space.notified());
             // Registered before the look, so that no room is missed.
-            space.as_mut().enable();
+            notified.as_mut().enable();
             match send(message) {
                 Ok(()) => {
                     // One was woken for what may be room for many.
-                    self.space.notify_one();
+                    space.notify_one();
                     return Ok(());
                 }
                 Err(TrySendError::Closed(message)) => return Err(SendError(message)),
                 Err(TrySendError::Full(back)) => message = back,
             }
-            space.await;
+            notified.await;
         }
     }
 
@@ -252,13 +252,13 @@ impl Outbox {
 
     #[inline]
     pub(super) fn counters(&self) -> Option<&Counters> {
-        self.counters.as_deref()
+        self.config.track_connections.then_some(&self.counters)
     }
 
     /// A message was accepted. The queue is locked.
     #[inline]
     fn count(&self, _: &Queue, bytes: usize) {
-        if let Some(counters) = &self.counters {
+        if let Some(counters) = self.counters() {
             counters.accepted(bytes);
         }
     }
@@ -284,9 +284,10 @@ impl Outbox {
         if room {
             queue.waited = false;
             lags = queue.behind || queue.has_backlog();
-            drop(queue);
-            if !lags {
-                self.space.notify_one();
+            if lags {
+                drop(queue);
+            } else {
+                give_room(queue);
             }
         } else {
             drop(queue);
@@ -324,7 +325,17 @@ impl Outbox {
         let mut queue = self.lock();
         let rare = queue.rare.as_mut()?;
         let requests = rare.requests.take();
-        if rare.ended.is_none() && rare.backlog.is_none() {
+        // With all fields by name, so that none is forgotten: who waits is woken by what is here.
+        let is_empty = matches!(
+            **rare,
+            Rare {
+                requests: None,
+                space: None,
+                ended: None,
+                backlog: None,
+            }
+        );
+        if is_empty {
             queue.rare = None;
         }
         requests
@@ -438,8 +449,9 @@ impl Outbox {
 
     /// Lets others have the room that is left.
     pub(super) fn leave_room(&self) {
-        if !self.lock().has_waiting() {
-            self.space.notify_one();
+        let queue = self.lock();
+        if !queue.has_waiting() {
+            give_room(queue);
         }
     }
 
@@ -452,11 +464,11 @@ impl Outbox {
 
     fn close_with(&self, mut queue: MutexGuard<'_, Queue>) {
         queue.barred = Some(Refused::Closed);
-        let ended = queue.rare.as_mut().and_then(|rare| rare.ended.take());
+        let rare = queue.rare.as_mut();
+        let waiting = rare.map(|rare| [rare.space.take(), rare.ended.take()]);
         drop(queue);
-        self.space.notify_waiters();
-        if let Some(ended) = ended {
-            ended.notify_waiters();
+        for waiting in waiting.into_iter().flatten().flatten() {
+            waiting.notify_waiters();
         }
     }
 
@@ -561,6 +573,15 @@ impl Queue {
 
     fn requests(&mut self) -> &mut Requests {
         self.rare().requests.get_or_insert_default()
+    }
+}
+
+/// Wakes one of those who wait for room.
+fn give_room(queue: MutexGuard<'_, Queue>) {
+    let space = queue.rare.as_ref().and_then(|rare| rare.space.clone());
+    drop(queue);
+    if let Some(space) = space {
+        space.notify_one();
     }
 }
 

@@ -26,8 +26,7 @@ impl Traffic {
     }
 }
 
-/// What is noted for those who look at a connection from outside: 40 bytes, which a connection that nobody
-/// may look at does not have. Each number has one writer at a time, so that none needs an atomic addition.
+/// What is noted for those who look at a connection from outside: 40 bytes. Each number has one writer at a time, so that none needs an atomic addition.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     received: Sum,

@@ -59,6 +59,7 @@ where
     H: WebSocketHandler,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    link.open();
     drive(handler, Driver::new(io, link, config))
 }
 

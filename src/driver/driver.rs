@@ -29,7 +29,6 @@ use crate::{jitter, measure};
 pub(crate) struct Driver<IO> {
     transport: Transport<IO>,
     link: Arc<Link>,
-    config: Arc<Config>,
     session: Session,
     clock: Clock,
     patience: Patience,
@@ -53,14 +52,13 @@ pub(crate) struct Driver<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(crate) fn new(io: IO, link: Arc<Link>, config: Arc<Config>) -> Self {
-        link.open();
-        let mut session = Session::new(config.clone());
-        if let Some(terms) = link.inbound() {
-            session.set_deflate(terms);
-        }
         // Connections that opened together do not all come back together.
         let by_layer = |most: Duration| most.saturating_sub(jitter::up_to(most / 10));
         let ages = [config.max_lifetime.map(by_layer), link.info.lifetime()];
+        let mut session = Session::new(config);
+        if let Some(terms) = link.inbound() {
+            session.set_deflate(terms);
+        }
         if let Some(age) = ages.into_iter().flatten().min() {
             session.live_until(Moment::new(age));
         }
@@ -68,7 +66,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             transport: Transport::new(io),
             link,
             session,
-            config,
             clock: Clock::new(),
             patience: Patience::default(),
             began: None,
@@ -205,13 +202,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     #[inline]
     pub(crate) fn be_patient(&mut self) {
         self.callback_begins();
-        self.patience.begin(self.config.on_message_timeout);
+        self.patience
+            .begin(self.session.config().on_message_timeout);
     }
 
     /// A callback begins: notes when, if anybody wants to know how long it takes.
     #[inline]
     pub(crate) fn callback_begins(&mut self) {
-        if measure::times_callbacks(self.config.slow_callback) {
+        if measure::times_callbacks(self.session.config().slow_callback) {
             self.began = Some(self.clock.peek());
         }
     }
@@ -225,7 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             measure::callback(name, took);
             // It may run for as long as the connection.
             if name != "on_open" {
-                logging::slow(name, took, self.config.slow_callback);
+                logging::slow(name, took, self.session.config().slow_callback);
             }
         }
     }
@@ -233,7 +231,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
         self.callback_begins();
-        self.patience.begin_last(self.config.close_timeout);
+        self.patience
+            .begin_last(self.session.config().close_timeout);
     }
 
     pub(crate) fn take_error(&mut self) -> Option<Error> {
@@ -294,7 +293,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             self.patience.waiting(waiting, now);
         } else {
             let farewell = self.session.farewell();
-            let close_timeout = self.config.close_timeout;
+            let close_timeout = self.session.config().close_timeout;
             self.patience.ended(farewell, close_timeout, waiting, now);
         }
     }
@@ -405,16 +404,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn decode(&mut self) -> Option<Message> {
         let now = self.clock.now();
         loop {
-            let event = if self.transport.read_buffer.is_empty() {
-                Event::Message(*self.direct.take()?)
-            } else {
-                let ReadBuffer { bytes, at, end, .. } = &mut self.transport.read_buffer;
-                let event = self.session.handle_input(&mut bytes[..*end], at, now);
+            let event = if let Some((input, at)) = self.transport.read_buffer.unread() {
+                let event = self.session.handle_input(input, at, now);
                 let work = self.session.take_work(now);
                 if work > 0 {
                     self.turn.inflated(work);
                 }
                 event?
+            } else {
+                Event::Message(*self.direct.take()?)
             };
             match event {
                 Event::Message(message) => {
@@ -677,8 +675,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     fn log(&self, what: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result) {
-        if logging::shows_wire(self.config.debug) {
-            logging::wire(self.config.debug, self.link.info.id.as_u64(), &Line(what));
+        if logging::shows_wire(self.session.config().debug) {
+            logging::wire(
+                self.session.config().debug,
+                self.link.info.id.as_u64(),
+                &Line(what),
+            );
         }
     }
 }

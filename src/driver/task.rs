@@ -1,14 +1,16 @@
 //! [`drive`]: one connection from `on_open` to `on_close`.
 
 use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::callback::{call, contained, log};
 use super::driver::Driver;
 use super::end::note_end;
-use crate::close::{Close, CloseCause, CloseCode, CloseFrame};
+use crate::close::{Close, CloseCause, CloseCode, CloseEvent, CloseFrame};
 use crate::connection::{Connection, Item};
 use crate::error::{CloseError, Error, PingError, SendError, TrySendError};
 use crate::handler::WebSocketHandler;
@@ -45,17 +47,20 @@ where
             };
             driver.be_patient();
             let (handler, conn) = (&mut handler, &mut conn);
-            called = match item {
-                Item::Message(message) => {
-                    let callback = move || handler.on_message(conn, message);
-                    call(&mut driver, "on_message", callback).await
-                }
-                Item::Event(event) => {
-                    // Boxed: events are rare, and every connection keeps the room.
-                    let callback = move || Box::pin(handler.on_event(conn, event));
-                    call(&mut driver, "on_event", callback).await
-                }
+            let name = match item {
+                Item::Message(_) => "on_message",
+                Item::Event(_) => "on_event",
             };
+            // One call for both: with two, every connection would keep room for the item as well.
+            let callback = move || match item {
+                Item::Message(message) => OnItem::Message {
+                    callback: handler.on_message(conn, message),
+                },
+                Item::Event(event) => OnItem::Event {
+                    callback: Box::pin(handler.on_event(conn, event)),
+                },
+            };
+            called = call(&mut driver, name, callback).await;
         }
 
         let ended = poll_fn(|cx| Poll::Ready(driver.is_over(cx))).await;
@@ -89,24 +94,53 @@ where
         }
 
         poll_fn(|cx| driver.poll_end(cx, true)).await;
-        let event = driver.close_event();
-        tracing::debug!(
-            code = event.code.as_u16(),
-            reason = &*field(event.reason.as_str()),
-            cause = ?event.cause,
-            clean = event.clean,
-            "closed"
-        );
-        note_end(Some(event.code), event.cause);
+        let event = end_of(&driver);
         driver.limit();
         let callback = || handler.on_close(&mut conn, event);
-        let called = call(&mut driver, "on_close", callback).await;
-        if let Err(error) = called {
+        if let Err(error) = call(&mut driver, "on_close", callback).await {
             log("on_close failed", &error);
             contained(|| drop(error));
         }
         poll_fn(|cx| driver.poll_end(cx, false)).await;
     }
+}
+
+pin_project! {
+    #[project = OnItemProjection]
+    enum OnItem<M, E> {
+        Message { #[pin] callback: M },
+        // Boxed: events are rare, and every connection keeps the room.
+        Event { callback: Pin<Box<E>> },
+    }
+}
+
+impl<M: Future, E: Future<Output = M::Output>> Future for OnItem<M, E> {
+    type Output = M::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            OnItemProjection::Message { callback } => callback.poll(cx),
+            OnItemProjection::Event { callback } => callback.as_mut().poll(cx),
+        }
+    }
+}
+
+/// How a connection that is closed ended; noted in the log.
+fn end_of<IO>(driver: &Driver<IO>) -> CloseEvent
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let event = driver.close_event();
+    tracing::debug!(
+        code = event.code.as_u16(),
+        reason = &*field(event.reason.as_str()),
+        cause = ?event.cause,
+        clean = event.clean,
+        "closed"
+    );
+    note_end(Some(event.code), event.cause);
+    event
 }
 
 /// Reports an error to `on_error` and to the log.

@@ -12,10 +12,10 @@ pub(super) struct Turn {
     began: Moment,
     /// How many connections the thread had woken by then.
     woken: u32,
-    messages: u32,
-    reads: u32,
     /// What messages were inflated to, in bytes.
-    inflated: usize,
+    inflated: u32,
+    messages: u16,
+    reads: u8,
     state: State,
 }
 
@@ -32,14 +32,14 @@ enum State {
 }
 
 /// Messages in a turn. 128 is also the budget that tokio gives a task.
-const MESSAGES: u32 = 128;
+const MESSAGES: u16 = 128;
 
 /// Reads in a turn, of 64 KiB each or more: half a millisecond of the kernel's copying.
-const READS: u32 = 16;
+const READS: u8 = 16;
 
 /// What messages may be inflated to in a turn, in bytes; a piece of a message may pass it. 64 KiB take
 /// a tenth of a millisecond.
-const INFLATED: usize = 64 * 1024;
+const INFLATED: u32 = 64 * 1024;
 
 /// How long a turn may last. 200 µs: with ten connections that never rest, each other one waits for
 /// 2 ms, or twice that; and it costs a hundredth of that to change.
@@ -56,7 +56,7 @@ const LONGEST_OF_ALL: Duration = Duration::from_millis(5);
 
 /// The clock is looked at after the second message, for handlers that are slow, and after every
 /// eighth; and after each read but the first.
-const LOOK_EVERY: u32 = 8;
+const LOOK_EVERY: u16 = 8;
 
 impl Turn {
     /// Begins anew, when the task has slept or let others run. `woken` counts the connections that the
@@ -101,7 +101,7 @@ impl Turn {
     /// A message is handled.
     #[inline]
     pub(super) fn message(&mut self) {
-        self.messages += 1;
+        self.messages = self.messages.saturating_add(1);
         if self.messages % LOOK_EVERY == 0 || self.messages == 2 {
             self.want_look();
             if self.messages >= MESSAGES {
@@ -113,7 +113,7 @@ impl Turn {
     /// Something was read.
     #[inline]
     pub(super) fn read(&mut self) {
-        self.reads += 1;
+        self.reads = self.reads.saturating_add(1);
         if self.reads > 1 {
             self.want_look();
         }
@@ -122,7 +122,8 @@ impl Turn {
     /// Messages were inflated to `n` bytes.
     #[inline]
     pub(super) fn inflated(&mut self, n: usize) {
-        self.inflated += n;
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        self.inflated = self.inflated.saturating_add(n);
         if self.inflated >= INFLATED {
             self.end();
         }
@@ -208,7 +209,7 @@ mod tests {
         assert!(by_messages.is_over());
 
         let mut by_work = Turn::begin(at(1), 0);
-        by_work.inflated(INFLATED - 1);
+        by_work.inflated(INFLATED as usize - 1);
         assert!(!by_work.is_over());
         by_work.inflated(1);
         assert!(by_work.is_over());

@@ -49,8 +49,9 @@ pub(crate) struct Assembler {
     head_len: u8,
     /// The frame whose payload is arriving.
     frame: Option<Frame>,
-    /// The data message that is arriving.
-    message: Option<Partial>,
+    /// The data message that is arriving. Boxed: most arrive at once, and an idle connection keeps
+    /// the room.
+    message: Option<Box<Partial>>,
     /// The payload of a control frame. Boxed: they are short and rare, connections many.
     control: Option<Box<Control>>,
     /// Present if messages may be compressed.
@@ -209,7 +210,7 @@ impl Assembler {
                 data: Data::Binary(bytes),
                 ..
             }),
-        ) = (&mut self.frame, &mut self.message)
+        ) = (&mut self.frame, self.message.as_deref_mut())
         {
             self.progress += n;
             let start = bytes.len().saturating_sub(n);
@@ -325,7 +326,7 @@ impl Assembler {
         if !header.opcode.is_control() {
             let message = self
                 .message
-                .get_or_insert_with(|| Partial::new(header.opcode));
+                .get_or_insert_with(|| Box::new(Partial::new(header.opcode)));
             if header.rsv1 {
                 message.inflater = self.deflate.as_mut().map(|deflate| deflate.begin());
             }

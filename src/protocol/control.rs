@@ -11,28 +11,51 @@ use crate::config::CONTROL_QUEUE;
 const LARGEST: usize = 127;
 
 /// While it is empty, it owns no heap memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ControlQueue {
+    /// Not empty. Boxed: most of the time there is nothing, and every connection keeps the room.
+    waiting: Option<Box<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
     frames: Vec<u8>,
     /// Where the last frame begins, if it is a pong.
     last_pong: Option<u32>,
 }
 
 impl ControlQueue {
-    pub(crate) fn new() -> Self {
-        Self {
-            frames: Vec::new(),
-            last_pong: None,
-        }
-    }
-
     pub(crate) fn ping(&mut self, payload: &[u8]) {
-        self.last_pong = None;
-        write_control(&mut self.frames, OpCode::Ping, payload);
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.last_pong = None;
+        write_control(&mut waiting.frames, OpCode::Ping, payload);
     }
 
     /// Answers a ping. Equal pings need one answer (RFC 6455 §5.5.3).
     pub(crate) fn pong(&mut self, payload: &[u8]) {
+        self.waiting.get_or_insert_default().pong(payload);
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_none()
+    }
+
+    /// Whether there is no room for the answer to one more of the peer's pings.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        let waiting = self.waiting.as_ref();
+        waiting.is_some_and(|waiting| waiting.frames.len() > CONTROL_QUEUE - LARGEST)
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let waiting = self.waiting.take();
+        waiting.map_or_else(Vec::new, |waiting| waiting.frames)
+    }
+}
+
+impl Waiting {
+    fn pong(&mut self, payload: &[u8]) {
         let at = self.frames.len();
         self.reserve();
         write_control(&mut self.frames, OpCode::Pong, payload);
@@ -46,15 +69,6 @@ impl ControlQueue {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
-    /// Whether there is no room for the answer to one more of the peer's pings.
-    pub(crate) fn is_full(&self) -> bool {
-        self.frames.len() > CONTROL_QUEUE - LARGEST
-    }
-
     /// Makes room for a pong. The buffer doubles, as a `Vec` does, but stays within the limit.
     fn reserve(&mut self) {
         let (len, room) = (self.frames.len(), self.frames.capacity());
@@ -62,11 +76,6 @@ impl ControlQueue {
             let goal = (2 * len).clamp(len + LARGEST, CONTROL_QUEUE);
             self.frames.reserve_exact(goal - len);
         }
-    }
-
-    pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.last_pong = None;
-        std::mem::take(&mut self.frames)
     }
 }
 
@@ -152,7 +161,7 @@ mod tests {
 
     #[test]
     fn f22_equal_pings_in_a_row_have_one_answer() {
-        let mut queue = ControlQueue::new();
+        let mut queue = ControlQueue::default();
         queue.pong(b"a");
         queue.pong(b"a");
         queue.pong(b"ab");
@@ -165,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_ping_of_ours_between_two_equal_pongs_keeps_them_apart() {
-        let mut queue = ControlQueue::new();
+        let mut queue = ControlQueue::default();
         queue.pong(b"");
         queue.ping(b"");
         queue.pong(b"");
@@ -174,7 +183,7 @@ mod tests {
 
     /// Pongs with payloads of `len` until it is full, and how many those were.
     fn filled(len: usize) -> (ControlQueue, usize) {
-        let mut queue = ControlQueue::new();
+        let mut queue = ControlQueue::default();
         let mut pongs = 0;
         while !queue.is_full() {
             let payload = (pongs as u16).to_be_bytes().repeat(63);

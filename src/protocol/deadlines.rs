@@ -20,12 +20,13 @@ pub(crate) struct Deadlines {
     /// When a ping was sent, in microseconds of the connection's age; once it is answered, how long
     /// the answer took. It wraps, as no ping waits for an hour.
     round_trip: u32,
-    reading: Option<Progress>,
-    writing: Option<Progress>,
+    /// Boxed, as the two that follow: most of the time there is nothing to wait for.
+    reading: Option<Box<Progress>>,
+    writing: Option<Box<Progress>>,
     /// When a peer that reads as slowly as [`SLOWEST`] has read all that the socket took.
     caught_up: Moment,
     /// Since when the driver does not read, and the pong deadline that was stopped.
-    paused: Option<(Moment, Option<Moment>)>,
+    paused: Option<Box<(Moment, Option<Moment>)>>,
 }
 
 /// A ping of ours that waits for its pong.
@@ -124,7 +125,7 @@ impl Deadlines {
                 reading.add(n, now);
                 let deadline = reading.deadline(config.progress_timeout);
                 self.timers.set(Timer::Receive, deadline);
-                self.reading = Some(reading);
+                self.reading = Some(Box::new(reading));
             }
         }
     }
@@ -183,7 +184,7 @@ impl Deadlines {
             let writing = Progress::begin(now + self.behind(now));
             let deadline = writing.deadline(config.progress_timeout);
             self.timers.set(Timer::Send, deadline);
-            self.writing = Some(writing);
+            self.writing = Some(Box::new(writing));
         }
     }
 
@@ -236,7 +237,7 @@ impl Deadlines {
         let behind = self.behind(now);
         let at = config.pong_timeout.map(|timeout| now + behind + timeout);
         match (&mut self.paused, at) {
-            (Some((_, pong)), at) => *pong = at,
+            (Some(paused), at) => paused.1 = at,
             (None, Some(at)) => self.timers.set(Timer::Pong, at),
             (None, None) => {}
         }
@@ -252,7 +253,7 @@ impl Deadlines {
     /// The driver stops reading: what the peer sent from here on is not its delay.
     pub(crate) fn pause(&mut self, now: Moment) {
         if self.paused.is_none() {
-            self.paused = Some((now, self.timers.get(Timer::Pong)));
+            self.paused = Some(Box::new((now, self.timers.get(Timer::Pong))));
             self.timers.stop(Timer::Pong);
             self.timers.stop(Timer::Receive);
         }
@@ -262,7 +263,7 @@ impl Deadlines {
     #[inline]
     pub(crate) fn resume(&mut self, now: Moment, config: &Config) -> Option<Moment> {
         let mut paused = None;
-        if let Some((since, pong)) = self.paused.take() {
+        if let Some((since, pong)) = self.paused.take().map(|paused| *paused) {
             paused = Some(since);
             let pause = now.since(since);
             if let Some(at) = pong {
@@ -339,11 +340,13 @@ impl Deadlines {
                 }
                 Timer::Pong => Some(Due::NoPong),
                 Timer::Receive => {
-                    let deadline = self.reading.map(|r| r.deadline(config.progress_timeout));
+                    let reading = self.reading.as_ref();
+                    let deadline = reading.map(|r| r.deadline(config.progress_timeout));
                     self.unless_later(timer, deadline, now, Due::NotSending)
                 }
                 Timer::Send => {
-                    let deadline = self.writing.map(|w| w.deadline(config.progress_timeout));
+                    let writing = self.writing.as_ref();
+                    let deadline = writing.map(|w| w.deadline(config.progress_timeout));
                     self.unless_later(timer, deadline, now, Due::NotReading)
                 }
                 Timer::Idle => {

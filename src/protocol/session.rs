@@ -74,7 +74,7 @@ impl Session {
             rates: Rates::new(&config),
             config,
             assembler: Assembler::new(limits),
-            control: ControlQueue::new(),
+            control: ControlQueue::default(),
             closing: Closing::new(),
         }
     }
@@ -180,8 +180,8 @@ impl Session {
         if !self.control.is_empty() {
             batch.set_control(self.control.take());
         }
-        writer.take(batch);
-        if batch.has_messages() {
+        if !writer.is_empty() {
+            writer.take(batch);
             self.deadlines.sending();
         }
         if batch.is_empty() {
@@ -361,6 +361,11 @@ impl Session {
     }
 
     // ---- what is
+
+    #[inline]
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
 
     #[inline]
     pub(crate) fn phase(&self) -> Phase {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::ops::Deref;
+use std::ops::{AddAssign, Deref, SubAssign};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,13 +20,20 @@ const HEADER: usize = 10;
 /// Frames that wait to be written. While it is empty, it owns no heap memory.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
-    /// Full pieces, in order.
-    sealed: VecDeque<Segment>,
+    /// Boxed: most of the time `open` is all that waits.
+    sealed: Option<Box<Sealed>>,
     /// The piece that small frames are put together in.
     open: Piece,
-    /// The messages that are complete in `open`.
-    open_load: Load,
     /// All that waits.
+    load: Load,
+}
+
+/// Full pieces.
+#[derive(Debug, Default)]
+struct Sealed {
+    /// In order; not empty.
+    segments: VecDeque<Segment>,
+    /// The messages that end in them.
     load: Load,
 }
 
@@ -42,6 +49,22 @@ impl Load {
     /// Bytes of payload alone.
     pub(crate) fn payload(self) -> usize {
         self.bytes - self.messages * MESSAGE_OVERHEAD
+    }
+}
+
+impl AddAssign for Load {
+    #[inline]
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
+    }
+}
+
+impl SubAssign for Load {
+    #[inline]
+    fn sub_assign(&mut self, less: Self) {
+        self.messages -= less.messages;
+        self.bytes -= less.bytes;
     }
 }
 
@@ -126,8 +149,6 @@ impl Writer {
             messages: 1,
             bytes: framed.load(),
         };
-        self.load.messages += load.messages;
-        self.load.bytes += load.bytes;
         let is_small = framed.payload.len() < BY_REFERENCE;
         if is_small && self.open.is_empty() {
             self.open = Piece::Shared(framed.head.clone());
@@ -137,17 +158,9 @@ impl Writer {
             self.open.append(head.len(), write);
         }
         if is_small {
-            self.open_load.messages += load.messages;
-            self.open_load.bytes += load.bytes;
-            if self.open.len() >= SCRATCH / 2 {
-                self.seal();
-            }
+            self.appended(load);
         } else {
-            self.seal();
-            self.sealed.push_back(Segment {
-                bytes: framed.payload.clone(),
-                load,
-            });
+            self.push_large(framed.payload.clone(), load);
         }
     }
 
@@ -162,28 +175,40 @@ impl Writer {
             messages: 1,
             bytes: payload.len() + MESSAGE_OVERHEAD,
         };
-        self.load.messages += load.messages;
-        self.load.bytes += load.bytes;
         if payload.len() < BY_REFERENCE {
             self.open.append(HEADER + payload.len(), |open| {
                 write_header(open, opcode, rsv1, payload.len());
                 open.extend_from_slice(payload);
             });
-            self.open_load.messages += load.messages;
-            self.open_load.bytes += load.bytes;
-            // Half of it, so that a batch is not one small message over its size.
-            if self.open.len() >= SCRATCH / 2 {
-                self.seal();
-            }
+            self.appended(load);
         } else {
             let write = |open: &mut Vec<u8>| write_header(open, opcode, rsv1, payload.len());
             self.open.append(HEADER, write);
-            self.seal();
-            self.sealed.push_back(Segment {
-                bytes: payload.clone(),
-                load,
-            });
+            self.push_large(payload.clone(), load);
         }
+    }
+
+    /// A small message stands at the end of `open`.
+    #[inline]
+    fn appended(&mut self, load: Load) {
+        self.load += load;
+        // Half of it, so that a batch is not one small message over its size.
+        if self.open.len() >= SCRATCH / 2 {
+            self.seal();
+        }
+    }
+
+    /// The header of a large message stands at the end of `open`.
+    fn push_large(&mut self, bytes: Bytes, load: Load) {
+        self.seal();
+        self.load += load;
+        self.push_segment(Segment { bytes, load });
+    }
+
+    fn push_segment(&mut self, segment: Segment) {
+        let sealed = self.sealed.get_or_insert_default();
+        sealed.load += segment.load;
+        sealed.segments.push_back(segment);
     }
 
     /// All that waits to be [taken](Self::take).
@@ -193,39 +218,40 @@ impl Writer {
 
     /// Whether there is nothing to [`take`](Self::take).
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.sealed.is_empty()
+        self.open.is_empty() && self.sealed.is_none()
     }
 
     /// Moves about 64 KiB of what waits to `batch`, which must not have messages.
     #[inline]
     pub(crate) fn take(&mut self, batch: &mut Batch) {
-        if self.sealed.is_empty() {
-            batch.head = std::mem::take(&mut self.open);
-            self.open_load = Load::default();
+        let Some(sealed) = &mut self.sealed else {
+            batch.push(std::mem::take(&mut self.open));
             self.load = Load::default();
             return;
-        }
+        };
         let mut size = 0;
         while size < SCRATCH {
-            let Some(segment) = self.sealed.pop_front() else {
+            let Some(segment) = sealed.segments.pop_front() else {
                 break;
             };
             size += segment.bytes.len();
-            self.load.messages -= segment.load.messages;
-            self.load.bytes -= segment.load.bytes;
-            batch.parts.push_back(segment.bytes);
+            self.load -= segment.load;
+            sealed.load -= segment.load;
+            batch.push_part(segment.bytes);
         }
-        if self.sealed.is_empty() {
-            self.sealed = VecDeque::new();
+        if sealed.segments.is_empty() {
+            self.sealed = None;
         }
     }
 
     fn seal(&mut self) {
         if !self.open.is_empty() {
-            self.sealed.push_back(Segment {
-                bytes: std::mem::take(&mut self.open).into_bytes(),
-                load: std::mem::take(&mut self.open_load),
-            });
+            let bytes = std::mem::take(&mut self.open).into_bytes();
+            let mut load = self.load;
+            if let Some(sealed) = &self.sealed {
+                load -= sealed.load;
+            }
+            self.push_segment(Segment { bytes, load });
         }
     }
 }
@@ -293,10 +319,11 @@ fn opcode(message: &Message) -> OpCode {
 /// What is being written now: control frames first, then messages. A batch ends between two frames.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    control: Vec<u8>,
+    /// Control frames, or small messages if there are none.
     head: Piece,
-    parts: VecDeque<Bytes>,
-    /// Bytes of the first non-empty piece that are written.
+    /// What follows; not empty. Boxed: most batches are one piece.
+    parts: Option<Box<VecDeque<Bytes>>>,
+    /// Bytes of the first piece that are written.
     written: usize,
 }
 
@@ -307,31 +334,31 @@ impl Batch {
     /// Puts control frames in front. Allowed only while the batch is empty.
     pub(crate) fn set_control(&mut self, frames: Vec<u8>) {
         debug_assert!(self.is_empty());
-        self.control = frames;
+        self.head = Piece::Own(frames);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.head.is_empty() && self.parts.is_empty()
-    }
-
-    /// Whether there is more in it than control frames.
     #[inline]
-    pub(crate) fn has_messages(&self) -> bool {
-        !self.head.is_empty() || !self.parts.is_empty()
+    fn push(&mut self, piece: Piece) {
+        if self.head.is_empty() {
+            self.head = piece;
+        } else if !piece.is_empty() {
+            self.push_part(piece.into_bytes());
+        }
+    }
+
+    fn push_part(&mut self, bytes: Bytes) {
+        self.parts.get_or_insert_default().push_back(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.parts.is_none()
     }
 
     /// What is to be written next, if that is one piece.
     #[inline]
     pub(crate) fn single(&self) -> Option<&[u8]> {
-        if !self.parts.is_empty() {
-            return None;
-        }
-        let piece = match (self.control.is_empty(), self.head.is_empty()) {
-            (true, _) => &self.head[..],
-            (false, true) => &self.control[..],
-            (false, false) => return None,
-        };
-        Some(&piece[self.written..])
+        self.parts.is_none().then(|| &self.head[self.written..])
     }
 
     /// Appends the next pieces to `out`, as a socket with room takes them, and tells how many bytes
@@ -352,8 +379,8 @@ impl Batch {
     /// What is to be written next.
     #[inline]
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
-        let all = [&self.control[..], &self.head[..]];
-        let pieces = all.into_iter().chain(self.parts.iter().map(|b| &b[..]));
+        let parts = self.parts.iter().flat_map(|parts| parts.iter());
+        let pieces = std::iter::once(&self.head[..]).chain(parts.map(|part| &part[..]));
         let mut n = 0;
         for (slot, piece) in slices.iter_mut().zip(pieces.filter(|p| !p.is_empty())) {
             *slot = IoSlice::new(if n == 0 {
@@ -370,31 +397,22 @@ impl Batch {
     #[inline]
     pub(crate) fn advance(&mut self, n: usize) {
         self.written += n;
-        if self.single().is_some_and(<[u8]>::is_empty) {
-            (self.control, self.head) = (Vec::new(), Piece::default());
-            self.written = 0;
-            return;
-        }
-        let control = std::mem::take(&mut self.control);
-        if self.written < control.len() {
-            self.control = control;
-            return;
-        }
-        self.written -= control.len();
         if self.written < self.head.len() {
             return;
         }
         self.written -= self.head.len();
         self.head = Piece::default();
-        while let Some(part) = self.parts.front() {
+        let Some(parts) = &mut self.parts else {
+            return;
+        };
+        while let Some(part) = parts.front() {
             if self.written < part.len() {
                 return;
             }
             self.written -= part.len();
-            self.parts.pop_front();
+            parts.pop_front();
         }
-        self.parts = VecDeque::new();
-        self.written = 0;
+        self.parts = None;
     }
 }
 
@@ -454,7 +472,7 @@ mod tests {
         }
         let mut batch = Batch::default();
         writer.take(&mut batch);
-        let size: usize = batch.parts.iter().map(Bytes::len).sum();
+        let size: usize = batch.parts.unwrap().iter().map(Bytes::len).sum();
         assert!((SCRATCH..SCRATCH + 20_000).contains(&size), "{size}");
     }
 
@@ -466,11 +484,12 @@ mod tests {
         }
         write_all(&mut writer, 5000);
         assert!(matches!(&writer.open, Piece::Own(own) if own.capacity() == 0));
-        assert_eq!(writer.sealed.capacity(), 0);
+        assert!(writer.sealed.is_none());
         let mut batch = Batch::default();
         batch.set_control(vec![1, 2, 3]);
         batch.advance(3);
-        assert_eq!((batch.control.capacity(), batch.parts.capacity()), (0, 0));
+        assert!(matches!(&batch.head, Piece::Own(own) if own.capacity() == 0));
+        assert!(batch.is_empty() && batch.parts.is_none());
     }
 
     #[test]
@@ -528,6 +547,6 @@ mod tests {
         writer.push(&Message::from(payload.clone()));
         let mut batch = Batch::default();
         writer.take(&mut batch);
-        assert_eq!(batch.parts.back().unwrap().as_ptr(), payload.as_ptr());
+        assert_eq!(batch.parts.unwrap()[1].as_ptr(), payload.as_ptr());
     }
 }

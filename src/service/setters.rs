@@ -480,9 +480,9 @@ macro_rules! option_setters {
         }
 
         /// Whether to list the connections for [`connections`](Self::connections) and to count their
-        /// messages and bytes. Default `true`: it costs 48 bytes a connection and less than a
-        /// hundredth of the time of a small message. With `false` the connections are still
-        /// [counted](crate::Connections::count), and drained.
+        /// messages and bytes. Default `true`: it costs less than a hundredth of the time of a small
+        /// message. With `false` the connections are still [counted](crate::Connections::count), and
+        /// drained.
         pub fn track_connections(self, track: bool) -> Self {
             self.set_config(|config| config.track_connections = track)
         }

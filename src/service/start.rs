@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Version;
 use http::request::Parts;
+use pin_project_lite::pin_project;
 use tokio::runtime;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
@@ -112,13 +115,8 @@ pub(super) fn start<E: Application>(
         .shutdown
         .track(id.as_u64(), Arc::downgrade(&member))
         .ok_or_else(|| draining(version <= Version::HTTP_11))?;
-    let running = run(
-        application,
-        pending,
-        link,
-        config,
-        Guards { tracked, permit },
-    );
+    let held = Guards { tracked, permit };
+    let running = Running::Opening(Box::pin(open(application, pending, link, config, held)));
     // A span that nobody reads would be entered twice for every message.
     if span.is_disabled() {
         spawn(runtime, format_args!("websocket {id}"), running);
@@ -165,37 +163,82 @@ pub(super) fn accept<E: Application>(
     start(application, options, &runtime, started)
 }
 
-/// Held as long as the connection lives.
+/// Held as long as the connection lives: it counts, for limits and for a drain.
 struct Guards {
     tracked: Tracked,
     #[expect(dead_code, reason = "dropping it is what counts")]
     permit: Option<Box<Permit>>,
 }
 
-/// No `async fn`: that would keep room for its arguments twice.
-fn run<E: Application>(
+/// The task of a connection: two boxes, of which one is there at a time. tokio moves the future of a
+/// task six times before it runs, and rounds what it keeps of it up to whole 128 bytes. So this is
+/// small, and is written by hand because an `async` block would need 8 bytes more than there are.
+enum Running<O, S> {
+    Opening(Pin<Box<O>>),
+    Serving(Pin<Box<S>>),
+}
+
+impl<O, S> Future for Running<O, S>
+where
+    O: Future<Output = Option<Pin<Box<S>>>>,
+    S: Future<Output = ()>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
+                    Some(serving) => *self = Self::Serving(serving),
+                    None => return Poll::Ready(()),
+                },
+                Self::Serving(serving) => return serving.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+/// Waits for the socket. `None`: nothing opens.
+async fn open<E: Application>(
     application: E,
     pending: Pending,
     link: Arc<Link>,
     config: Arc<Config>,
     held: Guards,
-) -> impl Future<Output = ()> + Send {
-    // Boxed: it is half as large as all that follows, and gone before that begins.
-    let opening = Box::pin(pending.open(config.upgrade_timeout));
-    async move {
-        let Some(Some(Socket { io, first })) = link.unless_aborted(opening).await else {
-            return;
-        };
-        held.tracked.opened();
-        let _open = measure::Open::new();
-        let serving = application.serve(Opened {
-            link,
-            config,
-            io,
-            first,
-        });
-        serving.await;
-        // Until here the connection counts, for limits and for a drain.
-        drop(held);
+) -> Option<Pin<Box<impl Future<Output = ()> + Send>>> {
+    let opening = pin!(pending.open(config.upgrade_timeout));
+    let Socket { io, first } = link.unless_aborted(opening).await??;
+    // Before it is listed.
+    link.open();
+    held.tracked.opened();
+    let opened = Opened {
+        link,
+        config,
+        io,
+        first,
+    };
+    Some(Box::pin(Serving {
+        connection: application.serve(opened),
+        open: measure::Open::new(),
+        held,
+    }))
+}
+
+pin_project! {
+    /// An open connection. Written by hand, since an `async` block would keep room for it twice.
+    struct Serving<F> {
+        #[pin]
+        connection: F,
+        // Dropped behind the connection, in this order.
+        open: measure::Open,
+        held: Guards,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Serving<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().connection.poll(cx)
     }
 }

@@ -230,7 +230,7 @@ fn memory_follows_what_arrived_not_what_was_declared() {
     let Some(Partial {
         data: Data::Binary(data),
         ..
-    }) = &assembler.message
+    }) = assembler.message.as_deref()
     else {
         panic!("a binary message has begun");
     };
@@ -253,7 +253,7 @@ fn r2_the_buffer_of_many_fragments_grows_in_few_steps_and_not_beyond_the_limit()
         let Some(Partial {
             data: Data::Binary(data),
             ..
-        }) = &assembler.message
+        }) = assembler.message.as_deref()
         else {
             panic!("a binary message has begun");
         };
