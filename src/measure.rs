@@ -212,7 +212,7 @@ mod on {
             kind: Kind::Counter,
             unit: Unit::Count,
             label: Some(("recovered", RECOVERED)),
-            what: "Subscriptions behind a position that the client has shown, by whether nothing was missing.",
+            what: "Subscriptions behind a position that the client has shown, by whether nothing was missing. One for which that is unknown at first counts when it is known.",
         },
         Metric {
             name: UP,
