@@ -96,11 +96,13 @@ declare -A loads=(
     [h1]="--connections 100 --size 64 --kind text --http2 1"
     [h1c]="--connections 100 --size 64 --kind text --http2 100"
     [h2]="--connections 100 --size 64 --kind text --in-flight 16 --http2 1"
+    [h2a]="--connections 100 --size 64 --kind text --in-flight 16 --http2 1 --apart"
     [h2c]="--connections 100 --size 64 --kind text --in-flight 16 --http2 100"
     [h4]="--connections 4 --size 1048576 --kind binary --http2 1"
     [h4c]="--connections 4 --size 1048576 --kind binary --http2 4"
     [t1]="--connections 100 --size 64 --kind text --tls"
     [t2]="--connections 100 --size 64 --kind text --in-flight 16 --tls"
+    [t2a]="--connections 100 --size 64 --kind text --in-flight 16 --tls --apart"
     [t3]="--connections 16 --size 16384 --kind binary --tls"
     [t4]="--connections 4 --size 1048576 --kind binary --tls"
     [z200]="--connections 100 --size 200 --kind json --deflate"
@@ -151,14 +153,14 @@ declare -A who=(
     [w8u]="ours_topics ours_topics_lossy axum_tuned node_default bun"
     [w8x]="ours_topics ours_topics_lossy axum_tuned node_default bun"
     [w9]="ours bare"
-    [h1]=$over_http2 [h1c]=$over_http2 [h2]=$over_http2 [h2c]=$over_http2 [h4]=$over_http2 [h4c]=$over_http2
-    [t1]=$over_tls [t2]=$over_tls [t3]=$over_tls [t4]=$over_tls
+    [h1]=$over_http2 [h1c]=$over_http2 [h2]=$over_http2 [h2a]=$over_http2 [h2c]=$over_http2 [h4]=$over_http2 [h4c]=$over_http2
+    [t1]=$over_tls [t2]=$over_tls [t2a]=$over_tls [t3]=$over_tls [t4]=$over_tls
     [z200]=$deflate [z2k]=$deflate [z64k]=$deflate [zmem]=$deflate
     [w10_10]=$some [w10_1000]=$some [w10_10000]=$some [w10_16B]=$some [w10_1KiB]=$some
     [w10_4KiB]=$some [w10_64KiB]=$some [w10_16MiB]=$some
 )
 peers=
-workloads="w1 w2 w3 w3t w3u w4 w5 w5g c1 c5 p5 p5z mem mem_browser w7 w7g w8 w8k w8b w8t w8u w8x w9 h1 h1c h2 h2c h4 h4c t1 t2 t3 t4 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
+workloads="w1 w2 w3 w3t w3u w4 w5 w5g c1 c5 p5 p5z mem mem_browser w7 w7g w8 w8k w8b w8t w8u w8x w9 h1 h1c h2 h2a h2c h4 h4c t1 t2 t2a t3 t4 z200 z2k z64k zmem w10_10 w10_1000 w10_10000
     w10_16B w10_1KiB w10_4KiB w10_64KiB w10_16MiB"
 chosen=
 rounds=

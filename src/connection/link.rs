@@ -413,6 +413,12 @@ impl Link {
         !self.outbox.is_empty()
     }
 
+    /// Whether what waits is to be written before more is read.
+    #[inline]
+    pub(crate) fn has_much_output(&self) -> bool {
+        self.outbox.is_urgent()
+    }
+
     pub(crate) fn take_requests(&self) -> Option<Box<Requests>> {
         self.outbox.take_requests()
     }

@@ -19,6 +19,10 @@ use crate::protocol::{Batch, Framed, Load, Outbound, OutboundTerms, Session, Wri
 use crate::sync::{Mutex, MutexGuard};
 use crate::topics::{Backlog, How, Kept, Subscriptions, Taken};
 
+/// What is written before more is read, in bytes: as much as one DATA frame of HTTP/2 or one TLS record
+/// holds, so a longer wait would join nothing.
+const URGENT: usize = 16 * 1024;
+
 /// See the module docs. It says what happened; the [`Link`](super::Link) wakes the driver.
 pub(super) struct Outbox {
     config: Arc<Config>,
@@ -343,6 +347,14 @@ impl Outbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.lock().writer.is_empty()
+    }
+
+    /// Whether what waits is not to wait for more: it is much, or somebody waits for room, or the queue is
+    /// closed.
+    #[inline]
+    pub(super) fn is_urgent(&self) -> bool {
+        let queue = self.lock();
+        queue.waited || queue.barred.is_some() || queue.writer.load().bytes >= URGENT
     }
 
     // ---- for topics

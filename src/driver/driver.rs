@@ -456,7 +456,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
         let now = self.clock.now();
         let before = self.session.phase();
-        if self.queued || self.session.has_output() || self.transport.is_writing() {
+        let writes = self.queued || self.session.has_output() || self.transport.is_writing();
+        let writes_later = writes && self.output_may_wait();
+        if writes && !writes_later {
             self.poll_write(cx);
         }
         if self.session.phase() == Phase::Draining {
@@ -472,11 +474,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         } else {
             self.session.pause(now);
         }
+        if writes_later {
+            self.poll_write(cx);
+        }
         if self.session.phase() != before || self.poll_clock(cx) || !self.link.park() {
             return Poll::Ready(());
         }
         self.rest();
         Poll::Pending
+    }
+
+    /// Whether more is read before what waits is written, so that one write answers all that is here.
+    /// A socket gives that in one read; where it [comes in pieces](Transport::comes_in_pieces), many
+    /// clients make one of each message. The turn bounds how long it waits.
+    #[inline]
+    fn output_may_wait(&self) -> bool {
+        // Only messages, and few: neither control frames, nor what the transport did not take.
+        self.transport.comes_in_pieces()
+            && self.session.phase() == Phase::Open
+            && !self.session.has_output()
+            && !self.transport.is_writing()
+            && !self.turn.has_read_enough()
+            && self.is_hungry()
+            && !self.link.has_much_output()
     }
 
     /// Whether all that has been read was taken, and there is room for more.

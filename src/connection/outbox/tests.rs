@@ -40,6 +40,26 @@ fn it_is_full_in_messages_or_in_bytes_and_one_large_message_still_fits() {
 }
 
 #[test]
+fn what_is_queued_may_wait_for_more_until_it_is_16_kib_or_somebody_waits_for_room() {
+    let small = outbox(2, usize::MAX);
+    assert!(!small.is_urgent());
+    assert!(small.try_send("a".into()).is_ok() && small.try_send("b".into()).is_ok());
+    assert!(!small.is_urgent());
+    assert!(small.try_send("c".into()).unwrap_err().is_full());
+    assert!(small.is_urgent());
+
+    let large = outbox(usize::MAX, usize::MAX);
+    assert!(large.try_send(vec![0; 16_000].into()).is_ok());
+    assert!(!large.is_urgent());
+    assert!(large.try_send(vec![0; 384].into()).is_ok());
+    assert!(large.is_urgent());
+
+    let closed = outbox(2, usize::MAX);
+    assert!(closed.close(normal()));
+    assert!(closed.is_urgent());
+}
+
+#[test]
 fn who_waits_is_woken_when_a_batch_is_taken() {
     let outbox = outbox(1, usize::MAX);
     assert!(outbox.try_send("a".into()).is_ok());

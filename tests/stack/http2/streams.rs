@@ -26,6 +26,27 @@ async fn messages_of_every_size_come_back() {
     assert_eq!(log.last().unwrap(), "close 1000 Peer clean");
 }
 
+#[tokio::test(start_paused = true)]
+async fn messages_in_data_frames_of_their_own_are_answered_in_one() {
+    let (stack, _) = Stack::recorded();
+    let sender = session(stack.layer.layer(plain())).await;
+    let mut socket = open(&sender).await;
+    // Fewer than the reads of a turn.
+    for _ in 0..10 {
+        socket.send(&text("hello")).await;
+    }
+    let answer = within(socket.body.data()).await.unwrap().unwrap();
+    assert_eq!(&answer[..], b"\x81\x05hello".repeat(10));
+    // One that is large is not waited with until the next is here, and none of them is lost.
+    let payload = vec![7; 20_000];
+    for _ in 0..40 {
+        socket.send(&frame(0x82, &payload)).await;
+    }
+    for _ in 0..40 {
+        socket.expect(0x82, &payload).await;
+    }
+}
+
 #[tokio::test]
 async fn the_auto_builder_serves_http2() {
     let (stack, recorder) = Stack::recorded();

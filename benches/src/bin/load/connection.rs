@@ -28,6 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Connection<'a> {
     pub(crate) socket: Socket,
     pub(crate) payload: &'a Payload,
+    /// Each message in a write of its own.
+    apart: bool,
     /// Bytes that may be sent, and where in the burst they begin.
     pub(crate) owed: usize,
     at: usize,
@@ -87,6 +89,7 @@ fn connect_to<'a>(options: &Options, addr: &str, payload: &'a Payload) -> Result
     Ok(Connection {
         socket: Socket::new(socket, options.tls)?,
         payload,
+        apart: options.apart,
         owed: 0,
         at: 0,
         got: 0,
@@ -149,11 +152,13 @@ impl Connection<'_> {
     /// Sends what is owed, as far as the socket takes it.
     pub(crate) fn send(&mut self) -> io::Result<()> {
         while self.owed > 0 {
+            let most = if self.apart {
+                self.owed.min(self.payload.frame - self.at)
+            } else {
+                self.owed
+            };
             // Never past the end: no more is in flight than the burst is long.
-            match self
-                .socket
-                .write(&self.payload.burst[self.at..][..self.owed])
-            {
+            match self.socket.write(&self.payload.burst[self.at..][..most]) {
                 Ok(n) => {
                     self.owed -= n;
                     self.at = (self.at + n) % self.payload.frame;

@@ -51,7 +51,8 @@ async fn run(options: &Options) -> Result {
         let connection = &mut connections[i % options.http2];
         let payload = options.payload(options.in_flight, i % PAYLOADS);
         let (send, receive) = open(connection, options).await?;
-        streams.push(spawn_local(echo(payload, send, receive, shared.clone())));
+        let echo = echo(payload, options.apart, send, receive, shared.clone());
+        streams.push(spawn_local(echo));
     }
 
     sleep(options.warm_up).await;
@@ -116,6 +117,7 @@ async fn open(
 /// Answers each reply with a new message until that is over, and compares every byte of the replies.
 async fn echo(
     payload: Payload,
+    apart: bool,
     mut send: SendStream<Bytes>,
     mut receive: RecvStream,
     shared: Rc<Shared>,
@@ -124,7 +126,12 @@ async fn echo(
     let burst = Bytes::from(payload.burst.clone());
     let (mut due, mut got) = (payload.in_flight(), 0);
     let mut sent = VecDeque::from([(Instant::now(), due)]);
-    send.send_data(burst.clone(), false)?;
+    let mut give = |messages: u64| {
+        let (writes, each) = if apart { (messages, 1) } else { (1, messages) };
+        let bytes = frame * each as usize;
+        (0..writes).try_for_each(|_| send.send_data(burst.slice(..bytes), false))
+    };
+    give(due)?;
     while due > 0 {
         let data = receive.data().await.ok_or("the server closed a stream")??;
         receive.flow_control().release_capacity(data.len())?;
@@ -158,7 +165,7 @@ async fn echo(
             due -= replies;
         } else {
             sent.push_back((Instant::now(), replies));
-            send.send_data(burst.slice(..frame * replies as usize), false)?;
+            give(replies)?;
         }
     }
     Ok(())

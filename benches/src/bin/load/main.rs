@@ -4,7 +4,8 @@
 //!   [--warm-up SECONDS] [--seconds SECONDS | --messages N]`: echoes, N in flight on each
 //!   connection. With `--greedy N`, as many connections beside them send as fast as they can.
 //!   `--tls` is over rustls, whatever the server's certificate is. `--http2 N` has the connections as
-//!   streams of N connections of HTTP/2.
+//!   streams of N connections of HTTP/2. `--apart` puts each message into a write of its own, and so
+//!   into a TLS record or a DATA frame of its own.
 //! - `--broadcast [--in-flight N] [--stuck N]`: the first connection sends N messages at a time, and
 //!   every one must get them, on `/broadcast`. Beside them, as many as are stuck read nothing.
 //!   With `--to HOST:PORT --to-pid PID` all but the first are connections of another node, and only
@@ -75,6 +76,7 @@ struct Options {
     greedy: usize,
     stuck: usize,
     in_flight: usize,
+    apart: bool,
     size: usize,
     kind: Kind,
     warm_up: Duration,
@@ -331,6 +333,7 @@ impl Options {
             greedy: 0,
             stuck: 0,
             in_flight: 1,
+            apart: false,
             size: 64,
             kind: Kind::Text,
             warm_up: Duration::from_secs(1),
@@ -372,6 +375,7 @@ impl Options {
                 "--greedy" => options.greedy = value()?.parse()?,
                 "--stuck" => options.stuck = value()?.parse()?,
                 "--in-flight" => options.in_flight = value()?.parse()?,
+                "--apart" => options.apart = true,
                 "--size" => options.size = value()?.parse()?,
                 "--kind" => {
                     options.kind = match &*value()? {
