@@ -322,7 +322,10 @@ pub(crate) struct Batch {
     /// Control frames, or small messages if there are none.
     head: Piece,
     /// What follows; not empty. Boxed: most batches are one piece.
-    #[expect(clippy::box_collection, reason = "an idle connection has 24 bytes less")]
+    #[expect(
+        clippy::box_collection,
+        reason = "an idle connection has 24 bytes less"
+    )]
     parts: Option<Box<VecDeque<Bytes>>>,
     /// Bytes of the first piece that are written.
     written: usize,
