@@ -534,13 +534,12 @@ impl Receiver for Link {
         }
     }
 
-    fn settle(&self, wake: bool, show: Option<&Framed>) {
-        if wake {
-            self.signals.wake();
-        }
-        if let Some(frame) = show {
-            self.show(frame);
-        }
+    fn wake(&self) {
+        self.signals.wake();
+    }
+
+    fn show(&self, frame: &Framed) {
+        Self::show(self, frame);
     }
 
     fn close(&self, frame: CloseFrame) -> bool {

@@ -37,5 +37,5 @@ pub(crate) use request::StoredRequest;
 pub use sender::Sender;
 #[cfg(all(test, shuttle))]
 pub(crate) use signals::Signals;
-pub(crate) use signals::{ABORT, ASKED, EVENT, OUTPUT};
+pub(crate) use signals::{ABORT, ASKED, EVENT, OUTPUT, woken_here};
 pub use traffic::Traffic;

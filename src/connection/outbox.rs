@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use once_cell::race::OnceBox;
 use tokio::sync::Notify;
 
 use super::traffic::Counters;
@@ -32,6 +33,8 @@ pub(super) struct Outbox {
     deflate: Option<Box<Outbound>>,
     /// If somebody may look. They are here since what is sent is counted under the lock of the queue.
     counters: Option<Box<Counters>>,
+    /// Made under the lock of the queue.
+    subscriptions: OnceBox<Subscriptions>,
 }
 
 #[derive(Default)]
@@ -45,18 +48,17 @@ struct Queue {
     behind: bool,
     /// A drain has asked it to leave.
     is_drained: bool,
-    /// What else is asked of the driver. Boxed: most of the time it is nothing.
-    requests: Option<Box<Requests>>,
     /// Boxed: most connections have none of it.
     rare: Option<Box<Rare>>,
 }
 
-/// What few connections have.
+/// What few connections have, or for a short time.
 #[derive(Default)]
 struct Rare {
+    /// What else is asked of the driver.
+    requests: Option<Box<Requests>>,
     /// For those who wait until the queue is closed.
     ended: Option<Arc<Notify>>,
-    subscriptions: Option<Arc<Subscriptions>>,
     /// Messages of topics that wait for room. While there are some, nobody passes them. Boxed: few have
     /// a policy that keeps any.
     backlog: Option<Box<Backlog>>,
@@ -107,6 +109,7 @@ impl Outbox {
             queue: Mutex::default(),
             space: Notify::new(),
             deflate: deflate.map(|terms| Box::new(Outbound::new(terms))),
+            subscriptions: OnceBox::new(),
         }
     }
 
@@ -322,7 +325,13 @@ impl Outbox {
     }
 
     pub(super) fn take_requests(&self) -> Option<Box<Requests>> {
-        self.lock().requests.take()
+        let mut queue = self.lock();
+        let rare = queue.rare.as_mut()?;
+        let requests = rare.requests.take();
+        if rare.ended.is_none() && rare.backlog.is_none() {
+            queue.rare = None;
+        }
+        requests
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -340,17 +349,15 @@ impl Outbox {
     // ---- for topics
 
     /// What the connection subscribes; made at the first call. `None`: it is closed.
-    pub(super) fn subscriptions(&self) -> Option<Arc<Subscriptions>> {
-        let mut queue = self.lock();
-        if queue.is_closed() {
-            return None;
-        }
-        Some(queue.rare().subscriptions.get_or_insert_default().clone())
+    pub(super) fn subscriptions(&self) -> Option<&Subscriptions> {
+        // Under the lock, so that whoever closes the queue and looks then misses none.
+        let queue = self.lock();
+        (!queue.is_closed()).then(|| self.subscriptions.get_or_init(Box::default))
     }
 
     /// The same if there is something.
-    pub(super) fn subscribed(&self) -> Option<Arc<Subscriptions>> {
-        self.lock().rare.as_ref()?.subscriptions.clone()
+    pub(super) fn subscribed(&self) -> Option<&Subscriptions> {
+        self.subscriptions.get()
     }
 
     /// Puts a message into the queue, or does with it what `how` says.
@@ -565,7 +572,7 @@ impl Queue {
     }
 
     fn requests(&mut self) -> &mut Requests {
-        self.requests.get_or_insert_default()
+        self.rare().requests.get_or_insert_default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Signals`]: how the driver of a connection is woken, and by what.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -22,6 +23,16 @@ const ALL: u32 = OUTPUT | ASKED | ABORT | ROOM | EVENT;
 const ABORTED: u32 = 1 << 30;
 /// The driver sleeps: whoever signals must wake it.
 const PARKED: u32 = 1 << 31;
+
+thread_local! {
+    static WOKEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How many drivers this thread has woken, ever. The number wraps. [`Turn`](crate::driver) has a use for it.
+#[inline]
+pub(crate) fn woken_here() -> u32 {
+    WOKEN.get()
+}
 
 /// See the module docs.
 ///
@@ -68,6 +79,7 @@ impl Signals {
     pub(crate) fn wake(&self) {
         if let Some(driver) = self.driver.get() {
             driver.wake_by_ref();
+            WOKEN.set(WOKEN.get().wrapping_add(1));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::close::{CloseCause, CloseEvent, CloseFrame};
 use crate::config::{Config, FORCED};
 #[cfg(feature = "metrics")]
 use crate::connection::Traffic;
-use crate::connection::{ABORT, ASKED, Connection, EVENT, Item, Link, OUTPUT};
+use crate::connection::{ABORT, ASKED, Connection, EVENT, Item, Link, OUTPUT, woken_here};
 use crate::error::Error;
 use crate::logging::{self, MAX_TEXT, quote};
 use crate::message::Message;
@@ -646,9 +646,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn look(&mut self) -> Moment {
         let now = self.clock.look();
         if self.turn.has_slept() {
-            self.turn = Turn::begin(now);
+            self.turn = Turn::begin(now, woken_here());
         } else {
-            self.turn.looked(now);
+            self.turn.looked(now, woken_here());
         }
         now
     }

@@ -10,6 +10,8 @@ use crate::protocol::Moment;
 #[derive(Debug)]
 pub(super) struct Turn {
     began: Moment,
+    /// How many connections the thread had woken by then.
+    woken: u32,
     messages: u32,
     reads: u32,
     /// What messages were inflated to, in bytes.
@@ -43,15 +45,26 @@ const INFLATED: usize = 64 * 1024;
 /// 2 ms, or twice that; and it costs a hundredth of that to change.
 const LONGEST: Duration = Duration::from_micros(200);
 
+/// How much longer it may last for each connection that it has woken: what the kernel takes at least to send one
+/// message. Those who wait for this turn wait for these as well, so they wait at most twice as long; and who sends
+/// to many in the callbacks of messages that came together has them write once for all of these.
+const FOR_EACH_WOKEN: Duration = Duration::from_micros(2);
+
+/// The end of that. Timers wait too, and the shortest of a connection are of seconds; 16 messages to a thousand take
+/// half of it.
+const LONGEST_OF_ALL: Duration = Duration::from_millis(5);
+
 /// The clock is looked at after the second message, for handlers that are slow, and after every
 /// eighth; and after each read but the first.
 const LOOK_EVERY: u32 = 8;
 
 impl Turn {
-    /// Begins anew, when the task has slept or let others run.
-    pub(super) fn begin(now: Moment) -> Self {
+    /// Begins anew, when the task has slept or let others run. `woken` counts the connections that the
+    /// thread has woken, ever, and wraps.
+    pub(super) fn begin(now: Moment, woken: u32) -> Self {
         Self {
             began: now,
+            woken,
             messages: 0,
             reads: 0,
             inflated: 0,
@@ -63,7 +76,7 @@ impl Turn {
     pub(super) fn none() -> Self {
         Self {
             state: State::Slept,
-            ..Self::begin(Moment::START)
+            ..Self::begin(Moment::START, 0)
         }
     }
 
@@ -135,13 +148,19 @@ impl Turn {
         self.state == State::WantsLook
     }
 
-    /// The clock was looked at.
-    pub(super) fn looked(&mut self, now: Moment) {
-        if now.since(self.began) >= LONGEST {
+    /// The clock was looked at. `woken` as in [`begin`](Self::begin).
+    pub(super) fn looked(&mut self, now: Moment, woken: u32) {
+        let lasts = now.since(self.began);
+        if lasts >= LONGEST && lasts >= Self::longest(woken.wrapping_sub(self.woken)) {
             self.state = State::Over;
         } else if self.state == State::WantsLook {
             self.state = State::Goes;
         }
+    }
+
+    #[cold]
+    fn longest(woken: u32) -> Duration {
+        (LONGEST + FOR_EACH_WOKEN * woken).min(LONGEST_OF_ALL)
     }
 
     /// Whether others are to run first.
@@ -174,13 +193,13 @@ mod tests {
 
     /// Whether a turn that began at 1 µs is over by then.
     fn is_over_by(mut turn: Turn, now: Moment) -> bool {
-        turn.looked(now);
+        turn.looked(now, 0);
         turn.is_over()
     }
 
     #[test]
     fn s1_a_turn_is_over_after_128_messages_64_kib_inflated_or_200_microseconds() {
-        let mut by_messages = Turn::begin(at(1));
+        let mut by_messages = Turn::begin(at(1), 0);
         for _ in 0..127 {
             by_messages.message();
         }
@@ -188,23 +207,23 @@ mod tests {
         by_messages.message();
         assert!(by_messages.is_over());
 
-        let mut by_work = Turn::begin(at(1));
+        let mut by_work = Turn::begin(at(1), 0);
         by_work.inflated(INFLATED - 1);
         assert!(!by_work.is_over());
         by_work.inflated(1);
         assert!(by_work.is_over());
 
-        assert!(!is_over_by(Turn::begin(at(1)), at(200)));
-        assert!(is_over_by(Turn::begin(at(1)), at(201)));
+        assert!(!is_over_by(Turn::begin(at(1), 0), at(200)));
+        assert!(is_over_by(Turn::begin(at(1), 0), at(201)));
     }
 
     #[test]
     fn s1_the_clock_is_looked_at_early_and_then_at_every_eighth_message() {
-        let mut turn = Turn::begin(at(0));
+        let mut turn = Turn::begin(at(0), 0);
         let mut takes_look = |act: fn(&mut Turn)| {
             act(&mut turn);
             let wanted = turn.wants_look();
-            turn.looked(at(0));
+            turn.looked(at(0), 0);
             wanted
         };
         let looks: Vec<u32> = (1..=24).filter(|_| takes_look(Turn::message)).collect();
@@ -216,13 +235,29 @@ mod tests {
 
     #[test]
     fn s1_reads_have_a_bound_of_their_own_and_a_new_turn_begins_with_nothing() {
-        let mut turn = Turn::begin(at(0));
+        let mut turn = Turn::begin(at(0), 0);
         for _ in 0..READS {
             assert!(!turn.has_read_enough());
             turn.read();
         }
         assert!(turn.has_read_enough());
-        let turn = Turn::begin(at(1000));
+        let turn = Turn::begin(at(1000), 0);
         assert!(!turn.has_read_enough() && !turn.is_over() && !turn.wants_look());
+    }
+
+    #[test]
+    fn s1_a_turn_that_wakes_others_lasts_2_microseconds_longer_for_each_and_5_ms_at_most() {
+        let before = u32::MAX - 400;
+        let is_over = |woken: u32, micros: u64| {
+            let mut turn = Turn::begin(at(0), before);
+            turn.looked(at(micros), before.wrapping_add(woken));
+            turn.is_over()
+        };
+        assert!(!is_over(1000, 2199));
+        assert!(is_over(1000, 2200));
+        assert!(!is_over(1, 201));
+        assert!(is_over(1, 202));
+        assert!(!is_over(u32::MAX, 4999));
+        assert!(is_over(u32::MAX, 5000));
     }
 }

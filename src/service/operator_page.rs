@@ -64,7 +64,7 @@ use crate::topics::{Status, TopicSize, Topics, TopicsOverview};
 /// | request | answer |
 /// |---|---|
 /// | `GET` | the page: HTML without assets, readable on a phone, light and dark |
-/// | `GET ?connections&search=…&sort=…&limit=…` | JSON: `count`, `draining`, `matching`, and the first `connections` as [`ConnectionSnapshot`](crate::ConnectionSnapshot)s, at most 1,000, by default 200; `topics` as [`TopicsOverview`](crate::TopicsOverview), with the 20 largest and the [`status`](crate::Status): `local`, `up`, or `degraded` with `since_ms`, `waiting` and `lost` |
+/// | `GET ?connections&search=…&sort=…&limit=…` | JSON: `count`, `draining`, `matching`, and the first `connections` as [`ConnectionSnapshot`](crate::ConnectionSnapshot)s, at most 1,000, by default 200; `topics` as [`TopicsOverview`](crate::TopicsOverview), with the 20 largest and the [`status`](crate::Status): `local`, `up`, or `degraded` with `since_ms`, `cut_off`, `waiting`, `lost` and `reason` |
 /// | `POST ?close=ID&code=…` | closes that one, by default with 1012, which asks it to come back: 204, or 404 |
 /// | `POST ?drain=SECONDS` | begins a [drain](crate::Shutdown::drain) of at most an hour: 202, or 409 if one has begun |
 ///
@@ -182,6 +182,8 @@ struct TopicsStatus {
     since_ms: Option<u64>,
     waiting: usize,
     lost: u64,
+    cut_off: bool,
+    reason: String,
     topics: usize,
     subscriptions: usize,
     largest: Vec<TopicSize>,
@@ -202,6 +204,8 @@ async fn topics_status(topics: &Topics) -> TopicsStatus {
         since_ms: None,
         waiting: 0,
         lost: 0,
+        cut_off: false,
+        reason: String::new(),
         topics: count,
         subscriptions,
         largest,
@@ -213,10 +217,13 @@ async fn topics_status(topics: &Topics) -> TopicsStatus {
             since,
             waiting,
             lost,
+            cut_off,
+            reason,
         } => {
             status.status = "degraded";
             status.since_ms = u64::try_from(since.elapsed().as_millis()).ok();
             (status.waiting, status.lost) = (waiting, lost);
+            (status.cut_off, status.reason) = (cut_off, reason);
         }
     }
     status

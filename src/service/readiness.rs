@@ -25,7 +25,7 @@ use crate::topics::{Status, Topics};
 /// [`Shutdown`] has begun, or with `nearly full` when 95 % of
 /// [`max_connections`](crate::WebSocketLayer::max_connections) are taken, so that a balancer turns to others
 /// before clients are refused. With [`topics`](Self::topics) it also answers 503 with
-/// `cut off from the other nodes`.
+/// `cut off from the other nodes` or `retained topics do not work`.
 ///
 /// ```
 /// # use axum::Router;
@@ -43,7 +43,7 @@ use crate::topics::{Status, Topics};
 pub struct Readiness {
     shutdown: Shutdown,
     limit: ConnectionLimit,
-    /// How long they may be cut off.
+    /// How long they may be degraded.
     topics: Option<(Topics, Duration)>,
 }
 
@@ -60,7 +60,8 @@ impl Readiness {
     }
 
     /// Answers 503 with `cut off from the other nodes` while the [status](Topics::status) of `topics` has
-    /// been [`Degraded`](Status::Degraded) for `limit` or longer. Without a
+    /// been [`Degraded`](Status::Degraded) for `limit` or longer, or with `retained topics do not work` if the other
+    /// nodes are reached, and only the log is the reason. Without a
     /// [backplane](crate::TopicsBuilder::backplane) it never is. Default: topics are not looked at.
     ///
     /// It is not the default because the reason is rarely one node. When the engine itself is down, all
@@ -104,21 +105,23 @@ impl Readiness {
         if self.shutdown.is_draining() {
             return Some("draining\n");
         }
-        if self.is_cut_off() {
-            return Some("cut off from the other nodes\n");
+        if let Some(obstacle) = self.trouble_of_topics() {
+            return Some(obstacle);
         }
         let most = self.limit.most()?;
         (self.limit.open() >= most - most / SPARE).then_some("nearly full\n")
     }
 
-    fn is_cut_off(&self) -> bool {
-        let Some((topics, limit)) = &self.topics else {
-            return false;
+    fn trouble_of_topics(&self) -> Option<&'static str> {
+        let (topics, limit) = self.topics.as_ref()?;
+        let Status::Degraded { since, cut_off, .. } = topics.status() else {
+            return None;
         };
-        match topics.status() {
-            Status::Degraded { since, .. } => Instant::from_std(since).elapsed() >= *limit,
-            _ => false,
-        }
+        let trouble = match cut_off {
+            true => "cut off from the other nodes\n",
+            false => "retained topics do not work\n",
+        };
+        (Instant::from_std(since).elapsed() >= *limit).then_some(trouble)
     }
 }
 
@@ -160,6 +163,9 @@ mod tests {
 
     use super::*;
     use crate::test::Engine;
+    use crate::topics::{
+        Backplane, EngineError, Link, Log, NewEntries, Page, Pending, Position, Retain,
+    };
 
     #[test]
     fn a_server_is_ready_until_19_of_20_places_are_taken_or_it_drains() {
@@ -238,6 +244,60 @@ mod tests {
         assert!(readiness(&topics, 30).is_ready());
         pass(1.0).await;
         assert!(!readiness(&topics, 30).is_ready());
+    }
+
+    /// A backplane that keeps nothing.
+    struct Full(Engine);
+
+    impl Backplane for Full {
+        fn run<'a>(&'a self, link: &'a mut Link) -> Pending<'a, EngineError> {
+            self.0.run(link)
+        }
+
+        fn log(&self) -> Option<&dyn Log> {
+            Some(self)
+        }
+    }
+
+    impl Log for Full {
+        fn append<'a>(
+            &'a self,
+            _: &'a str,
+            _: NewEntries<'a>,
+        ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
+            Box::pin(ready(Err(EngineError::new("OOM"))))
+        }
+
+        fn read<'a>(
+            &'a self,
+            channel: &'a str,
+            after: u64,
+            most: usize,
+        ) -> Pending<'a, Result<Page, EngineError>> {
+            self.0.read(channel, after, most)
+        }
+
+        fn renew<'a>(
+            &'a self,
+            channel: &'a str,
+            seen: Position,
+        ) -> Pending<'a, Result<(), EngineError>> {
+            self.0.renew(channel, seen)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b10_a_node_whose_log_takes_nothing_is_unready_once_the_limit_is_over() {
+        let topics = Topics::builder().retain("room:", Retain::messages(1));
+        let topics = topics.backplane(Full(Engine::new(1))).build();
+        let mut ready = readiness(&topics, 30);
+        pass(29.0).await;
+        assert!(topics.status().is_degraded() && ready.is_ready());
+        pass(2.0).await;
+        let response = ready.call(Request::new(())).await.unwrap();
+        assert_eq!(response.status(), 503);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(&body[..], b"retained topics do not work\n");
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,19 +50,38 @@ struct Chunk {
     next: OnceLock<Arc<Self>>,
 }
 
+/// What few members have lies beside them: a member costs 16 bytes.
 #[derive(Default)]
 struct Slots {
-    members: Vec<Option<Member>>,
+    receivers: Vec<Option<Arc<dyn Receiver>>>,
     count: usize,
+    /// If a member has any of it.
+    beside: Option<Box<Beside>>,
+}
+
+/// By slot, up to the last member that has some.
+#[derive(Default)]
+struct Beside {
+    /// Terms that are not the default.
+    terms: Vec<Option<Box<Terms>>>,
+    /// In a retained topic, the offset of the message that a member gets next.
+    cursors: Vec<u64>,
 }
 
 /// A connection that subscribes a topic.
-pub(super) struct Member {
+pub(super) struct Subscriber {
     pub(super) receiver: Arc<dyn Receiver>,
     /// `None`: all as by default.
     pub(super) terms: Option<Box<Terms>>,
+}
+
+/// A subscriber in its slot.
+pub(super) struct Member<'a> {
+    pub(super) receiver: &'a Arc<dyn Receiver>,
+    /// `None`: all as by default.
+    pub(super) terms: Option<&'a mut Terms>,
     /// In a retained topic, the offset of the message that it gets next.
-    pub(super) cursor: u64,
+    pub(super) cursor: &'a mut u64,
 }
 
 /// A message on its way to all members.
@@ -83,28 +102,25 @@ pub(super) struct Tally {
     read: usize,
     /// Messages that were dropped, by [`OnFull`].
     dropped: [u64; OnFull::NAMES.len()],
+    /// Who is to be woken. Apart from the rest, since they are many: most receivers sleep until something comes.
+    asleep: Vec<Arc<dyn Receiver>>,
     todo: Vec<Todo>,
     /// Dropping a payload may run code of the application.
     garbage: Vec<Framed>,
 }
 
 enum Todo {
-    Settle {
-        receiver: Arc<dyn Receiver>,
-        wake: bool,
-        show: Option<Framed>,
-    },
+    Show(Arc<dyn Receiver>, Framed),
     Close(Arc<dyn Receiver>),
 }
 
 impl Tally {
     fn offered(&mut self, receiver: &Arc<dyn Receiver>, frame: &Framed, offered: &Offered) {
-        if offered.wake || offered.show {
-            self.todo.push(Todo::Settle {
-                receiver: receiver.clone(),
-                wake: offered.wake,
-                show: offered.show.then(|| frame.clone()),
-            });
+        if offered.wake {
+            self.asleep.push(receiver.clone());
+        }
+        if offered.show {
+            self.todo.push(Todo::Show(receiver.clone(), frame.clone()));
         }
     }
 
@@ -118,13 +134,12 @@ impl Tally {
         for (policy, messages) in OnFull::NAMES.iter().zip(self.dropped) {
             measure::dropped(policy, messages);
         }
+        for receiver in self.asleep {
+            receiver.wake();
+        }
         for todo in self.todo {
             match todo {
-                Todo::Settle {
-                    receiver,
-                    wake,
-                    show,
-                } => receiver.settle(wake, show.as_ref()),
+                Todo::Show(receiver, frame) => receiver.show(&frame),
                 Todo::Close(receiver) => {
                     receiver.close(too_slow());
                 }
@@ -176,61 +191,48 @@ impl Members {
         slot
     }
 
-    /// Puts a member into its slot. `with` is called behind that, while the chunk is locked. Gives
-    /// the member that was there.
+    /// Puts a subscriber into its slot, with a cursor in a retained topic. `with` is called behind that,
+    /// while the chunk is locked. Gives the one that was there.
     pub(super) fn fill(
         &self,
         slot: u32,
-        member: Member,
-        with: impl FnOnce(&mut Member),
-    ) -> Option<Member> {
+        subscriber: Subscriber,
+        cursor: Option<u64>,
+        with: impl FnOnce(Member<'_>),
+    ) -> Option<Subscriber> {
         let chunk = self.chunk(slot);
-        let chunk = chunk.as_deref().unwrap_or(&self.first);
-        let mut slots = chunk.lock();
+        let mut slots = chunk.as_deref().unwrap_or(&self.first).lock();
         let at = (slot % CHUNK) as usize;
-        if slots.members.len() <= at {
-            let more = at + 1 - slots.members.len();
-            if slots.members.capacity() <= at {
-                // Small topics are many: a quarter, and not as much again.
-                let spare = slots.members.len() / 4;
-                slots.members.reserve_exact(more.max(spare));
-            }
-            slots.members.resize_with(at + 1, || None);
-        }
-        let before = slots.members[at].replace(member);
+        let before = slots.take(at);
+        slots.put(at, subscriber, cursor);
         if before.is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
-            slots.count += 1;
         }
-        if let Some(member) = &mut slots.members[at] {
-            with(member);
-        }
+        slots.with(at, with);
         before
     }
 
     /// Lets `with` change the member of a slot, while its chunk is locked.
-    pub(super) fn with<R>(&self, slot: u32, with: impl FnOnce(&mut Member) -> R) -> Option<R> {
+    pub(super) fn with<R>(&self, slot: u32, with: impl FnOnce(Member<'_>) -> R) -> Option<R> {
         let chunk = self.chunk(slot);
         let mut slots = chunk.as_deref().unwrap_or(&self.first).lock();
-        let member = slots.members.get_mut((slot % CHUNK) as usize)?;
-        member.as_mut().map(with)
+        slots.with((slot % CHUNK) as usize, with)
     }
 
-    /// Takes a member out. The caller drops it where it holds no lock.
-    pub(super) fn remove(&self, slot: u32) -> Option<Member> {
+    /// Takes a subscriber out. The caller drops it where it holds no lock.
+    pub(super) fn remove(&self, slot: u32) -> Option<Subscriber> {
         let chunk = self.chunk(slot);
-        let member = {
+        let subscriber = {
             let mut slots = chunk.as_deref().unwrap_or(&self.first).lock();
-            let member = slots.members.get_mut((slot % CHUNK) as usize)?.take()?;
-            slots.count -= 1;
+            let subscriber = slots.take((slot % CHUNK) as usize)?;
             if slots.count == 0 {
-                slots.members = Vec::new();
+                *slots = Slots::default();
             }
-            member
+            subscriber
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.space().free.push(Reverse(slot));
-        Some(member)
+        Some(subscriber)
     }
 
     /// Offers a message to all. `entered` is called when no later message can overtake it any more.
@@ -244,11 +246,7 @@ impl Members {
         let mut slots = chunk.lock();
         entered();
         loop {
-            if slots.count > 0 {
-                for member in slots.members.iter_mut().flatten() {
-                    member.deliver(delivery, tally);
-                }
-            }
+            slots.each(|mut member| member.deliver(delivery, tally));
             let Some(next) = chunk.next.get() else {
                 return;
             };
@@ -259,11 +257,11 @@ impl Members {
     }
 
     /// Calls `with` for each, while its chunk is locked.
-    pub(super) fn each(&self, mut with: impl FnMut(&mut Member)) {
+    pub(super) fn each(&self, mut with: impl FnMut(Member<'_>)) {
         let mut chunk = Some(&self.first);
         while let Some(this) = chunk {
             let mut slots = this.lock();
-            slots.members.iter_mut().flatten().for_each(&mut with);
+            slots.each(&mut with);
             chunk = this.next.get().map(|next| &**next);
         }
     }
@@ -292,7 +290,86 @@ impl Chunk {
     }
 }
 
-impl Member {
+impl Slots {
+    fn put(&mut self, at: usize, subscriber: Subscriber, cursor: Option<u64>) {
+        self.count += 1;
+        *place(&mut self.receivers, at) = Some(subscriber.receiver);
+        if subscriber.terms.is_some() {
+            *place(&mut self.beside().terms, at) = subscriber.terms;
+        }
+        if let Some(cursor) = cursor {
+            *place(&mut self.beside().cursors, at) = cursor;
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<Subscriber> {
+        let receiver = self.receivers.get_mut(at)?.take()?;
+        self.count -= 1;
+        let beside = self.beside.as_mut();
+        let terms = beside.and_then(|beside| beside.terms.get_mut(at)?.take());
+        Some(Subscriber { receiver, terms })
+    }
+
+    fn with<R>(&mut self, at: usize, with: impl FnOnce(Member<'_>) -> R) -> Option<R> {
+        let mut nothing = Beside::default();
+        let beside = self.beside.as_deref_mut().unwrap_or(&mut nothing);
+        Some(with(Member {
+            receiver: self.receivers.get(at)?.as_ref()?,
+            terms: beside.terms.get_mut(at).and_then(Option::as_deref_mut),
+            cursor: beside.cursors.get_mut(at).unwrap_or(&mut 0),
+        }))
+    }
+
+    fn each(&mut self, mut with: impl FnMut(Member<'_>)) {
+        let Some(beside) = self.beside.as_deref_mut() else {
+            for receiver in self.receivers.iter().flatten() {
+                with(Member {
+                    receiver,
+                    terms: None,
+                    cursor: &mut 0,
+                });
+            }
+            return;
+        };
+        let (mut terms, mut cursors) = (beside.terms.iter_mut(), beside.cursors.iter_mut());
+        for receiver in &self.receivers {
+            let (terms, cursor) = (terms.next(), cursors.next());
+            if let Some(receiver) = receiver {
+                with(Member {
+                    receiver,
+                    terms: terms.and_then(Option::as_deref_mut),
+                    cursor: cursor.unwrap_or(&mut 0),
+                });
+            }
+        }
+    }
+
+    fn beside(&mut self) -> &mut Beside {
+        self.beside.get_or_insert_default()
+    }
+}
+
+/// A place in a list of a chunk, which grows as far as that.
+fn place<T: Default>(list: &mut Vec<T>, at: usize) -> &mut T {
+    if list.len() <= at {
+        if list.capacity() <= at {
+            // By an eighth: small topics are many, and what is not used costs more than the copies.
+            let most = (list.len() + list.len() / 8).clamp(at + 1, CHUNK as usize);
+            list.reserve_exact(most - list.len());
+        }
+        list.resize_with(at + 1, T::default);
+    }
+    &mut list[at]
+}
+
+impl Subscriber {
+    /// How many messages were dropped for it by its policy.
+    pub(super) fn dropped(&self) -> u64 {
+        self.terms.as_ref().map_or(0, |terms| terms.dropped())
+    }
+}
+
+impl Member<'_> {
     fn deliver(&mut self, delivery: &Delivery<'_>, tally: &mut Tally) {
         let &Delivery {
             message,
@@ -300,12 +377,12 @@ impl Member {
             offset,
             from,
         } = delivery;
-        let receiver = &self.receiver;
+        let receiver = self.receiver;
         let is_own = from != 0 && receiver.id() == from;
         if offset != 0 {
-            if self.cursor != offset {
+            if *self.cursor != offset {
                 // It reads this one from the log, or has done so.
-                if self.cursor < offset && !is_own {
+                if *self.cursor < offset && !is_own {
                     let terms = self.terms.as_deref_mut();
                     if let Some(terms) = terms.filter(|terms| terms.has_gap()) {
                         if !terms.wants(message) {
@@ -317,7 +394,7 @@ impl Member {
                 }
                 return;
             }
-            self.cursor = offset + 1;
+            *self.cursor = offset + 1;
         }
         if is_own {
             return;
@@ -328,7 +405,7 @@ impl Member {
             match offered.taken {
                 Taken::Queued => tally.published.delivered += 1,
                 Taken::Full if behind => {
-                    self.cursor = offset;
+                    *self.cursor = offset;
                     tally.published.waiting += 1;
                 }
                 Taken::Full => {
@@ -365,7 +442,7 @@ impl Member {
                 }
             }
             Taken::Full if terms.on_full == OnFull::Pause => {
-                self.cursor = offset;
+                *self.cursor = offset;
                 terms.set_due(1);
                 tally.published.waiting += 1;
             }
@@ -403,7 +480,7 @@ impl Member {
     /// Takes what comes next from the log, as far as there is room.
     pub(super) fn read_on<T: Time>(&mut self, log: &Log<T>, tally: &mut Tally) {
         loop {
-            match log.read(self.cursor) {
+            match log.read(*self.cursor) {
                 Read::End => return,
                 Read::Next(entry) => {
                     if self.wants(entry) {
@@ -411,11 +488,11 @@ impl Member {
                             return;
                         }
                         tally.read += 1;
-                        if let Some(terms) = &mut self.terms {
+                        if let Some(terms) = self.terms.as_deref_mut() {
                             terms.pay();
                         }
                     }
-                    self.cursor += 1;
+                    *self.cursor += 1;
                 }
                 Read::Lost(messages) => {
                     let has_gap = self.terms.as_ref().is_some_and(|terms| terms.has_gap());
@@ -423,13 +500,13 @@ impl Member {
                         // The first of those that are lost was one that it wants. No offset is ever this
                         // one: it gets nothing more.
                         tally.dropped(OnFull::Pause, 1);
-                        self.cursor = u64::MAX;
+                        *self.cursor = u64::MAX;
                         tally.todo.push(Todo::Close(self.receiver.clone()));
                         return;
                     }
-                    self.cursor += messages;
+                    *self.cursor += messages;
                     let left = self.count_due(log);
-                    if let Some(terms) = &mut self.terms {
+                    if let Some(terms) = self.terms.as_deref_mut() {
                         let before = terms.dropped();
                         terms.has_left(left);
                         tally.dropped(OnFull::Pause, terms.dropped() - before);
@@ -451,13 +528,13 @@ impl Member {
         is_other: bool,
         tally: &mut Tally,
     ) -> bool {
-        if self.cursor >= BEGINS_LATER {
+        if *self.cursor >= BEGINS_LATER {
             return true;
         }
         let terms = self.terms.as_deref_mut().filter(|terms| terms.has_gap());
         let Some(terms) = terms else {
             if is_other {
-                self.cursor = u64::MAX;
+                *self.cursor = u64::MAX;
             } else {
                 self.read_on(log, tally);
             }
@@ -467,7 +544,7 @@ impl Member {
         terms.lost(if is_other { 1 } else { next - end - 1 });
         if is_other {
             terms.has_left(0);
-            self.cursor = next;
+            *self.cursor = next;
         } else {
             // What was due before is counted there.
             self.read_on(log, tally);
@@ -480,7 +557,7 @@ impl Member {
     pub(super) fn begin<T: Time>(&mut self, log: &Log<T>) {
         if self.terms.as_ref().is_some_and(|terms| terms.has_gap()) {
             let due = self.count_due(log);
-            if let Some(terms) = &mut self.terms {
+            if let Some(terms) = self.terms.as_deref_mut() {
                 terms.set_due(due);
             }
         }
@@ -488,7 +565,7 @@ impl Member {
 
     /// How many messages it still gets from the log.
     fn count_due<T: Time>(&self, log: &Log<T>) -> u64 {
-        let wanted = log.since(self.cursor).filter(|entry| self.wants(entry));
+        let wanted = log.since(*self.cursor).filter(|entry| self.wants(entry));
         wanted.count() as u64
     }
 
@@ -505,7 +582,7 @@ impl Member {
     /// Offers a message that is for this member alone. Whether it was taken.
     pub(super) fn offer(&self, frame: &Framed, how: How, tally: &mut Tally) -> bool {
         let offered = self.receiver.offer(frame, how);
-        tally.offered(&self.receiver, frame, &offered);
+        tally.offered(self.receiver, frame, &offered);
         matches!(offered.taken, Taken::Queued)
     }
 }

@@ -5,7 +5,7 @@ use crate::close::CloseFrame;
 use crate::protocol::Framed;
 
 /// What gets messages of topics. Nothing here wakes anybody or calls the application: that is done
-/// by [`settle`](Self::settle), when no lock is held.
+/// by [`wake`](Self::wake) and [`show`](Self::show), when no lock is held.
 pub(crate) trait Receiver: Send + Sync {
     /// The number of the connection, which is not 0.
     fn id(&self) -> u64;
@@ -13,8 +13,11 @@ pub(crate) trait Receiver: Send + Sync {
     /// Puts a message into the queue if there is room.
     fn offer(&self, frame: &Framed, how: How) -> Offered;
 
-    /// What is to be done behind [`offer`](Self::offer): wake the driver, and log the message.
-    fn settle(&self, wake: bool, show: Option<&Framed>);
+    /// Wakes the driver, if [`offer`](Self::offer) found that it has to be woken.
+    fn wake(&self);
+
+    /// Logs a message that was offered.
+    fn show(&self, frame: &Framed);
 
     /// `false`: it was closed before.
     fn close(&self, frame: CloseFrame) -> bool;

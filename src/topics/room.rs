@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+use once_cell::race::OnceBox;
 use tokio::time::Instant;
 
 use super::calls::contained;
 use super::cluster::Shelf;
 use super::log::{Log, Retain};
-use super::members::{BEGINS_LATER, Delivery, Member, Members, Tally};
+use super::members::{BEGINS_LATER, Delivery, Members, Subscriber, Tally};
 use super::position::Position;
 use super::presence::Crowd;
 use super::published::Published;
@@ -39,7 +40,7 @@ pub(super) struct Room {
     /// The log is a part of one that all nodes share.
     shelf: Option<Box<Shelf>>,
     /// Who is present. Most topics have nobody.
-    crowd: OnceLock<Box<Mutex<Crowd<Instant>>>>,
+    crowd: OnceBox<Mutex<Crowd<Instant>>>,
 }
 
 impl Room {
@@ -63,7 +64,7 @@ impl Room {
             refs: AtomicUsize::new(0),
             is_idle: AtomicBool::new(false),
             members: Members::new(),
-            crowd: OnceLock::new(),
+            crowd: OnceBox::new(),
             log: retain.map(make),
         }
     }
@@ -183,18 +184,18 @@ impl Room {
         let is_stale = log.as_ref().is_some_and(|log| log.is_stale);
         let resumed = resumed.filter(|_| !is_stale);
         let end = log.as_ref().filter(|_| !is_stale).map(|log| log.end());
-        let next = end.map_or(0, |end| end.offset + 1);
-        let next = if is_stale { BEGINS_LATER } else { next };
+        let next = end.map_or(BEGINS_LATER, |end| end.offset + 1);
+        let next = resumed.map_or(next, |(_, next)| next);
         let attached = Attached {
             recovered: how.after.is_none() || resumed.is_some(),
             position: resumed.map(|(after, _)| after).or(end),
         };
-        let member = Member {
+        let subscriber = Subscriber {
             receiver: receiver.clone(),
             terms,
-            cursor: resumed.map_or(next, |(_, next)| next),
         };
-        let before = self.members.fill(slot, member, |member| {
+        let cursor = log.is_some().then_some(next);
+        let before = self.members.fill(slot, subscriber, cursor, |mut member| {
             if let Some(greet) = how.greeting.take() {
                 greeting = contained("greeting", || greet(&attached));
             }
@@ -211,22 +212,22 @@ impl Room {
         if how.after.is_some() {
             measure::recovery(attached.recovered);
         }
-        let before = before.map_or(0, |member| member.dropped());
+        let before = before.map_or(0, |subscriber| subscriber.dropped());
         drop(dropped);
         (slot, attached, before)
     }
 
     /// Ends a membership. Tells how many messages were dropped for it.
     pub(super) fn unsubscribe(&self, slot: u32) -> u64 {
-        let member = self.members.remove(slot);
-        member.map_or(0, |member| member.dropped())
+        let subscriber = self.members.remove(slot);
+        subscriber.map_or(0, |subscriber| subscriber.dropped())
     }
 
     /// There is room again in the queue of a member that was behind.
     pub(super) fn refill(&self, slot: u32) {
         let mut tally = Tally::default();
         let log = self.log();
-        self.members.with(slot, |member| {
+        self.members.with(slot, |mut member| {
             if member.tell_gap(&mut tally) {
                 if let Some(log) = &log {
                     member.read_on(log, &mut tally);
@@ -275,8 +276,8 @@ impl Room {
             if std::mem::take(&mut log.is_stale) {
                 let next = log.next().offset;
                 self.members.each(|member| {
-                    if member.cursor == BEGINS_LATER {
-                        member.cursor = next;
+                    if *member.cursor == BEGINS_LATER {
+                        *member.cursor = next;
                     }
                 });
             }
@@ -304,7 +305,7 @@ impl Room {
         };
         let end = log.end().offset;
         let dropped = log.rebase(next);
-        self.members.each(|member| {
+        self.members.each(|mut member| {
             if !member.skip(&log, (end, next.offset), is_other, &mut tally) {
                 closed.push(member.receiver.clone());
             }

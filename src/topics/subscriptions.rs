@@ -312,8 +312,8 @@ impl Entries {
             }
             Self::Many(mut entries) => {
                 if entries.len() == entries.capacity() {
-                    // By a half: what is not used costs more than the copies.
-                    entries.reserve_exact((entries.len() / 2).max(1));
+                    // By an eighth: what is not used costs more than the copies.
+                    entries.reserve_exact((entries.len() / 8).max(1));
                 }
                 entries.insert(at, entry);
                 Self::Many(entries)

@@ -120,8 +120,9 @@ const LONGEST_PROBE: Duration = Duration::from_secs(3600);
 /// # Limits
 ///
 /// A connection has at most 128 subscriptions ([`max_subscriptions`](TopicsBuilder::max_subscriptions)),
-/// a name at most 256 bytes. What a subscription costs is about 64 bytes. When a connection ends, in
-/// whatever way, its subscriptions end.
+/// a name at most 256 bytes. The first two subscriptions of a connection cost 64 bytes each, further ones
+/// 32, and 8 more if the topic is retained. When a connection ends, in whatever way, its subscriptions
+/// end.
 ///
 /// Connections of [`WebSocketLayer::stream`](crate::WebSocketLayer::stream) have no topics: their
 /// messages are written by tungstenite, and nothing else can reach their queue.

@@ -789,31 +789,35 @@ fn s10_what_was_read_ahead_leaves_no_memory_behind() {
     });
 }
 
-/// What 16 more subscriptions of each of many connections cost, in topics that all of them subscribe.
+/// What the first subscription of each of many connections costs, and 15 more, in topics that all of them
+/// subscribe.
 #[test]
 fn t3_a_subscription_costs_at_most_64_bytes_and_leaves_none() {
     alone(async || {
         const CONNECTIONS: usize = 500;
         let topics = Topics::new();
         let request = || Request::new(());
-        let mut open = Vec::with_capacity(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
-            let conn = TestConnection::open_in(Quiet, request(), &topics);
-            conn.sender().subscribe("first").unwrap();
-            open.push(conn);
-        }
+        let open = || TestConnection::open_in(Quiet, request(), &topics);
+        let open: Vec<_> = std::iter::repeat_with(open).take(CONNECTIONS).collect();
         tokio::time::sleep(Duration::from_millis(1)).await;
         let senders: Vec<_> = open.iter().map(TestConnection::sender).collect();
+        let subscribe = |names: &[String]| {
+            let before = ALLOCATOR.current_usage();
+            for name in names {
+                for sender in &senders {
+                    sender.subscribe(name).unwrap();
+                }
+            }
+            (ALLOCATOR.current_usage() - before) / CONNECTIONS / names.len()
+        };
+        let first = subscribe(&["first".to_owned()]);
         let names: Vec<_> = (1..16).map(|n| format!("room:{n}")).collect();
         let before = ALLOCATOR.current_usage();
-        for name in &names {
-            for sender in &senders {
-                sender.subscribe(name).unwrap();
-            }
-        }
-        let each = (ALLOCATOR.current_usage() - before) / CONNECTIONS / names.len();
-        println!("a subscription: {each} bytes");
-        assert!(each <= 64, "{each} bytes");
+        let each = subscribe(&names);
+        println!("a subscription: the first {first} bytes, each further one {each}");
+        // With what malloc keeps for itself, the first is a block of 48 bytes and 16 of another.
+        assert!(first <= 60, "{first} bytes");
+        assert!(each <= 40, "{each} bytes");
         for name in &names {
             for sender in &senders {
                 assert!(sender.unsubscribe(name));

@@ -21,6 +21,8 @@ mod plain;
 mod process;
 mod quiet;
 mod relay;
+mod rights;
+mod role;
 mod server;
 mod soak;
 #[allow(dead_code, reason = "the stack's tests use the rest")]

@@ -10,7 +10,7 @@
 //! flood TOPIC FROM TO       publishes or appends the numbers, as fast as it can
 //! track KEY                 tracked
 //! present                   present KEY:CONNECTIONS …
-//! status                    up, or degraded WAITING LOST
+//! status                    up, or degraded WAITING LOST REASON, or degraded log REASON
 //! ```
 
 use std::env;
@@ -260,7 +260,17 @@ impl WebSocketHandler for Node {
             }
             "status" => {
                 let status = match topics.status() {
-                    Status::Degraded { waiting, lost, .. } => format!("degraded {waiting} {lost}"),
+                    Status::Degraded {
+                        cut_off: false,
+                        reason,
+                        ..
+                    } => format!("degraded log {reason}"),
+                    Status::Degraded {
+                        waiting,
+                        lost,
+                        reason,
+                        ..
+                    } => format!("degraded {waiting} {lost} {reason}"),
                     _ => "up".to_owned(),
                 };
                 conn.send(status).await?;

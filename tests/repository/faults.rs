@@ -17,7 +17,7 @@ const ROWS: [(&str, std::ops::RangeInclusive<u32>); 12] = [
     ("S", 1..=10),
     ("E", 1..=2),
     ("T", 1..=16),
-    ("B", 1..=9),
+    ("B", 1..=10),
 ];
 
 struct Row {

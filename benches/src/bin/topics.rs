@@ -5,18 +5,60 @@
 //! cargo run --release --bin topics -- [--connections 1000000] [--crowd 25000]
 //! ```
 //!
-//! Times are those of the one thread's CPU, so that other work on the machine counts less.
+//! Bytes are counted by the allocator, as glibc's malloc rounds them: 8 more for each block, then to a multiple
+//! of 16. Beside them are those of the process in memory, with what lies unused between blocks. Times are those
+//! of the one thread's CPU, so that other work on the machine counts less.
 //!
 //! All connections subscribe four topics, one after the other, then each ten of them one of their own. Then
 //! as many as the crowd subscribe another, to which is published.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tower_websocket::{Message, Topics, WebSocketLayer};
 use tower_websocket_benches::quiet::{DELIVERED, Silent, open, reserve, resident};
+
+struct Counting;
+
+/// Bytes of all blocks.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+/// What a block takes: at least 32 bytes.
+fn block(size: usize) -> usize {
+    (size + 8).next_multiple_of(16).max(32)
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(block(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(block(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATED.fetch_add(block(size), Ordering::Relaxed);
+        ALLOCATED.fetch_sub(block(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocated() -> usize {
+    ALLOCATED.load(Ordering::Relaxed)
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -45,13 +87,16 @@ async fn main() {
         ("the fifth, ten to a topic", &|i| format!("room:{}", i / 10)),
     ];
     for (what, name) in steps {
-        let (before, begin) = (resident(), cpu());
+        let (before, process, begin) = (allocated(), resident(), cpu());
         for (i, sender) in senders.iter().enumerate() {
             sender.subscribe(&name(i)).unwrap();
         }
         let each = (cpu() - begin).as_nanos() as usize / connections;
-        let bytes = (resident() - before) / connections;
-        println!("a subscription, {what}: {bytes} bytes, {each} ns");
+        let bytes = (allocated() - before) as f64 / connections as f64;
+        let process = (resident() - process) as f64 / connections as f64;
+        println!(
+            "a subscription, {what}: {bytes:.1} bytes, of the process {process:.1}, {each} ns"
+        );
     }
 
     let message = Message::from("x".repeat(512));

@@ -114,6 +114,7 @@ impl Appender {
                     self.appended(shelf, positions);
                 }
                 Err(error) => {
+                    self.node.doubted.notify_one();
                     let refused = error.is_refused().then(|| shelf.lane().pop()).flatten();
                     let soon = Instant::now() + pause;
                     let late = std::iter::from_fn(|| shelf.lane().pop_late(soon));

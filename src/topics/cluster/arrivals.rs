@@ -47,7 +47,7 @@ impl Hub for Node {
         };
         if let Some(again) = risen {
             self.roster().listen(now);
-            self.up.send_replace(true);
+            self.rise();
             measure::backplane_up(again);
             static LINES: Throttle = Throttle::new();
             if let Some(missed) = LINES.pass() {
@@ -108,7 +108,7 @@ impl Hub for Node {
                 let registry = self.registry();
                 for tail in tails {
                     let end = Position::new(tail.epoch, tail.offset);
-                    self.rise(&tail.topic, end);
+                    self.heighten(&tail.topic, end);
                     let room = registry.as_ref().and_then(|all| all.find(&tail.topic));
                     if let Some(room) = room.filter(|room| room.is_behind(end)) {
                         self.reads.push(&room);

@@ -11,8 +11,9 @@ use tokio::time::sleep;
 
 use super::engine::EngineError;
 use super::link::Link;
-use super::node::{NODES, Node};
+use super::node::Node;
 use super::reader::read_logs;
+use super::trial::try_log;
 use super::watch::watch;
 use crate::jitter;
 use crate::logging::{Throttle, escaped};
@@ -85,113 +86,26 @@ async fn run_engine(node: &Arc<Node>) {
             })
             .await
         };
-        if node.end() {
+        let why = escaped(&error).to_string();
+        report(&why);
+        if node.end(why) {
             pause = SHORTEST;
         }
-        report(&error);
         sleep(pause - jitter::up_to(pause / 2)).await;
         pause = (pause * 2).min(LONGEST);
     }
 }
 
-/// Reads a log once the engine is up, so that a right that is missing is said at the start, and not when
-/// somebody subscribes.
-async fn try_log(node: &Node) {
-    let up = node.changed();
-    let retains = node.registry().is_some_and(|registry| registry.retains());
-    let Some(log) = node.backplane().log().filter(|_| retains) else {
-        return;
-    };
-    up.await;
-    if let Err(error) = log.read(NODES, 0, 1).await {
-        let error = escaped(error);
-        tracing::warn!("retained topics do not work: {error}");
-    }
-}
-
 impl Drop for Life {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.end("its runtime has ended".to_owned());
         self.0.tasks.end();
     }
 }
 
-fn report(error: &EngineError) {
+fn report(error: &str) {
     static LINES: Throttle = Throttle::new();
     if let Some(missed) = LINES.pass() {
-        let error = escaped(error);
         tracing::warn!(missed, "topics do not reach the other nodes: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::ready;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::topics::{
-        Backplane, Log, NewEntries, Order, Page, Pending, Position, Retain, Topics,
-    };
-
-    /// Goes, but has no right to read.
-    #[derive(Default)]
-    struct Unread(AtomicUsize);
-
-    impl Backplane for Unread {
-        fn run<'a>(&'a self, link: &'a mut Link) -> Pending<'a, EngineError> {
-            Box::pin(async move {
-                loop {
-                    for order in link.next().await {
-                        if let Order::Listen(channel) = order {
-                            link.listening(&channel);
-                        }
-                    }
-                }
-            })
-        }
-
-        fn log(&self) -> Option<&dyn Log> {
-            Some(self)
-        }
-    }
-
-    impl Log for Unread {
-        fn append<'a>(
-            &'a self,
-            _: &'a str,
-            _: NewEntries<'a>,
-        ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
-            unreachable!("nothing is published");
-        }
-
-        fn read<'a>(
-            &'a self,
-            _: &'a str,
-            _: u64,
-            _: usize,
-        ) -> Pending<'a, Result<Page, EngineError>> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Box::pin(ready(Err(EngineError::new("no right"))))
-        }
-
-        fn renew<'a>(&'a self, _: &'a str, _: Position) -> Pending<'a, Result<(), EngineError>> {
-            unreachable!("nothing is known");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_log_is_tried_once_at_the_start_where_something_is_retained() {
-        for (prefix, reads) in [(Some("room:"), 1), (None, 0)] {
-            let engine = Arc::new(Unread::default());
-            let mut topics = Topics::builder().backplane(engine.clone());
-            if let Some(prefix) = prefix {
-                topics = topics.retain(prefix, Retain::messages(1));
-            }
-            let topics = topics.build();
-            sleep(Duration::from_secs(5)).await;
-            assert!(!topics.status().is_degraded());
-            assert_eq!(engine.0.load(Ordering::Relaxed), reads, "{prefix:?}");
-        }
     }
 }

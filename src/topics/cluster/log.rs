@@ -29,6 +29,8 @@ use crate::topics::{Position, Retain};
 ///   same [`id`](NewEntry::id)s, by which the log knows those again that it has, each by itself: more may
 ///   have come behind them meanwhile. It has to remember the ids of the last 30 s.
 /// - A future that is dropped may have done its work or not.
+/// - To find out whether a log works at all, a node appends an entry of some bytes to the channel `trial`, and reads
+///   it: when it has connected, when an append or a read has failed, and then every 3 s until it works.
 ///
 /// [`Backplane::log`]: super::Backplane::log
 /// [`Link::logged`]: super::Link::logged

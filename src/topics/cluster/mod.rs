@@ -13,7 +13,7 @@
 //!     ├─ tails, heights: how far logs go; reads: which are to be read
 //!     ▲
 //!     ├─ life: the task that runs the engine again and again, and beside it watch: does what is due
-//!     │  flush: waits until all is sent
+//!     │  trial: does the log work; health: since when it does not     flush: waits until all is sent
 //!     ├─ appends: messages of retained topics on their way to the log, which wait in a lane each; load: in all
 //!     │  until: waits for what another task brings about
 //!     └─ reader: reads logs ─▶ shelf: one retained topic
@@ -27,6 +27,7 @@ mod echoes;
 mod engine;
 mod envelope;
 mod flush;
+mod health;
 mod heights;
 mod lane;
 mod leader;
@@ -48,6 +49,7 @@ mod shelf;
 mod status;
 mod tails;
 mod tasks;
+mod trial;
 mod until;
 mod waiting;
 mod wanted;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::attend::attend;
@@ -65,7 +65,10 @@ pub(crate) struct Node {
     numbers: [AtomicU64; 2],
     /// Appends that were given up.
     lost: AtomicU64,
-    pub(super) up: watch::Sender<bool>,
+    /// Whether the others are reached and the log works.
+    well: watch::Sender<bool>,
+    /// Something has failed that the log was to do, or it can be reached again.
+    pub(super) doubted: Notify,
 }
 
 impl Node {
@@ -94,7 +97,8 @@ impl Node {
             heights: Mutex::default(),
             numbers: [const { AtomicU64::new(0) }; 2],
             lost: AtomicU64::new(0),
-            up: watch::Sender::new(false),
+            well: watch::Sender::new(false),
+            doubted: Notify::new(),
         })
     }
 
@@ -128,24 +132,33 @@ impl Node {
 
     pub(crate) fn status(&self) -> Status {
         let Todo {
-            schedule, queue, ..
+            schedule,
+            queue,
+            reason,
+            health,
+            ..
         } = &*self.work.todo();
-        if schedule.is_up() {
-            return Status::Up;
-        }
+        let cut_off = !schedule.is_up();
+        let (since, reason) = match health.fault() {
+            _ if cut_off => (schedule.since(), reason),
+            Some(fault) => (fault.since, &fault.reason),
+            None => return Status::Up,
+        };
         Status::Degraded {
-            since: schedule.since().into_std(),
+            since: since.into_std(),
+            cut_off,
             waiting: queue.messages(),
             lost: queue.lost() + self.lost.load(Ordering::Relaxed),
+            reason: reason.clone(),
         }
     }
 
-    /// Is ready when the node is up, or no longer up, other than now.
+    /// Is ready when the node is well, or no longer well, other than now.
     pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut up = self.up.subscribe();
+        let mut well = self.well.subscribe();
         async move {
             // An error says that the `Topics` are no more.
-            if up.changed().await.is_err() {
+            if well.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -270,24 +283,62 @@ impl Node {
         });
     }
 
-    /// The engine has ended. Whether it was up.
-    pub(super) fn end(&self) -> bool {
+    /// The engine has ended, for this reason. Whether it was up.
+    pub(super) fn end(&self, why: String) -> bool {
         let was_up = self.work.change(|todo| {
             todo.call_watch();
-            todo.end(Instant::now())
+            todo.end(Instant::now(), why)
         });
         // Who waits for what it had taken waits in vain.
         self.work.heard.notify_waiters();
         if was_up {
-            self.up.send_replace(false);
+            self.tell_well();
             measure::backplane_down();
         }
         was_up
     }
 
+    /// The engine reaches the others.
+    pub(super) fn rise(&self) {
+        self.tell_well();
+        self.doubted.notify_one();
+    }
+
+    /// Tells whoever waits for it whether the node is well.
+    fn tell_well(&self) {
+        self.well.send_if_modified(|well| {
+            let is_well = self.work.todo().is_well();
+            std::mem::replace(well, is_well) != is_well
+        });
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.work.todo().schedule.is_up()
+    }
+
     /// Whether the engine is to be dropped.
     pub(super) fn is_dead(&self) -> bool {
         self.work.todo().schedule.is_dead()
+    }
+
+    // ---- its log
+
+    /// The log works for no topic, for this reason.
+    pub(super) fn fail_log(&self, why: String) {
+        let now = Instant::now();
+        self.work.change(|todo| todo.health.fail(why, now));
+        self.tell_well();
+    }
+
+    /// It works. Whether it did not before.
+    pub(super) fn mend_log(&self) -> bool {
+        let was_faulty = self.work.change(|todo| todo.health.succeed());
+        self.tell_well();
+        was_faulty
+    }
+
+    pub(super) fn is_log_faulty(&self) -> bool {
+        self.work.todo().health.fault().is_some()
     }
 
     // ---- the ends of logs
@@ -304,7 +355,7 @@ impl Node {
     }
 
     /// Others have told how far a log goes.
-    pub(super) fn rise(&self, topic: &str, end: Position) {
+    pub(super) fn heighten(&self, topic: &str, end: Position) {
         lock(&self.heights).rise(topic, end);
     }
 

@@ -52,6 +52,7 @@ async fn read(node: &Arc<Node>, room: &Arc<Room>) {
     let result = read_on(node, room).await;
     ending.2 = result.is_ok();
     if let Err(error) = result {
+        node.doubted.notify_one();
         static LINES: Throttle = Throttle::new();
         if let Some(missed) = LINES.pass() {
             let error = escaped(error);

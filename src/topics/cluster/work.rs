@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::health::Health;
 use super::order::Order;
 use super::queue::Queue;
 use super::schedule::Schedule;
@@ -29,6 +30,9 @@ pub(super) struct Todo {
     pub(super) is_over: bool,
     /// The number of an envelope behind all that waited, which is yet to come back.
     pub(super) last: Option<u64>,
+    /// Why there is no connection, as long as there is none.
+    pub(super) reason: String,
+    pub(super) health: Health<Instant>,
     /// Connections that broke when they had taken orders.
     pub(super) broken: u64,
     /// This one has taken some.
@@ -42,6 +46,11 @@ pub(super) struct Todo {
 }
 
 impl Todo {
+    /// Whether the others are reached and the log works.
+    pub(super) fn is_well(&self) -> bool {
+        self.schedule.is_up() && self.health.fault().is_none()
+    }
+
     /// There is something to do for the engine.
     pub(super) fn call_engine(&mut self) {
         self.called.extend(self.engine.take());
@@ -54,8 +63,9 @@ impl Todo {
         self.schedule.begin(now);
     }
 
-    /// It has ended. Whether it was up.
-    pub(super) fn end(&mut self, now: Instant) -> bool {
+    /// It has ended, for this reason. Whether it was up.
+    pub(super) fn end(&mut self, now: Instant, why: String) -> bool {
+        self.reason = why;
         self.broken += u64::from(std::mem::take(&mut self.has_taken));
         self.schedule.end(now)
     }
@@ -74,6 +84,8 @@ impl Work {
             schedule,
             is_over: false,
             last: None,
+            reason: "not connected yet".to_owned(),
+            health: Health::new(),
             broken: 0,
             has_taken: false,
             stirred: false,

@@ -8,11 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
+use ::redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::refusals::{refusal, text};
+use super::role::{self, Role};
 use super::socket::{Meter, Socket};
 
 /// A message: its channel, and its payload.
@@ -64,10 +66,8 @@ impl Connection {
                 meter,
                 came,
             };
-            if connection.is_replica().await? {
-                let why = "it is a replica, which takes nothing and reaches few: name the primary, or a \
-                           proxy that follows it";
-                return Err(why.to_owned());
+            if connection.role().await? == Role::Replica {
+                return Err(role::REPLICA.to_owned());
             }
             Ok(connection)
         };
@@ -78,34 +78,20 @@ impl Connection {
         })
     }
 
-    /// Whether the server is a copy of another one. That of a failover looks sound: it answers, and
-    /// publishes to those who are connected to it alone.
-    async fn is_replica(&mut self) -> Result<bool, String> {
+    /// What the server says of itself. The first `HELLO` was the client library's, which keeps the answer to
+    /// itself.
+    async fn role(&mut self) -> Result<Role, String> {
         let mut commands = self.commands();
-        // The first one was the client library's, which keeps the answer to itself. Other commands that say it
-        // need rights.
-        let hello = ::redis::cmd("HELLO").arg(3).to_owned();
-        let mut answer = std::pin::pin!(commands.send_packed_command(&hello));
-        let answer = poll_fn(|cx| {
+        let question = role::question();
+        let mut reply = std::pin::pin!(commands.send_packed_command(&question));
+        let reply = poll_fn(|cx| {
             // Nothing is listened to, so nothing comes but its end.
             if let Poll::Ready(Err(why)) = self.poll(cx) {
                 return Poll::Ready(Err(why));
             }
-            answer.as_mut().poll(cx).map(Ok)
+            reply.as_mut().poll(cx).map(Ok)
         });
-        let Value::Map(answer) = answer.await?.map_err(|error| text(&error))? else {
-            // Of a proxy.
-            return Ok(false);
-        };
-        let is_replica = |(name, value): &(Value, Value)| {
-            let says = |value: &Value, text: &[u8]| match value {
-                Value::BulkString(bytes) => bytes == text,
-                Value::SimpleString(string) => string.as_bytes() == text,
-                _ => false,
-            };
-            says(name, b"role") && (says(value, b"replica") || says(value, b"slave"))
-        };
-        Ok(answer.iter().any(is_replica))
+        role::answer(reply.await?).map_err(|error| text(&error))
     }
 
     /// What takes commands. They are carried out only while [`poll`](Self::poll) is called.
@@ -147,35 +133,5 @@ fn message(push: PushInfo) -> Option<Message> {
             Some((channel.into(), payload.into()))
         }
         _ => None,
-    }
-}
-
-/// Why the server does not let us in.
-fn refusal(error: &RedisError, ending: Option<String>, is_tls: bool) -> String {
-    match error.code() {
-        // It speaks of HELLO at length.
-        Some("NOAUTH") => "NOAUTH: the server wants a password, and the URL has none".to_owned(),
-        Some(_) => text(error),
-        None => {
-            let why = ending.unwrap_or_else(|| error.to_string());
-            match is_tls {
-                true => format!("{why}; is it a Redis server?"),
-                false => format!(
-                    "{why}; is it a Redis server without TLS? The URL of one with TLS begins with rediss://"
-                ),
-            }
-        }
-    }
-}
-
-/// What an error says, in the server's words where they are its.
-pub(super) fn text(error: &RedisError) -> String {
-    match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => {
-            // Behind it stands in which line of which script.
-            let detail = detail.split(" script: ").next().unwrap_or_default();
-            format!("{code} {detail}")
-        }
-        _ => error.to_string(),
     }
 }

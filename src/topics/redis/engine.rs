@@ -16,9 +16,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::address::{Address, RedisUrlError};
-use super::connection::{Connection, Message, text};
+use super::connection::{Connection, Message};
 use super::flights::{Flight, Flights};
 use super::payload::{Payload, number};
+use super::refusals::text;
+use super::role;
 use super::script::{APPEND, READ, RENEW, Script};
 use crate::logging::Throttle;
 use crate::topics::cluster::MAX_ENVELOPE;
@@ -59,8 +61,8 @@ const MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// # What the server needs
 ///
 /// Redis 6.2 or later, or Valkey: a single server, or the primary behind a name or a proxy that follows it.
-/// The name is looked up for each attempt to connect, and a connection whose server turns out to be a replica
-/// is given up. Redis Cluster is not supported.
+/// The name is looked up for each attempt to connect. Whether the server is a replica is asked at first and every
+/// 2 s; the connection to one is given up. Redis Cluster is not supported.
 ///
 /// - **Memory.** The logs of retained topics, each until an hour after its last message is too old, and
 ///   the ids of the messages of the last minute. With `maxmemory`, use the policy `noeviction`: appending to
@@ -185,6 +187,7 @@ impl Redis {
         let _hung_up = HangUp::after(&line.ending, &self.line);
         *self.line() = Some(line.clone());
         let mut ending = pin!(line.ending.begun());
+        let mut role = pin!(role::watch(connection.commands(), self.timeout));
         let mut flights = Flights::new();
         loop {
             let (came, next) = {
@@ -197,6 +200,10 @@ impl Redis {
                     }
                     if next.is_pending() {
                         next = ending.as_mut().poll(cx).map(Next::End);
+                    }
+                    if next.is_pending() {
+                        let end = |why| Next::End(self.error(why));
+                        next = role.as_mut().poll(cx).map(end);
                     }
                     match (came, next) {
                         (Poll::Pending, Poll::Pending) => Poll::Pending,

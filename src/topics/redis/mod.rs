@@ -8,6 +8,7 @@
 //!              replies    flights ◀─── batches of orders
 //!                │        script ◀──── Log: append, read, renew
 //!              (sizes)    *.lua
+//!              role: is it a replica by now?   refusals: what the server's errors say
 //! ```
 //!
 //! One connection carries everything: RESP3 allows commands where channels are listened to. So a node
@@ -19,7 +20,9 @@ mod connection;
 mod engine;
 mod flights;
 mod payload;
+mod refusals;
 mod replies;
+mod role;
 mod script;
 mod socket;
 
