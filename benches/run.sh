@@ -26,6 +26,7 @@ declare -A servers=(
     [ours_http1]="ours --http1"
     [ours_tls]="ours --tls"
     [ours_threads]="ours --workers 2"
+    [ours_threads_fair]="ours --workers 2 --fair 2"
     [ours_each]="ours --threads 2"
     [ours_topics]="ours --topics"
     [ours_topics_lossy]="ours --topics --lossy"
@@ -139,7 +140,7 @@ deflate="ours_deflate yawc_deflate yawc_deflate_pool sockudo_deflate node_deflat
 # Where not every peer has something to say.
 declare -A who=(
     [w5g]="ours"
-    [c1]="ours ours_threads ours_each" [c5]="ours ours_threads ours_each"
+    [c1]="ours ours_threads ours_threads_fair ours_each" [c5]="ours ours_threads ours_threads_fair ours_each"
     [p5]="ours axum_tuned tokio_websockets_batched fastwebsockets_tuned node_default"
     [p5z]="ours_deflate yawc_deflate_pool node_deflate"
     [mem]="ours ours_forget $every"

@@ -110,6 +110,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(workers) = options.workers {
         runtime.worker_threads(workers);
     }
+    if options.workers != Some(1) {
+        // Of more than 256 connections that have something to do, some would wait several times as long as others.
+        runtime.global_queue_interval(2);
+    }
     runtime.enable_all().build()?.block_on(serve(options))
 }
 

@@ -35,7 +35,8 @@ pub type Fault = Box<dyn Error + Send + Sync>;
 /// The frame every server is run in: one thread, and a listener on `--addr`.
 ///
 /// `serve` gets the listener and the flags that are not `--addr`. With `--workers N` as the first
-/// of them, the runtime is tokio's `multi_thread` with so many; with `--threads N`, there are so many of
+/// of them, the runtime is tokio's `multi_thread` with so many, which look at the queue of all for every second task
+/// with `--fair 2` behind it; with `--threads N`, there are so many of
 /// one thread each, which share the port and nothing else.
 ///
 /// # Panics
@@ -58,13 +59,17 @@ where
         flags.drain(..2);
         Ok(Some(number))
     };
-    let (workers, threads) = (number("--workers")?, number("--threads")?);
+    let (workers, fair) = (number("--workers")?, number("--fair")?);
+    let threads = number("--threads")?;
     let mut others = threads.unwrap_or(1);
     loop {
         let mut builder = runtime::Builder::new_current_thread();
         if let Some(workers) = workers {
             builder = runtime::Builder::new_multi_thread();
             builder.worker_threads(workers);
+        }
+        if let Some(fair) = fair {
+            builder.global_queue_interval(fair as u32);
         }
         let runtime = builder.enable_all().build()?;
         let listener = runtime.block_on(async { listen(addr, threads.is_some()) })?;

@@ -41,8 +41,9 @@ pub(crate) struct Connection<'a> {
     pub(crate) deflated: Replies,
     /// Asked to be told when the socket takes more.
     pub(crate) blocked: bool,
-    /// When the messages were sent whose replies have not come, and how many at a time.
-    pub(crate) sent: VecDeque<(Instant, u64)>,
+    /// When the messages were sent whose replies have not come, how many at a time, and how many replies there
+    /// had been.
+    pub(crate) sent: VecDeque<(Instant, u64, u64)>,
 }
 
 /// Opens a WebSocket. Blocking, as all of its kind: it is not what is measured.

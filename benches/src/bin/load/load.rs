@@ -49,6 +49,9 @@ pub(crate) struct Load<'a> {
     stopped: bool,
     /// From the write of a message to the read that completes its reply, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// Replies that all got meanwhile: as many as there are connections if the server is fair. A machine that
+    /// is busy does not change that.
+    pub(crate) between: Histogram<u64>,
 }
 
 impl<'a> Load<'a> {
@@ -80,6 +83,7 @@ impl<'a> Load<'a> {
             stopped: false,
             // Three digits, up to a minute.
             latency: Histogram::new_with_max(60_000_000_000, 3)?,
+            between: Histogram::new_with_max(60_000_000_000, 3)?,
         };
         if let Some(many) = many {
             load.round(many)?;
@@ -111,7 +115,7 @@ impl<'a> Load<'a> {
     fn order(&mut self, i: usize, n: u64) -> Result {
         let connection = &mut self.connections[i];
         connection.owed += connection.payload.frame * n as usize;
-        connection.sent.push_back((Instant::now(), n));
+        connection.sent.push_back((Instant::now(), n, self.count));
         self.sent += n;
         self.send(i)
     }
@@ -179,10 +183,11 @@ impl<'a> Load<'a> {
             return Ok(());
         }
         let mut missing = replies;
-        while let Some((sent, n)) = connection.sent.front_mut() {
+        while let Some((sent, n, before)) = connection.sent.front_mut() {
             let these = missing.min(*n);
             if i >= self.greedy {
                 self.latency.saturating_record_n(nanos(*sent), these);
+                self.between.saturating_record_n(self.count - *before, these);
             }
             missing -= these;
             *n -= these;

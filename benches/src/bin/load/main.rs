@@ -153,11 +153,13 @@ fn steady(options: &Options) -> Result {
     let start = Instant::now();
     load.run(|_| start.elapsed() >= options.warm_up)?;
     load.latency.reset();
+    load.between.reset();
     let count = load.count;
-    let measured = Measured::start(options)?;
+    let mut measured = Measured::start(options)?;
     let start = Instant::now();
     load.run(|n| start.elapsed() >= options.time || n - count >= options.messages)?;
     let (messages, latency) = (load.count - count, load.latency.clone());
+    measured.between_p99 = load.between.value_at_quantile(0.99);
     measured.print(messages, &latency, load.reply_bytes())?;
     load.finish()?;
     drop(stuck);
@@ -267,6 +269,8 @@ struct Measured<'a> {
     other: Cpu,
     own: Cpu,
     start: Instant,
+    /// Of [`Load::between`].
+    between_p99: u64,
 }
 
 impl<'a> Measured<'a> {
@@ -277,6 +281,7 @@ impl<'a> Measured<'a> {
             other: other(options)?,
             own: Cpu::of(std::process::id())?,
             start: Instant::now(),
+            between_p99: 0,
         })
     }
 
@@ -291,7 +296,7 @@ impl<'a> Measured<'a> {
             "{{\"messages\": {messages}, \"seconds\": {seconds:.3}, \"user_us\": {:.4}, \
              \"system_us\": {:.4}, \"cpu_us\": {:.4}, \"busy\": {:.3}, \"load_busy\": {:.3}, \
              \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"worst_us\": {:.1}, \"bytes\": {bytes}, \
-             \"other_cpu_us\": {:.4}}}",
+             \"other_cpu_us\": {:.4}, \"between_p99\": {}}}",
             per_message(cpu.user),
             per_message(cpu.system),
             per_message(cpu.total()),
@@ -302,6 +307,7 @@ impl<'a> Measured<'a> {
             micros(0.999),
             micros(1.0),
             per_message(other.total()),
+            self.between_p99,
         );
         Ok(())
     }
