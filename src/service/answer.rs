@@ -28,13 +28,11 @@ pub(super) enum Answer {
     Upgrading(Upgrading),
 }
 
-/// Finds out whether the request is a handshake, and begins to answer it. `path` is the part behind
-/// the mount.
+/// Finds out whether the request, which is under the mount, is a handshake, and begins to answer it.
 #[inline]
 pub(super) fn answer<E: Application>(
     options: &Arc<Options>,
     application: impl FnOnce() -> E,
-    path: Box<str>,
     parts: Parts,
 ) -> Answer {
     let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
@@ -52,15 +50,19 @@ pub(super) fn answer<E: Application>(
             });
             Answer::Refused(rejection)
         }
-        Decision::Offer(offer) => match Admission::new(options, parts) {
-            Ok(admission) => Answer::Upgrading(Box::pin(upgrade(
-                application(),
-                options.clone(),
-                offer,
-                path,
-                admission,
-            ))),
-            Err(rejection) => Answer::Refused(rejection),
-        },
+        Decision::Offer(offer) => {
+            let mount = options.mount.as_str().len();
+            let path = Box::from(parts.uri.path().get(mount..).unwrap_or_default());
+            match Admission::new(options, parts) {
+                Ok(admission) => Answer::Upgrading(Box::pin(upgrade(
+                    application(),
+                    options.clone(),
+                    offer,
+                    path,
+                    admission,
+                ))),
+                Err(rejection) => Answer::Refused(rejection),
+            }
+        }
     }
 }

@@ -65,8 +65,8 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         later_request();
         let options = &self.options;
-        let rest = match options.mount.place(request.uri().path()) {
-            Place::Under(rest) => rest,
+        match options.mount.place(request.uri().path()) {
+            Place::Under(_) => {}
             Place::Elsewhere if !options.is_leaf => {
                 return ResponseFuture::inner(self.inner.call(request));
             }
@@ -85,10 +85,9 @@ where
                 hints::ambiguous(&parts);
                 return ResponseFuture::inner(self.inner.call(Request::from_parts(parts, body)));
             }
-        };
-        let path = Box::from(rest);
+        }
         let (parts, body) = request.into_parts();
-        match answer(options, || self.application.clone(), path, parts) {
+        match answer(options, || self.application.clone(), parts) {
             Answer::Plain(parts) if options.config.require_upgrade => {
                 ResponseFuture::refused(handshake::plain_refusal(&parts))
             }

@@ -168,8 +168,7 @@ impl WebSocketOptions {
         F: FnOnce() -> E,
     {
         later_request();
-        let path = Box::from(parts.uri.path());
-        let answer = match answer(&self.options, application, path, parts) {
+        let answer = match answer(&self.options, application, parts) {
             Answer::Plain(parts) => ResponseFuture::refused(handshake::plain_refusal(&parts)),
             Answer::Refused(rejection) => ResponseFuture::refused(rejection),
             Answer::Upgrading(upgrading) => ResponseFuture::upgrading(upgrading),

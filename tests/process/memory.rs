@@ -837,3 +837,24 @@ fn t3_a_subscription_costs_at_most_64_bytes_and_leaves_none() {
         assert!(each <= 48, "{each} bytes");
     });
 }
+
+#[test]
+fn a_plain_request_under_the_mount_goes_through_without_a_copy_of_its_path() {
+    alone(async || {
+        let inner = tower::service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
+        let mut service = tower_websocket::WebSocketLayer::new("/echo", Quiet).layer(inner);
+        let page = || {
+            let path = format!("/echo/{}", "x".repeat(10_000));
+            Request::get(path).header("host", "example.com").body(())
+        };
+        // What is made once is there behind the first.
+        for _ in 0..2 {
+            let request = page().unwrap();
+            ALLOCATOR.reset_peak_usage();
+            let before = ALLOCATOR.current_usage();
+            assert_eq!(service.call(request).await.unwrap().status(), 200);
+            let most = ALLOCATOR.peak_usage() - before;
+            assert!(most < 1000, "{most} bytes");
+        }
+    });
+}
