@@ -91,7 +91,7 @@ for profile, flags in (("dev", []), ("release", ["--release"])):
             tree = subprocess.run(["cargo", "tree", "--offline", "--prefix", "none", "--edges", "no-dev"],
                                   cwd=f"{work}/{name}", check=True, capture_output=True, text=True).stdout
             crates = len({re.sub(r" \(.*", "", line) for line in tree.splitlines()})
-            least[name] = min(least.get(name, (cpu, 0, 0)), (cpu, os.path.getsize(program), crates))
+            least[name] = min(least.get(name, (float("inf"), 0, 0)), (cpu, os.path.getsize(program), crates))
     for name, (cpu, size, crates) in least.items():
         print(f"{profile:8} {name:10} {cpu:6.1f} s of CPU  {size / 2**20:6.2f} MiB stripped  {crates} crates", flush=True)
 EOF
