@@ -26,7 +26,8 @@ impl Traffic {
     }
 }
 
-/// What is noted for those who look at a connection from outside: 40 bytes. Each number has one writer at a time, so that none needs an atomic addition.
+/// What is noted for those who look at a connection from outside: 40 bytes. Each number has one writer at a
+/// time, so that none needs an atomic addition.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     received: Sum,

@@ -163,9 +163,7 @@ mod tests {
 
     use super::*;
     use crate::test::Engine;
-    use crate::topics::{
-        Backplane, EngineError, Link, Log, NewEntries, Page, Pending, Position, Retain,
-    };
+    use crate::topics::Retain;
 
     #[test]
     fn a_server_is_ready_until_19_of_20_places_are_taken_or_it_drains() {
@@ -246,50 +244,12 @@ mod tests {
         assert!(!readiness(&topics, 30).is_ready());
     }
 
-    /// A backplane that keeps nothing.
-    struct Full(Engine);
-
-    impl Backplane for Full {
-        fn run<'a>(&'a self, link: &'a mut Link) -> Pending<'a, EngineError> {
-            self.0.run(link)
-        }
-
-        fn log(&self) -> Option<&dyn Log> {
-            Some(self)
-        }
-    }
-
-    impl Log for Full {
-        fn append<'a>(
-            &'a self,
-            _: &'a str,
-            _: NewEntries<'a>,
-        ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
-            Box::pin(ready(Err(EngineError::new("OOM"))))
-        }
-
-        fn read<'a>(
-            &'a self,
-            channel: &'a str,
-            after: u64,
-            most: usize,
-        ) -> Pending<'a, Result<Page, EngineError>> {
-            self.0.read(channel, after, most)
-        }
-
-        fn renew<'a>(
-            &'a self,
-            channel: &'a str,
-            seen: Position,
-        ) -> Pending<'a, Result<(), EngineError>> {
-            self.0.renew(channel, seen)
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn b10_a_node_whose_log_takes_nothing_is_unready_once_the_limit_is_over() {
         let topics = Topics::builder().retain("room:", Retain::messages(1));
-        let topics = topics.backplane(Full(Engine::new(1))).build();
+        let engine = Engine::new(1);
+        engine.fill(true);
+        let topics = topics.backplane(engine).build();
         let mut ready = readiness(&topics, 30);
         pass(29.0).await;
         assert!(topics.status().is_degraded() && ready.is_ready());

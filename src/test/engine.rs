@@ -65,6 +65,8 @@ struct Hub {
     connections: HashMap<u64, Connection>,
     next: u64,
     logs: BTreeMap<String, Entries>,
+    /// Nothing is appended.
+    is_full: bool,
     /// Envelopes that came to a node.
     carried: u64,
 }
@@ -116,6 +118,7 @@ impl Engine {
             connections: HashMap::new(),
             next: 0,
             logs: BTreeMap::new(),
+            is_full: false,
             carried: 0,
         };
         Self {
@@ -179,6 +182,12 @@ impl Engine {
     pub fn shake(&self) {
         self.cut();
         self.mend();
+    }
+
+    /// Whether the log refuses all that is appended, as a server whose memory is full: a node that retains
+    /// topics is [`Degraded`](crate::Status::Degraded) then, and not cut off. Default `false`.
+    pub fn fill(&self, is_full: bool) {
+        self.hub().is_full = is_full;
     }
 
     /// Loses all logs, as by `FLUSHALL`.
@@ -371,7 +380,13 @@ impl Log for Engine {
         channel: &'a str,
         new: NewEntries<'a>,
     ) -> Pending<'a, Result<Vec<Position>, EngineError>> {
-        Box::pin(self.call(move |hub| hub.append(channel, new)))
+        Box::pin(async move {
+            let appended = self.call(move |hub| match hub.is_full {
+                true => Err(EngineError::new("OOM: the memory is full")),
+                false => Ok(hub.append(channel, new)),
+            });
+            appended.await?
+        })
     }
 
     fn read<'a>(

@@ -1,7 +1,6 @@
 //! [`append`]: has the log number a message, behind those of the same topic that this node has given it.
 //! Those that wait meanwhile go together.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,10 +60,8 @@ pub(crate) fn append(
         number: 0,
         what: What::Message { from, message },
     };
-    let random = RandomState::new();
-    let id = u128::from(random.hash_one(1)) << 64 | u128::from(random.hash_one(2));
     let is_first = shelf.lane().push(Leaving {
-        entry: NewEntry::new(id, envelope.encode()),
+        entry: NewEntry::of(envelope.encode()),
         deadline: Instant::now() + PATIENCE,
         reply,
     });

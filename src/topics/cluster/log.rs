@@ -1,5 +1,7 @@
 //! [`Log`]: numbers and keeps the messages of retained topics for all nodes.
 
+use std::hash::{BuildHasher, RandomState};
+
 use bytes::Bytes;
 
 use super::engine::{EngineError, Pending};
@@ -122,6 +124,13 @@ pub struct NewEntry {
 impl NewEntry {
     /// An entry, for who tests a log. The fields have the meaning of their values.
     pub fn new(id: u128, envelope: Bytes) -> Self {
+        Self { id, envelope }
+    }
+
+    /// With an id of its own.
+    pub(super) fn of(envelope: Bytes) -> Self {
+        let random = RandomState::new();
+        let id = u128::from(random.hash_one(1)) << 64 | u128::from(random.hash_one(2));
         Self { id, envelope }
     }
 }

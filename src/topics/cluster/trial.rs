@@ -1,7 +1,6 @@
 //! [`try_log`]: finds out whether the log takes what is appended, and says so: a right that is missing, or a
 //! memory that is full, concerns all topics, where an entry that is refused concerns one.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -56,14 +55,12 @@ pub(super) async fn try_log(node: &Node) {
 
 /// Appends an entry, and reads it.
 async fn try_once(node: &Node, log: &dyn Log) -> Result<(), EngineError> {
-    let random = RandomState::new();
-    let id = u128::from(random.hash_one(1)) << 64 | u128::from(random.hash_one(2));
     let envelope = Envelope {
         node: node.id(),
         number: 0,
         what: What::Probe,
     };
-    let entries = [NewEntry::new(id, envelope.encode())];
+    let entries = [NewEntry::of(envelope.encode())];
     let retain = Retain::messages(1).age(Duration::from_secs(60));
     log.append(CHANNEL, NewEntries::new(None, retain, &entries))
         .await?;
