@@ -89,7 +89,8 @@ impl Members {
         self.len -= 1;
         if self.len == 0 {
             // A list that was long once must not keep its memory.
-            (self.places.clear(), self.stages.clear());
+            self.places.clear();
+            self.stages.clear();
             self.gap = None;
             if self.places.capacity() > KEPT {
                 (self.places, self.stages) = (Vec::new(), Vec::new());
