@@ -229,25 +229,23 @@ impl Connection {
 
     /// The rest of the path behind the mount, Rack's `PATH_INFO`: empty, or it begins with `/`.
     pub fn path(&self) -> &str {
-        &self.link.info.path
+        self.link.info.path()
     }
 
     /// The subprotocol that was agreed.
     pub fn protocol(&self) -> Option<&str> {
-        self.link.info.protocol.as_deref()
+        self.link.info.protocol()
     }
 
     /// The peer's address, if the layer knows [how to find it](crate::WebSocketLayer::peer_addr).
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.link.info.peer
+        self.link.info.peer()
     }
 
     /// The client's address: of the peer, or, if that is one of the layer's
     /// [trusted proxies](crate::WebSocketLayer::trusted_proxies), what the proxy says.
     pub fn client_ip(&self) -> Option<IpAddr> {
-        let info = &self.link.info;
-        let behind = info.seldom.as_ref().and_then(|seldom| seldom.client);
-        behind.or_else(|| Some(info.peer?.ip().to_canonical()))
+        self.link.info.client()
     }
 
     /// Identifies the connection in logs and as a key in maps.

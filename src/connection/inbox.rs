@@ -30,31 +30,36 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, Default)]
 struct State {
+    ended: bool,
+    /// Boxed: most connections have nothing in it most of the time.
+    contents: Option<Box<Contents>>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
     /// In the order in which they came.
     items: VecDeque<Item>,
     /// Payload and overhead of the messages.
     bytes: usize,
     events: usize,
-    ended: bool,
     failure: Option<Error>,
-    /// Of a `recv` that waits, of a `recv_event`, and of pings. Boxed: most applications have none.
-    receivers: Option<Box<Receivers>>,
-}
-
-#[derive(Debug, Default)]
-struct Receivers {
+    /// Of a `recv` that waits.
     message: Option<Waker>,
+    /// Of a `recv_event` that waits.
     event: Option<Waker>,
     pongs: Pongs,
+    /// Somebody has waited, and will again: the box stays, so that not each message makes one.
+    stays: bool,
 }
 
 impl Inbox {
     /// Puts a message behind all that waits. Gives the waker of a `recv` that waits.
     pub(crate) fn deliver(&self, message: Message) -> Option<Waker> {
         let mut state = self.lock();
-        state.bytes += message.len() + MESSAGE_OVERHEAD;
-        state.items.push_back(Item::Message(message));
-        state.receivers.as_mut()?.message.take()
+        let contents = state.contents();
+        contents.bytes += message.len() + MESSAGE_OVERHEAD;
+        contents.items.push_back(Item::Message(message));
+        contents.message.take()
     }
 
     /// Puts an event behind all that waits. Gives the waker of a `recv_event` that waits.
@@ -63,12 +68,13 @@ impl Inbox {
         if state.ended {
             return Err(NotifyError::Closed(event));
         }
-        if state.events >= EVENTS {
+        let contents = state.contents();
+        if contents.events >= EVENTS {
             return Err(NotifyError::Full(event));
         }
-        state.events += 1;
-        state.items.push_back(Item::Event(Event::new(event)));
-        Ok(state.receivers.as_mut().and_then(|r| r.event.take()))
+        contents.events += 1;
+        contents.items.push_back(Item::Event(Event::new(event)));
+        Ok(contents.event.take())
     }
 
     /// The first of all that waits.
@@ -82,11 +88,11 @@ impl Inbox {
         cx: &Context<'_>,
     ) -> (Poll<Result<Option<Message>, Error>>, bool) {
         let mut state = self.lock();
-        let was_full = state.bytes >= READ_AHEAD;
+        let was_full = state.is_full();
         if let Some(Item::Message(message)) = state.take(|item| matches!(item, Item::Message(_))) {
             return (Poll::Ready(Ok(Some(message))), was_full);
         }
-        let poll = state.poll_end(cx, |receivers| &mut receivers.message);
+        let poll = state.poll_end(cx, |contents| &mut contents.message);
         (poll.map_ok(|()| None), false)
     }
 
@@ -99,7 +105,7 @@ impl Inbox {
         if state.ended {
             return Poll::Ready(None);
         }
-        state.wait(cx, |receivers| &mut receivers.event);
+        state.wait(cx, |contents| &mut contents.event);
         Poll::Pending
     }
 
@@ -109,8 +115,9 @@ impl Inbox {
         if state.ended {
             return Pong::never();
         }
-        let receivers = state.receivers.get_or_insert_default();
-        let (pong, gone) = receivers.pongs.expect(payload);
+        let contents = state.contents();
+        contents.stays = true;
+        let (pong, gone) = contents.pongs.expect(payload);
         // Those who waited are woken with no lock held.
         drop(state);
         drop(gone);
@@ -119,8 +126,8 @@ impl Inbox {
 
     /// A pong has arrived.
     pub(crate) fn ponged(&self, payload: &[u8]) {
-        let answered = match &mut self.lock().receivers {
-            Some(receivers) => receivers.pongs.arrived(payload),
+        let answered = match &mut self.lock().contents {
+            Some(contents) => contents.pongs.arrived(payload),
             None => return,
         };
         answered.into_iter().for_each(Waiting::answer);
@@ -128,12 +135,13 @@ impl Inbox {
 
     /// Whether reading ahead has to stop.
     pub(crate) fn is_full(&self) -> bool {
-        self.lock().bytes >= READ_AHEAD
+        self.lock().is_full()
     }
 
     /// How much waits for the application.
     pub(crate) fn len(&self) -> usize {
-        self.lock().items.len()
+        let state = self.lock();
+        state.contents.as_ref().map_or(0, |all| all.items.len())
     }
 
     /// Nothing will follow what is there; with `discard`, that is dropped too. Gives the wakers of
@@ -142,19 +150,27 @@ impl Inbox {
         let mut state = self.lock();
         if !state.ended {
             state.ended = true;
-            state.failure = failure;
+            if failure.is_some() {
+                state.contents().failure = failure;
+            }
         }
-        let dropped = if discard {
-            (state.bytes, state.events) = (0, 0);
-            std::mem::take(&mut state.items)
+        let Some(mut contents) = state.contents.take() else {
+            return [None, None];
+        };
+        let pongs = std::mem::take(&mut contents.pongs);
+        let wakers = [contents.message.take(), contents.event.take()];
+        let discarded = if discard {
+            (contents.bytes, contents.events) = (0, 0);
+            std::mem::take(&mut contents.items)
         } else {
             VecDeque::new()
         };
-        let receivers = state.receivers.take();
+        contents.stays = false;
+        state.contents = Some(contents).filter(|contents| !contents.is_empty());
         drop(state);
         // Events are the application's: dropping one may do anything, so no lock is held.
-        drop(dropped);
-        receivers.map_or([None, None], |r| [r.message, r.event])
+        drop((discarded, pongs));
+        wakers
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -163,17 +179,31 @@ impl Inbox {
 }
 
 impl State {
+    #[inline]
+    fn contents(&mut self) -> &mut Contents {
+        self.contents.get_or_insert_default()
+    }
+
+    fn is_full(&self) -> bool {
+        let contents = self.contents.as_ref();
+        contents.is_some_and(|contents| contents.bytes >= READ_AHEAD)
+    }
+
     /// Takes the first item of a kind.
     fn take(&mut self, is_wanted: impl Fn(&Item) -> bool) -> Option<Item> {
-        let at = self.items.iter().position(is_wanted)?;
-        let item = self.items.remove(at)?;
+        let contents = self.contents.as_mut()?;
+        let at = contents.items.iter().position(is_wanted)?;
+        let item = contents.items.remove(at)?;
         match &item {
-            Item::Message(message) => self.bytes -= message.len() + MESSAGE_OVERHEAD,
-            Item::Event(_) => self.events -= 1,
+            Item::Message(message) => contents.bytes -= message.len() + MESSAGE_OVERHEAD,
+            Item::Event(_) => contents.events -= 1,
         }
-        if self.items.is_empty() {
+        if contents.items.is_empty() {
             // Nothing is held while a connection is quiet.
-            self.items = VecDeque::new();
+            contents.items = VecDeque::new();
+            if contents.is_empty() {
+                self.contents = None;
+            }
         }
         Some(item)
     }
@@ -182,9 +212,10 @@ impl State {
     fn poll_end(
         &mut self,
         cx: &Context<'_>,
-        slot: impl FnOnce(&mut Receivers) -> &mut Option<Waker>,
+        slot: impl FnOnce(&mut Contents) -> &mut Option<Waker>,
     ) -> Poll<Result<(), Error>> {
-        if let Some(failure) = self.failure.take() {
+        let contents = self.contents.as_mut();
+        if let Some(failure) = contents.and_then(|contents| contents.failure.take()) {
             return Poll::Ready(Err(failure));
         }
         if self.ended {
@@ -194,11 +225,20 @@ impl State {
         Poll::Pending
     }
 
-    fn wait(&mut self, cx: &Context<'_>, slot: impl FnOnce(&mut Receivers) -> &mut Option<Waker>) {
-        match slot(self.receivers.get_or_insert_default()) {
+    fn wait(&mut self, cx: &Context<'_>, slot: impl FnOnce(&mut Contents) -> &mut Option<Waker>) {
+        let contents = self.contents();
+        contents.stays = true;
+        match slot(contents) {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
+    }
+}
+
+impl Contents {
+    /// Whether nothing is worth the box.
+    fn is_empty(&self) -> bool {
+        !self.stays && self.items.is_empty() && self.failure.is_none()
     }
 }
 
@@ -246,7 +286,7 @@ mod tests {
             });
         }
         assert_eq!(kinds, ["a", "1", "b"]);
-        assert_eq!(inbox.lock().items.capacity(), 0);
+        assert!(inbox.lock().contents.is_none());
     }
 
     #[test]
@@ -266,6 +306,19 @@ mod tests {
             (message(&inbox), event(&inbox)),
             (Poll::Ready(None), Poll::Ready(None))
         );
+    }
+
+    #[test]
+    fn an_application_that_pulls_keeps_the_room_for_it_until_the_end() {
+        let inbox = Inbox::default();
+        assert_eq!(size_of::<Inbox>(), 24);
+        assert!(message(&inbox).is_pending());
+        inbox.deliver("a".into());
+        assert_eq!(message(&inbox), Poll::Ready(Some("a".to_owned())));
+        let capacity = |inbox: &Inbox| Some(inbox.lock().contents.as_ref()?.items.capacity());
+        assert_eq!(capacity(&inbox), Some(0));
+        inbox.end(None, false);
+        assert_eq!(capacity(&inbox), None);
     }
 
     /// Looks into the inbox when it is woken.
@@ -338,8 +391,6 @@ mod tests {
         inbox.deliver(vec![0; 1000].into());
         inbox.notify(1_u32).unwrap();
         inbox.end(None, true);
-        let state = inbox.lock();
-        assert_eq!((state.bytes, state.events), (0, 0));
-        assert_eq!((state.items.len(), state.items.capacity()), (0, 0));
+        assert!(inbox.lock().contents.is_none());
     }
 }

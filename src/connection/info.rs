@@ -16,15 +16,18 @@ pub struct ConnectionId(u64);
 /// What does not change about a connection.
 pub(crate) struct Info {
     pub(crate) id: ConnectionId,
+    /// With the peer's address.
     pub(crate) request: StoredRequest,
-    pub(crate) mount: Arc<str>,
-    /// The part of the request's path behind the mount.
-    pub(crate) path: Box<str>,
-    pub(crate) protocol: Option<Box<str>>,
-    pub(crate) peer: Option<SocketAddr>,
+    /// Of the layer.
+    pub(crate) mount: Arc<String>,
+    pub(crate) names: Names,
     /// Boxed: most connections have none of it.
     pub(crate) seldom: Option<Box<Seldom>>,
 }
+
+/// The part of the request's path behind the mount, and the subprotocol: behind a space, which neither
+/// may have.
+pub(crate) struct Names(Box<str>);
 
 /// What few connections have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,22 @@ impl Seldom {
     }
 }
 
+impl Names {
+    pub(crate) fn new(path: Box<str>, protocol: Option<&str>) -> Self {
+        Self(match protocol {
+            None => path,
+            Some(protocol) => [&path, " ", protocol].concat().into_boxed_str(),
+        })
+    }
+
+    fn split(&self) -> (&str, Option<&str>) {
+        match self.0.split_once(' ') {
+            Some((path, protocol)) => (path, Some(protocol)),
+            None => (&self.0, None),
+        }
+    }
+}
+
 impl Info {
     /// Of a connection that came without a request.
     #[cfg(any(tower_websocket_fuzzing, test))]
@@ -50,12 +69,29 @@ impl Info {
         Self {
             id: ConnectionId::next(),
             request: StoredRequest::nothing(),
-            mount: "".into(),
-            path: "".into(),
-            protocol: None,
-            peer: None,
+            mount: Arc::default(),
+            names: Names::new("".into(), None),
             seldom: None,
         }
+    }
+
+    /// The part of the request's path behind the mount.
+    pub(crate) fn path(&self) -> &str {
+        self.names.split().0
+    }
+
+    pub(crate) fn protocol(&self) -> Option<&str> {
+        self.names.split().1
+    }
+
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.request.peer()
+    }
+
+    /// The client's address: of the peer, or what a trusted proxy says.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        let behind = self.seldom.as_ref().and_then(|seldom| seldom.client);
+        behind.or_else(|| Some(self.peer()?.ip().to_canonical()))
     }
 
     /// How long the application lets it live.
@@ -93,9 +129,29 @@ impl fmt::Debug for Info {
         f.debug_struct("Connection")
             .field("id", &self.id)
             .field("mount", &self.mount)
-            .field("path", &self.path)
-            .field("protocol", &self.protocol)
-            .field("peer", &self.peer)
+            .field("path", &self.path())
+            .field("protocol", &self.protocol())
+            .field("peer", &self.peer())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_subprotocol_are_told_apart() {
+        for path in ["", "/room/%20x"] {
+            for protocol in [None, Some("chat.v2")] {
+                let names = Names::new(path.into(), protocol);
+                assert_eq!(names.split(), (path, protocol));
+            }
+        }
+    }
+
+    #[test]
+    fn the_properties_of_a_connection_have_80_bytes() {
+        assert_eq!(size_of::<Info>(), 80);
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! `subscribing` has what both handles do with topics.
 
+mod address;
 mod connection;
 mod event;
 mod inbox;
@@ -28,7 +29,7 @@ pub use connection::Connection;
 pub use event::{Event, NotifyError};
 pub(crate) use inbox::Item;
 pub use info::ConnectionId;
-pub(crate) use info::{Info, Seldom};
+pub(crate) use info::{Info, Names, Seldom};
 pub(crate) use link::Link;
 pub use messages::Messages;
 pub use outbox::Queued;

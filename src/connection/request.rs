@@ -3,32 +3,39 @@
 //! A `HeaderMap` takes 104 bytes for each header beside the header itself, and its values
 //! would pin the server's read buffer. Most connections are opened, looked at once if at all,
 //! and then live for hours: so the head is kept as one run of bytes, and made into
-//! [`Parts`] when the application asks for it.
+//! [`Parts`] when the application asks for it. The peer's address stands behind it, in 6 bytes or 18
+//! where a `SocketAddr` has 32.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::OnceLock;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, uri};
 use hyper::ext::Protocol;
+use once_cell::race::OnceBox;
+
+use super::address;
 
 /// See the module docs.
 pub(crate) struct StoredRequest {
     packed: Packed,
-    parts: OnceLock<Box<Parts>>,
+    parts: OnceBox<Parts>,
 }
 
 struct Packed {
     extensions: Extensions,
-    /// The method, the URI, then each header: [`FIELD`] bytes, its name, its value.
+    /// The method, the URI, then each header: [`FIELD`] bytes, its name, its value. Behind that the
+    /// peer's address.
     bytes: Box<[u8]>,
     /// How long the URI is.
     uri: u32,
     /// How long the method is.
     method: u16,
     version: Version,
+    /// How long the address is; zero: it is not known.
+    peer: u8,
 }
 
 /// In front of a header: 1 if its value is sensitive, the length of its name in 2 bytes (http
@@ -36,7 +43,7 @@ struct Packed {
 const FIELD: usize = 7;
 
 impl StoredRequest {
-    pub(crate) fn new(mut request: Parts) -> Self {
+    pub(crate) fn new(mut request: Parts, peer: Option<SocketAddr>) -> Self {
         unpin_extensions(&mut request.extensions);
         let (uri, exact) = match plain_path(&request.uri) {
             Some(path) => (Cow::Borrowed(path), true),
@@ -49,11 +56,11 @@ impl StoredRequest {
             }
         };
         let method = request.method.as_str();
-        let packed = exact.then(|| pack(method, &uri, &request.headers));
+        let packed = exact.then(|| pack(method, &uri, &request.headers, peer));
         let lengths = u32::try_from(uri.len())
             .ok()
             .zip(u16::try_from(method.len()).ok());
-        let Some((bytes, (uri, method))) = packed.flatten().zip(lengths) else {
+        let Some(((bytes, peer), (uri, method))) = packed.flatten().zip(lengths) else {
             // What cannot be packed is kept as it is, in copies.
             request.uri = copy_of(&request.uri);
             for value in request.headers.values_mut() {
@@ -63,11 +70,9 @@ impl StoredRequest {
                     value.set_sensitive(sensitive);
                 }
             }
-            let kept = Self::nothing();
-            return Self {
-                parts: OnceLock::from(Box::new(request)),
-                ..kept
-            };
+            let kept = Self::nothing_but(request.version, peer);
+            let _ = kept.parts.set(Box::new(request));
+            return kept;
         };
         Self {
             packed: Packed {
@@ -81,36 +86,43 @@ impl StoredRequest {
                 uri,
                 method,
                 version: request.version,
+                peer,
             },
-            parts: OnceLock::new(),
+            parts: OnceBox::new(),
         }
+    }
+
+    /// Of a connection that came without one.
+    #[cfg(any(tower_websocket_fuzzing, test))]
+    pub(crate) fn nothing() -> Self {
+        Self::nothing_but(Version::HTTP_11, None)
     }
 
     /// For an application that does not want it.
-    pub(crate) fn nothing() -> Self {
+    pub(crate) fn nothing_but(version: Version, peer: Option<SocketAddr>) -> Self {
+        let mut bytes = b"GET/".to_vec();
+        let peer = address::append(&mut bytes, peer);
         Self {
             packed: Packed {
                 extensions: Extensions::new(),
-                bytes: Box::from(*b"GET/"),
+                bytes: bytes.into_boxed_slice(),
                 uri: 1,
                 method: 3,
-                version: Version::HTTP_11,
+                version,
+                peer,
             },
-            parts: OnceLock::new(),
+            parts: OnceBox::new(),
         }
-    }
-
-    /// Nothing but the version.
-    pub(crate) fn nothing_but(version: Version) -> Self {
-        let mut kept = Self::nothing();
-        kept.packed.version = version;
-        kept
     }
 
     pub(crate) fn version(&self) -> Version {
         self.parts
             .get()
             .map_or(self.packed.version, |parts| parts.version)
+    }
+
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        address::read(self.packed.split_peer().1)
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -161,11 +173,18 @@ fn plain_path(uri: &Uri) -> Option<&str> {
     (path.starts_with('/') && path.len() < usize::from(u16::MAX)).then_some(path)
 }
 
-fn pack(method: &str, uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
+/// With how long the address is.
+fn pack(
+    method: &str,
+    uri: &str,
+    headers: &HeaderMap,
+    peer: Option<SocketAddr>,
+) -> Option<(Box<[u8]>, u8)> {
     let size = headers
         .iter()
         .map(|(name, value)| FIELD + name.as_str().len() + value.len());
-    let mut bytes = Vec::with_capacity(method.len() + uri.len() + size.sum::<usize>());
+    let size = method.len() + uri.len() + size.sum::<usize>() + address::len(peer);
+    let mut bytes = Vec::with_capacity(size);
     bytes.extend_from_slice(method.as_bytes());
     bytes.extend_from_slice(uri.as_bytes());
     for (name, value) in headers {
@@ -177,13 +196,19 @@ fn pack(method: &str, uri: &str, headers: &HeaderMap) -> Option<Box<[u8]>> {
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(value.as_bytes());
     }
-    Some(bytes.into_boxed_slice())
+    let peer = address::append(&mut bytes, peer);
+    Some((bytes.into_boxed_slice(), peer))
 }
 
 impl Packed {
+    /// The request, and the address.
+    fn split_peer(&self) -> (&[u8], &[u8]) {
+        split(&self.bytes, self.bytes.len() - usize::from(self.peer))
+    }
+
     fn unpack(&self) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
-        let (method, rest) = split(&self.bytes, self.method.into());
+        let (method, rest) = split(self.split_peer().0, self.method.into());
         let (uri, fields) = split(rest, self.uri as usize);
         parts.method = Method::from_bytes(method).unwrap_or_default();
         parts.uri = Uri::try_from(uri).unwrap_or_default();
@@ -243,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_what_came() {
-        let kept = StoredRequest::new(request());
+        let kept = StoredRequest::new(request(), None);
         let (came, kept) = (request(), kept.parts());
         assert_eq!(kept.method, came.method);
         assert_eq!(kept.uri, came.uri);
@@ -274,7 +299,7 @@ mod tests {
             let mut request = request();
             request.uri = uri.parse().unwrap();
             let came = request.uri.clone();
-            assert_eq!(StoredRequest::new(request).parts().uri, came, "{uri}");
+            assert_eq!(StoredRequest::new(request, None).parts().uri, came, "{uri}");
         }
     }
 
@@ -303,11 +328,31 @@ mod tests {
             // What cannot be packed is kept all the same.
             let mut request = request();
             request.uri = uri.clone();
-            let kept = StoredRequest::new(request);
+            let kept = StoredRequest::new(request, None);
             assert_eq!(kept.parts().uri, uri);
             assert_eq!(kept.parts().headers.get_all("cookie").iter().count(), 2);
             assert!(kept.parts().headers["cookie"].is_sensitive());
         }
+    }
+
+    #[test]
+    fn the_address_of_the_peer_stands_behind_the_request_whether_that_is_kept_or_not() {
+        let odd = Uri::builder().scheme("http").authority("a:1");
+        let mut cannot_be_packed = request();
+        cannot_be_packed.uri = odd.path_and_query("*").build().unwrap();
+        let peer = Some("[fe80::1%7]:443".parse().unwrap());
+        for kept in [
+            StoredRequest::new(request(), peer),
+            StoredRequest::new(cannot_be_packed, peer),
+            StoredRequest::nothing_but(Version::HTTP_2, peer),
+        ] {
+            assert_eq!(kept.peer(), peer);
+            assert_eq!(kept.version(), Version::HTTP_2);
+        }
+        let kept = StoredRequest::new(request(), peer);
+        assert_eq!(kept.parts().headers, request().headers);
+        assert_eq!(StoredRequest::nothing().peer(), None);
+        assert_eq!(size_of::<StoredRequest>(), 40);
     }
 
     #[test]

@@ -24,9 +24,32 @@ pin_project! {
     /// Written by hand, since an `async fn` would keep room for the callback twice.
     pub(super) struct Call<'a, IO, F> {
         driver: &'a mut Driver<IO>,
-        name: &'static str,
+        name: Name,
         #[pin]
         callback: Callback<F>,
+    }
+}
+
+/// A callback's name. It has one byte in every connection.
+#[derive(Clone, Copy)]
+pub(super) enum Name {
+    OnOpen,
+    OnMessage,
+    OnEvent,
+    OnError,
+    OnClose,
+}
+
+impl Name {
+    #[inline]
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::OnOpen => "on_open",
+            Self::OnMessage => "on_message",
+            Self::OnEvent => "on_event",
+            Self::OnError => "on_error",
+            Self::OnClose => "on_close",
+        }
     }
 }
 
@@ -44,7 +67,7 @@ pin_project! {
 #[inline]
 pub(super) fn call<'a, IO, F>(
     driver: &'a mut Driver<IO>,
-    name: &'static str,
+    name: Name,
     callback: impl FnOnce() -> F,
 ) -> Call<'a, IO, F> {
     let callback = match catch_unwind(AssertUnwindSafe(callback)) {
@@ -81,7 +104,7 @@ where
             // The callback first: most are ready at once, and then nothing else is looked at.
             match poll_caught(running, cx) {
                 Poll::Ready(Ok(Ok(()))) => {
-                    this.driver.callback_ended(this.name);
+                    this.driver.callback_ended(this.name.as_str());
                     contained(|| this.callback.set(Callback::Done));
                     return Poll::Ready(Ok(()));
                 }
@@ -95,10 +118,10 @@ where
                 Err(_) => break CallbackFailure::Abandoned,
             }
         };
-        this.driver.callback_ended(this.name);
+        this.driver.callback_ended(this.name.as_str());
         // What it holds is dropped here, where a second panic does no harm.
         contained(|| this.callback.set(Callback::Done));
-        Poll::Ready(Err(Error::of_callback(this.name, failure)))
+        Poll::Ready(Err(Error::of_callback(this.name.as_str(), failure)))
     }
 }
 

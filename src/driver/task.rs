@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::callback::{call, contained, log};
+use super::callback::{Name, call, contained, log};
 use super::driver::Driver;
 use super::end::note_end;
 use crate::close::{Close, CloseCause, CloseCode, CloseEvent, CloseFrame};
@@ -40,7 +40,7 @@ where
         tracing::debug!("open");
 
         driver.callback_begins();
-        let mut called = call(&mut driver, "on_open", || handler.on_open(&mut conn)).await;
+        let mut called = call(&mut driver, Name::OnOpen, || handler.on_open(&mut conn)).await;
         while called.is_ok() {
             let Some(item) = poll_fn(|cx| driver.poll_next(cx)).await else {
                 break;
@@ -48,8 +48,8 @@ where
             driver.be_patient();
             let (handler, conn) = (&mut handler, &mut conn);
             let name = match item {
-                Item::Message(_) => "on_message",
-                Item::Event(_) => "on_event",
+                Item::Message(_) => Name::OnMessage,
+                Item::Event(_) => Name::OnEvent,
             };
             // One call for both: with two, every connection would keep room for the item as well.
             let callback = move || match item {
@@ -97,7 +97,7 @@ where
         let event = end_of(&driver);
         driver.limit();
         let callback = || handler.on_close(&mut conn, event);
-        if let Err(error) = call(&mut driver, "on_close", callback).await {
+        if let Err(error) = call(&mut driver, Name::OnClose, callback).await {
             log("on_close failed", &error);
             contained(|| drop(error));
         }
@@ -151,7 +151,7 @@ where
 {
     log("error", &error);
     driver.limit();
-    let called = call(driver, "on_error", || handler.on_error(conn, error)).await;
+    let called = call(driver, Name::OnError, || handler.on_error(conn, error)).await;
     if let Err(error) = called {
         log("on_error failed", &error);
         contained(|| drop(error));

@@ -9,7 +9,9 @@ use crate::protocol::Moment;
 /// See the module docs. It counts, and does not read a clock.
 #[derive(Debug)]
 pub(super) struct Turn {
-    began: Moment,
+    /// In microseconds of the connection's age, which wraps every 71 minutes; a turn that is looked at later
+    /// than that is not longer for it.
+    began: u32,
     /// How many connections the thread had woken by then.
     woken: u32,
     /// What messages were inflated to, in bytes.
@@ -63,7 +65,7 @@ impl Turn {
     /// thread has woken, ever, and wraps.
     pub(super) fn begin(now: Moment, woken: u32) -> Self {
         Self {
-            began: now,
+            began: micros(now),
             woken,
             messages: 0,
             reads: 0,
@@ -151,7 +153,7 @@ impl Turn {
 
     /// The clock was looked at. `woken` as in [`begin`](Self::begin).
     pub(super) fn looked(&mut self, now: Moment, woken: u32) {
-        let lasts = now.since(self.began);
+        let lasts = Duration::from_micros(micros(now).wrapping_sub(self.began).into());
         if lasts >= LONGEST && lasts >= Self::longest(woken.wrapping_sub(self.woken)) {
             self.state = State::Over;
         } else if self.state == State::WantsLook {
@@ -177,6 +179,12 @@ impl Turn {
     }
 }
 
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "only differences count")]
+fn micros(moment: Moment) -> u32 {
+    (moment.nanos() / 1000) as u32
+}
+
 /// Wakes the task when the others of its thread have run and the sockets have been looked at.
 ///
 /// A task that only wakes itself is polled up to 61 times before tokio looks at its sockets.
@@ -187,6 +195,19 @@ pub(super) fn let_others_run(cx: &mut Context<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_has_16_bytes() {
+        assert_eq!(size_of::<Turn>(), 16);
+    }
+
+    #[test]
+    fn s1_a_turn_that_begins_where_its_clock_wraps_is_as_long_as_any() {
+        let before = u64::from(u32::MAX);
+        let turn = |now| is_over_by(Turn::begin(at(before), 0), at(now));
+        assert!(!turn(before + 199));
+        assert!(turn(before + 200));
+    }
 
     fn at(micros: u64) -> Moment {
         Moment::new(Duration::from_micros(micros))

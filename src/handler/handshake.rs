@@ -34,7 +34,7 @@ use crate::handshake::Rejection;
 /// ```
 pub struct Handshake {
     pub(crate) request: Parts,
-    pub(crate) mount: Arc<str>,
+    pub(crate) mount: Arc<String>,
     /// The part of the path behind the mount, as it was when the request came.
     pub(crate) path: Box<str>,
     pub(crate) offer: Offer,

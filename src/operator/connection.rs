@@ -44,18 +44,18 @@ impl LiveConnection {
     /// The part of the request's path behind the mount. The client has chosen it: escape it where it
     /// is shown.
     pub fn path(&self) -> &str {
-        &self.link.info.path
+        self.link.info.path()
     }
 
     /// The address of the peer, if it is known.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.link.info.peer
+        self.link.info.peer()
     }
 
     /// Who is behind the peer, if that is a trusted proxy; otherwise the address of the peer.
     pub fn client_ip(&self) -> Option<IpAddr> {
         let behind = self.link.info.seldom.as_ref().and_then(|info| info.client);
-        behind.or(self.link.info.peer.map(|peer| peer.ip()))
+        behind.or(self.link.info.peer().map(|peer| peer.ip()))
     }
 
     /// The version of HTTP that it was opened with.
@@ -65,7 +65,7 @@ impl LiveConnection {
 
     /// The subprotocol, if one was agreed.
     pub fn protocol(&self) -> Option<&str> {
-        self.link.info.protocol.as_deref()
+        self.link.info.protocol()
     }
 
     /// Whether permessage-deflate was agreed.

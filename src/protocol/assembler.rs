@@ -13,6 +13,7 @@ use super::partial::{Data, Partial};
 use super::utf8::InvalidUtf8;
 use super::violation::Violation;
 use crate::close::{CloseCode, CloseFrame};
+use crate::config::Config;
 use crate::message::{Message, Utf8Bytes};
 
 /// A complete message or control frame from a client.
@@ -25,14 +26,6 @@ pub(crate) enum Received {
     Close(Option<CloseFrame>),
 }
 
-/// The limits on what is received.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_message: usize,
-    pub(crate) max_frame: usize,
-    pub(crate) max_fragments: u32,
-}
-
 /// Compressed payload is inflated in pieces of this many bytes. 256 bytes of DEFLATE become at most
 /// 258 KiB, in a quarter of a millisecond; the calls cost little in comparison.
 const PIECE: usize = 256;
@@ -40,10 +33,10 @@ const PIECE: usize = 256;
 /// After this many inflated bytes, other connections get their turn.
 const INFLATED: usize = 64 * 1024;
 
-/// Collects one message at a time. While it is empty, it owns no heap memory.
-#[derive(Debug)]
+/// Collects one message at a time. While it is empty, it owns no heap memory. The limits stand in the
+/// [`Config`].
+#[derive(Debug, Default)]
 pub(crate) struct Assembler {
-    limits: Limits,
     /// A header that has partly arrived.
     head: [u8; MAX_HEADER],
     head_len: u8,
@@ -87,28 +80,14 @@ impl Frame {
 }
 
 impl Assembler {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            head: [0; MAX_HEADER],
-            head_len: 0,
-            frame: None,
-            message: None,
-            control: None,
-            deflate: None,
-            progress: 0,
-            work: 0,
-        }
-    }
-
     /// Messages may be compressed from here on.
-    pub(crate) fn set_deflate(&mut self, terms: InboundTerms) {
-        self.deflate = Some(Inbound::new(terms, self.limits.max_message));
+    pub(crate) fn set_deflate(&mut self, terms: InboundTerms, config: &Config) {
+        self.deflate = Some(Inbound::new(terms, config.max_message));
     }
 
     /// The most payload that one message may have on the wire.
-    pub(crate) fn largest(&self) -> usize {
-        let most = self.limits.max_message;
+    pub(crate) fn largest(&self, config: &Config) -> usize {
+        let most = config.max_message;
         self.deflate
             .as_ref()
             .map_or(most, |deflate| deflate.room(most))
@@ -124,13 +103,14 @@ impl Assembler {
         &mut self,
         input: &mut [u8],
         at: &mut usize,
+        config: &Config,
     ) -> Result<Option<Received>, Violation> {
         loop {
             if self.frame.is_some() {
                 if *at == input.len() {
                     return Ok(None);
                 }
-                if let Some(received) = self.payload(&mut input[*at..], at)? {
+                if let Some(received) = self.payload(&mut input[*at..], at, config)? {
                     return Ok(Some(received));
                 }
                 if self.work >= INFLATED {
@@ -142,7 +122,7 @@ impl Assembler {
             if rest.is_empty() {
                 return Ok(None);
             }
-            let Some((header, used)) = self.header(rest)? else {
+            let Some((header, used)) = self.header(rest, config)? else {
                 *at = input.len();
                 return Ok(None);
             };
@@ -172,7 +152,7 @@ impl Assembler {
                 *at += len;
                 return received(header.opcode, payload).map(Some);
             }
-            self.begin(&header, len)?;
+            self.begin(&header, len, config)?;
             if len == 0 {
                 if let Some(received) = self.end()? {
                     return Ok(Some(received));
@@ -185,13 +165,17 @@ impl Assembler {
     /// without a copy. `None` unless more than `threshold` bytes of it are still to come.
     ///
     /// Call [`filled`](Self::filled) with what was read.
-    pub(crate) fn direct(&mut self, threshold: usize) -> Option<Limit<&mut Vec<u8>>> {
+    pub(crate) fn direct(
+        &mut self,
+        threshold: usize,
+        config: &Config,
+    ) -> Option<Limit<&mut Vec<u8>>> {
         let frame = self.frame.as_ref()?;
         if frame.remaining <= threshold || frame.opcode.is_control() {
             return None;
         }
         let message = self.message.as_mut()?;
-        let expected = frame.expected(self.limits.max_message - message.data.len());
+        let expected = frame.expected(config.max_message - message.data.len());
         let (Data::Binary(bytes), None) = (&mut message.data, &message.inflater) else {
             return None;
         };
@@ -265,21 +249,25 @@ impl Assembler {
     pub(crate) fn clear(&mut self) {
         *self = Self {
             deflate: self.deflate.take(),
-            ..Self::new(self.limits)
+            ..Self::default()
         };
     }
 
     /// Reads a header from what was kept of it and `rest`, and returns how many bytes of `rest` it
     /// took. `None`: the header is incomplete, and all of `rest` was kept.
     #[inline]
-    fn header(&mut self, rest: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+    fn header(
+        &mut self,
+        rest: &[u8],
+        config: &Config,
+    ) -> Result<Option<(Header, usize)>, Violation> {
         let fragmented = self.message.is_some();
         let first = if self.head_len == 0 {
             rest.first().copied().unwrap_or_default()
         } else {
             self.head[0]
         };
-        let room = self.room(first);
+        let room = self.room(first, config);
         let compression = self.deflate.is_some();
         if self.head_len == 0 {
             if let Some(header) = Header::parse(rest, fragmented, compression, room)? {
@@ -304,12 +292,8 @@ impl Assembler {
 
     /// How much payload a data frame may have whose first byte is `first`.
     #[inline]
-    fn room(&self, first: u8) -> usize {
-        let Limits {
-            max_message,
-            max_frame,
-            ..
-        } = self.limits;
+    fn room(&self, first: u8, config: &Config) -> usize {
+        let (max_message, max_frame) = (config.max_message, config.max_frame);
         match (&self.deflate, &self.message) {
             // The length of a compressed frame does not say how large the message will be; the
             // inflater finds out. Data that cannot be compressed may grow a little, unless frames
@@ -322,7 +306,7 @@ impl Assembler {
     }
 
     /// The header of a frame has arrived.
-    fn begin(&mut self, header: &Header, len: usize) -> Result<(), Violation> {
+    fn begin(&mut self, header: &Header, len: usize, config: &Config) -> Result<(), Violation> {
         if !header.opcode.is_control() {
             let message = self
                 .message
@@ -331,7 +315,7 @@ impl Assembler {
                 message.inflater = self.deflate.as_mut().map(|deflate| deflate.begin());
             }
             message.fragments += 1;
-            if message.fragments > self.limits.max_fragments {
+            if message.fragments > config.fragments() {
                 return Err(Violation::new(
                     CloseCode::POLICY_VIOLATION,
                     "the message has more fragments than this server takes",
@@ -348,7 +332,12 @@ impl Assembler {
     }
 
     /// Some payload of the current frame has arrived.
-    fn payload(&mut self, rest: &mut [u8], at: &mut usize) -> Result<Option<Received>, Violation> {
+    fn payload(
+        &mut self,
+        rest: &mut [u8],
+        at: &mut usize,
+        config: &Config,
+    ) -> Result<Option<Received>, Violation> {
         let Some(frame) = &mut self.frame else {
             return Ok(None);
         };
@@ -370,7 +359,7 @@ impl Assembler {
                 control.len += n;
             }
         } else if let Some(message) = &mut self.message {
-            let room = self.limits.max_message - message.data.len();
+            let room = config.max_message - message.data.len();
             self.work += message.push(piece, frame.expected(room), room)?;
             self.progress += n;
         }

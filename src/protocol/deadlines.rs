@@ -13,29 +13,41 @@ pub(crate) struct Deadlines {
     last_received: Moment,
     /// Of either direction.
     last_message: Moment,
-    /// What is being written is more than pings and pongs.
-    sending: bool,
-    ping: Option<Ping>,
+    /// When a peer that reads as slowly as [`SLOWEST`] has read all that the socket took.
+    caught_up: Moment,
+    /// Boxed: most of the time there is nothing to wait for.
+    waits: Option<Box<Waits>>,
     pings: u32,
     /// When a ping was sent, in microseconds of the connection's age; once it is answered, how long
     /// the answer took. It wraps, as no ping waits for an hour.
     round_trip: u32,
-    /// Boxed, as the two that follow: most of the time there is nothing to wait for.
-    reading: Option<Box<Progress>>,
-    writing: Option<Box<Progress>>,
-    /// When a peer that reads as slowly as [`SLOWEST`] has read all that the socket took.
-    caught_up: Moment,
-    /// Since when the driver does not read, and the pong deadline that was stopped.
-    paused: Option<Box<(Moment, Option<Moment>)>>,
+    /// What was written behind the ping that waits for its pong, in bytes.
+    behind_ping: u32,
+    ping: Ping,
+    /// What is being written is more than pings and pongs.
+    sending: bool,
 }
 
-/// A ping of ours that waits for its pong.
-#[derive(Clone, Copy, Debug)]
-struct Ping {
+/// Whether a ping of ours waits for its pong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    /// None does.
+    Answered,
+    /// It is about to be written.
+    Queued,
     /// The socket has taken it: from here on the peer has time to answer.
-    is_sent: bool,
-    /// What was written behind it, in bytes.
-    behind: u32,
+    Sent,
+}
+
+/// What takes longer than one look at the clock.
+#[derive(Debug, Default)]
+struct Waits {
+    /// A message that is arriving.
+    reading: Option<Progress>,
+    /// What the socket does not take at once.
+    writing: Option<Progress>,
+    /// Since when the driver does not read, and the pong deadline that was stopped.
+    paused: Option<(Moment, Option<Moment>)>,
 }
 
 /// What a peer has to read, in bytes a second, so as not to be taken for one that does not.
@@ -95,14 +107,13 @@ impl Deadlines {
             timers,
             last_received: Moment::START,
             last_message: Moment::START,
-            sending: false,
-            ping: None,
+            caught_up: Moment::START,
+            waits: None,
             pings: 0,
             round_trip: 0,
-            reading: None,
-            writing: None,
-            caught_up: Moment::START,
-            paused: None,
+            behind_ping: 0,
+            ping: Ping::Answered,
+            sending: false,
         }
     }
 
@@ -118,14 +129,14 @@ impl Deadlines {
     /// fragments do not bring it nearer to its end.
     #[inline]
     pub(crate) fn receiving(&mut self, n: usize, now: Moment, config: &Config) {
-        match &mut self.reading {
+        match &mut self.waits.get_or_insert_default().reading {
             Some(reading) => reading.add(n, now),
-            None => {
+            none => {
                 let mut reading = Progress::begin(now);
                 reading.add(n, now);
                 let deadline = reading.deadline(config.progress_timeout);
                 self.timers.set(Timer::Receive, deadline);
-                self.reading = Some(Box::new(reading));
+                *none = Some(reading);
             }
         }
     }
@@ -134,7 +145,18 @@ impl Deadlines {
     #[inline]
     pub(crate) fn received(&mut self) {
         // The timer stays: when it is due, there is nothing to be late.
-        self.reading = None;
+        if let Some(waits) = &mut self.waits {
+            waits.reading = None;
+            self.let_go();
+        }
+    }
+
+    /// Keeps no box with nothing in it.
+    fn let_go(&mut self) {
+        let is_empty = |waits: &mut Box<Waits>| {
+            waits.reading.is_none() && waits.writing.is_none() && waits.paused.is_none()
+        };
+        self.waits.take_if(is_empty);
     }
 
     /// A message arrived.
@@ -153,12 +175,12 @@ impl Deadlines {
     pub(crate) fn ponged(&mut self, payload: &[u8], now: Moment) {
         // The number of the last one.
         let expected = self.pings.wrapping_sub(1).to_be_bytes();
-        if let Some(ping) = self.ping.filter(|_| payload == expected) {
-            self.ping = None;
+        if self.ping != Ping::Answered && payload == expected {
+            self.ping = Ping::Answered;
             self.round_trip = micros(now).wrapping_sub(self.round_trip);
             self.timers.stop(Timer::Pong);
             // All that was written before the ping has been read.
-            let since = now.plus_nanos(reading_time(ping.behind.into()));
+            let since = now.plus_nanos(reading_time(self.behind_ping.into()));
             self.caught_up = self.caught_up.min(since);
         }
     }
@@ -166,7 +188,7 @@ impl Deadlines {
     /// How long the answer to a ping took that has come since the last call, in microseconds. Zero:
     /// none has.
     pub(crate) fn take_round_trip(&mut self) -> u32 {
-        if self.ping.is_some() {
+        if self.ping != Ping::Answered {
             return 0;
         }
         std::mem::take(&mut self.round_trip)
@@ -180,11 +202,13 @@ impl Deadlines {
 
     /// The socket takes no more for now.
     pub(crate) fn blocked(&mut self, now: Moment, config: &Config) {
-        if self.writing.is_none() {
-            let writing = Progress::begin(now + self.behind(now));
+        let begin = now + self.behind(now);
+        let waits = self.waits.get_or_insert_default();
+        if waits.writing.is_none() {
+            let writing = Progress::begin(begin);
             let deadline = writing.deadline(config.progress_timeout);
             self.timers.set(Timer::Send, deadline);
-            self.writing = Some(Box::new(writing));
+            waits.writing = Some(writing);
         }
     }
 
@@ -194,15 +218,14 @@ impl Deadlines {
         if self.sending {
             self.last_message = now;
         }
-        if let Some(ping) = &mut self.ping {
-            ping.behind = ping
-                .behind
-                .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        if self.ping != Ping::Answered {
+            let n = u32::try_from(n).unwrap_or(u32::MAX);
+            self.behind_ping = self.behind_ping.saturating_add(n);
         }
         let most = now.plus_nanos(reading_time(BETWEEN));
         let caught_up = self.caught_up.max(now).plus_nanos(reading_time(n as u64));
         self.caught_up = caught_up.min(most);
-        if self.writing.is_some() {
+        if self.waits.is_some() {
             self.moved(n, now);
         }
     }
@@ -210,7 +233,8 @@ impl Deadlines {
     #[cold]
     fn moved(&mut self, n: usize, now: Moment) {
         let begin = now + self.behind(now);
-        if let Some(writing) = &mut self.writing {
+        let waits = self.waits.as_mut();
+        if let Some(writing) = waits.and_then(|waits| waits.writing.as_mut()) {
             writing.add(n, begin);
         }
     }
@@ -219,10 +243,13 @@ impl Deadlines {
     #[inline]
     pub(crate) fn flushed(&mut self, now: Moment, config: &Config) {
         self.sending = false;
-        if self.writing.take().is_some() {
-            self.timers.stop(Timer::Send);
+        if let Some(waits) = &mut self.waits {
+            if waits.writing.take().is_some() {
+                self.timers.stop(Timer::Send);
+                self.let_go();
+            }
         }
-        if self.ping.is_some_and(|ping| !ping.is_sent) {
+        if self.ping == Ping::Queued {
             self.ping_sent(now, config);
         }
     }
@@ -230,13 +257,12 @@ impl Deadlines {
     /// The time to answer counts from here.
     #[cold]
     fn ping_sent(&mut self, now: Moment, config: &Config) {
-        if let Some(ping) = &mut self.ping {
-            ping.is_sent = true;
-            self.round_trip = micros(now);
-        }
+        self.ping = Ping::Sent;
+        self.round_trip = micros(now);
         let behind = self.behind(now);
         let at = config.pong_timeout.map(|timeout| now + behind + timeout);
-        match (&mut self.paused, at) {
+        let waits = self.waits.as_mut();
+        match (waits.and_then(|waits| waits.paused.as_mut()), at) {
             (Some(paused), at) => paused.1 = at,
             (None, Some(at)) => self.timers.set(Timer::Pong, at),
             (None, None) => {}
@@ -252,8 +278,9 @@ impl Deadlines {
 
     /// The driver stops reading: what the peer sent from here on is not its delay.
     pub(crate) fn pause(&mut self, now: Moment) {
-        if self.paused.is_none() {
-            self.paused = Some(Box::new((now, self.timers.get(Timer::Pong))));
+        let waits = self.waits.get_or_insert_default();
+        if waits.paused.is_none() {
+            waits.paused = Some((now, self.timers.get(Timer::Pong)));
             self.timers.stop(Timer::Pong);
             self.timers.stop(Timer::Receive);
         }
@@ -262,26 +289,25 @@ impl Deadlines {
     /// The driver reads again; since when it did not.
     #[inline]
     pub(crate) fn resume(&mut self, now: Moment, config: &Config) -> Option<Moment> {
-        let mut paused = None;
-        if let Some((since, pong)) = self.paused.take().map(|paused| *paused) {
-            paused = Some(since);
-            let pause = now.since(since);
-            if let Some(at) = pong {
-                self.timers.set(Timer::Pong, at + pause);
-            }
-            if let Some(reading) = &mut self.reading {
-                reading.excuse(pause);
-                let deadline = reading.deadline(config.progress_timeout);
-                self.timers.set(Timer::Receive, deadline);
-            }
-            self.last_received = self.last_received + pause;
+        let waits = self.waits.as_mut()?;
+        let (since, pong) = waits.paused.take()?;
+        let pause = now.since(since);
+        if let Some(at) = pong {
+            self.timers.set(Timer::Pong, at + pause);
         }
-        paused
+        if let Some(reading) = &mut waits.reading {
+            reading.excuse(pause);
+            let deadline = reading.deadline(config.progress_timeout);
+            self.timers.set(Timer::Receive, deadline);
+        }
+        self.last_received = self.last_received + pause;
+        self.let_go();
+        Some(since)
     }
 
     /// No more of what arrives is looked at.
     pub(crate) fn stop_receiving(&mut self) {
-        self.reading = None;
+        self.received();
         for timer in [
             Timer::Receive,
             Timer::Pong,
@@ -340,12 +366,14 @@ impl Deadlines {
                 }
                 Timer::Pong => Some(Due::NoPong),
                 Timer::Receive => {
-                    let reading = self.reading.as_ref();
+                    let waits = self.waits.as_ref();
+                    let reading = waits.and_then(|waits| waits.reading.as_ref());
                     let deadline = reading.map(|r| r.deadline(config.progress_timeout));
                     self.unless_later(timer, deadline, now, Due::NotSending)
                 }
                 Timer::Send => {
-                    let writing = self.writing.as_ref();
+                    let waits = self.waits.as_ref();
+                    let writing = waits.and_then(|waits| waits.writing.as_ref());
                     let deadline = writing.map(|w| w.deadline(config.progress_timeout));
                     self.unless_later(timer, deadline, now, Due::NotReading)
                 }
@@ -388,20 +416,17 @@ impl Deadlines {
             return None;
         }
         self.timers.set(Timer::Heartbeat, now + silence);
-        if self.paused.is_some() {
+        if self.waits.as_ref().is_some_and(|w| w.paused.is_some()) {
             return Some(Due::Beat);
         }
-        if self.ping.is_some() {
+        if self.ping != Ping::Answered {
             return None;
         }
         let payload = self.pings.to_be_bytes();
         self.pings = self.pings.wrapping_add(1);
         // Without a deadline no ping is waited for: the next is sent, answered or not.
         if config.pong_timeout.is_some() {
-            self.ping = Some(Ping {
-                is_sent: false,
-                behind: 0,
-            });
+            (self.ping, self.behind_ping) = (Ping::Queued, 0);
         }
         Some(Due::Ping(payload))
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytes::buf::Limit;
 
-use super::assembler::{Assembler, Limits, Received};
+use super::assembler::{Assembler, Received};
 use super::closing::{Closing, Ending, Phase, Reply};
 use super::control::{ControlQueue, ends_with_close, write_close};
 use super::deadlines::{Deadlines, Due};
@@ -64,16 +64,11 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        let limits = Limits {
-            max_message: config.max_message,
-            max_frame: config.max_frame,
-            max_fragments: config.fragments(),
-        };
         Self {
             deadlines: Deadlines::new(&config),
             rates: Rates::new(&config),
             config,
-            assembler: Assembler::new(limits),
+            assembler: Assembler::default(),
             control: ControlQueue::default(),
             closing: Closing::new(),
         }
@@ -81,8 +76,8 @@ impl Session {
 
     /// Messages may be compressed.
     pub(crate) fn set_deflate(&mut self, terms: InboundTerms) {
-        self.assembler.set_deflate(terms);
-        self.rates.set_largest(self.assembler.largest());
+        self.assembler.set_deflate(terms, &self.config);
+        self.rates.set_largest(self.assembler.largest(&self.config));
     }
 
     /// The connection is to end gracefully at `at`.
@@ -116,7 +111,7 @@ impl Session {
     ) -> Option<Event> {
         while *at < input.len() && self.closing.is_readable() {
             let before = *at;
-            let taken = self.assembler.take(input, at);
+            let taken = self.assembler.take(input, at, &self.config);
             let none = matches!(taken, Ok(None));
             if taken.is_err() {
                 // It may be a Close frame itself.
@@ -147,7 +142,7 @@ impl Session {
     /// Call [`handle_filled`](Self::handle_filled) with what came.
     #[inline]
     pub(crate) fn direct(&mut self) -> Option<Limit<&mut Vec<u8>>> {
-        self.assembler.direct(SCRATCH)
+        self.assembler.direct(SCRATCH, &self.config)
     }
 
     /// `n` bytes were read into what [`direct`](Self::direct) gave.

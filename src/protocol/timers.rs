@@ -75,8 +75,8 @@ pub(crate) fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
     }
 }
 
-/// The deadlines of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The deadlines of a connection. Of two that are due at the same time, the first one here comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     /// The peer has been silent for long enough: send a ping.
     Heartbeat,
@@ -95,56 +95,93 @@ pub(crate) enum Timer {
     Close,
 }
 
-impl Timer {
-    const ALL: [Self; 7] = [
-        Self::Heartbeat,
-        Self::Pong,
-        Self::Receive,
-        Self::Send,
-        Self::Idle,
-        Self::Leave,
-        Self::Close,
-    ];
-}
-
+/// The earliest first. Two have a place of their own, as a connection that is idle has one or two; further
+/// ones are boxed.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    at: [Option<Moment>; Timer::ALL.len()],
-    /// The earliest of them: it is asked for more often than they change.
-    next: Option<Moment>,
+    at: [Option<Moment>; PLACES],
+    which: [Option<Timer>; PLACES],
+    /// In order; not empty.
+    #[expect(
+        clippy::box_collection,
+        reason = "16 bytes less in every connection; few have so many"
+    )]
+    later: Option<Box<Vec<(Moment, Timer)>>>,
 }
+
+const PLACES: usize = 2;
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Moment) {
-        self.change(timer, Some(at));
+        self.stop(timer);
+        let mut last = Some((at, timer));
+        for place in 0..PLACES {
+            let here = self.at[place].zip(self.which[place]);
+            if last.is_some() && here.is_none_or(|here| last < Some(here)) {
+                last = self.replace(place, last);
+            }
+        }
+        if let Some(last) = last {
+            let later = self.later.get_or_insert_default();
+            let place = later.partition_point(|before| *before < last);
+            later.insert(place, last);
+        }
     }
 
     pub(crate) fn stop(&mut self, timer: Timer) {
-        self.change(timer, None);
-    }
-
-    fn change(&mut self, timer: Timer, at: Option<Moment>) {
-        self.at[timer as usize] = at;
-        self.next = self.at.into_iter().fold(None, earlier);
+        if let Some(place) = self.which.iter().position(|which| *which == Some(timer)) {
+            self.remove(place);
+        } else if let Some(later) = &mut self.later {
+            later.retain(|(_, which)| *which != timer);
+            if later.is_empty() {
+                self.later = None;
+            }
+        }
     }
 
     pub(crate) fn get(&self, timer: Timer) -> Option<Moment> {
-        self.at[timer as usize]
+        let later = self.later.iter().flat_map(|later| later.iter());
+        let mut all = self.places().chain(later.copied());
+        all.find_map(|(at, which)| (which == timer).then_some(at))
     }
 
     /// The next of all deadlines.
     #[inline]
     pub(crate) fn next(&self) -> Option<Moment> {
-        self.next
+        self.at[0]
     }
 
     /// Takes one timer that is due.
     pub(crate) fn expired(&mut self, now: Moment) -> Option<Timer> {
-        let timer = Timer::ALL
-            .into_iter()
-            .find(|t| self.at[*t as usize].is_some_and(|at| at <= now))?;
-        self.stop(timer);
+        let (at, timer) = self.places().next()?;
+        if at > now {
+            return None;
+        }
+        self.remove(0);
         Some(timer)
+    }
+
+    fn places(&self) -> impl Iterator<Item = (Moment, Timer)> + '_ {
+        let both = self.at.into_iter().zip(self.which);
+        both.filter_map(|(at, which)| at.zip(which))
+    }
+
+    fn replace(&mut self, place: usize, by: Option<(Moment, Timer)>) -> Option<(Moment, Timer)> {
+        let (at, which) = by.unzip();
+        let at = std::mem::replace(&mut self.at[place], at);
+        at.zip(std::mem::replace(&mut self.which[place], which))
+    }
+
+    /// All behind it move up.
+    fn remove(&mut self, place: usize) {
+        let first = self.later.as_mut().map(|later| later.remove(0));
+        if self.later.as_ref().is_some_and(|later| later.is_empty()) {
+            self.later = None;
+        }
+        let mut moved = first;
+        for place in (place..PLACES).rev() {
+            moved = self.replace(place, moved);
+        }
     }
 }
 
@@ -213,6 +250,52 @@ mod tests {
         assert_eq!(timers.expired(at(5)), Some(Timer::Pong));
         assert_eq!(timers.expired(at(5)), Some(Timer::Close));
         assert_eq!(timers.expired(at(5)), None);
+    }
+
+    /// Beside a list that is sorted whenever it is looked at.
+    #[test]
+    fn however_many_are_set_moved_and_stopped_the_earliest_comes_first() {
+        const ALL: [Timer; 7] = [
+            Timer::Heartbeat,
+            Timer::Pong,
+            Timer::Receive,
+            Timer::Send,
+            Timer::Idle,
+            Timer::Leave,
+            Timer::Close,
+        ];
+        assert_eq!(size_of::<Timers>(), 32);
+        let mut timers = Timers::default();
+        let mut model: Vec<(Moment, Timer)> = Vec::new();
+        let mut chance: u64 = 1;
+        for _ in 0..10_000 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let timer = ALL[(chance >> 33) as usize % ALL.len()];
+            let when = at(chance >> 60);
+            match chance >> 40 & 3 {
+                0 | 1 => {
+                    model.retain(|(_, which)| *which != timer);
+                    model.push((when, timer));
+                    timers.set(timer, when);
+                }
+                2 => {
+                    model.retain(|(_, which)| *which != timer);
+                    timers.stop(timer);
+                }
+                _ => {
+                    model.sort();
+                    let is_due = model.first().is_some_and(|(at, _)| *at <= when);
+                    let due = is_due.then(|| model.remove(0).1);
+                    assert_eq!(timers.expired(when), due);
+                }
+            }
+            assert_eq!(timers.next(), model.iter().map(|(at, _)| *at).min());
+            for timer in ALL {
+                let at = model.iter().find(|(_, which)| *which == timer);
+                assert_eq!(timers.get(timer), at.map(|set| set.0));
+            }
+            assert_eq!(timers.later.is_some(), model.len() > PLACES);
+        }
     }
 
     #[test]

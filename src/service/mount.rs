@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// the docs of [`WebSocketLayer`](crate::WebSocketLayer).
 #[derive(Clone, Debug)]
 pub(crate) struct Mount {
-    path: Arc<str>,
+    path: Arc<String>,
     /// Where a router's pattern begins in it, which is a mistake.
     pattern: Option<usize>,
 }
@@ -37,12 +37,13 @@ impl Mount {
     /// everything.
     pub(crate) fn new(path: &str) -> Self {
         let path = path.trim_end_matches('/');
-        let path: Arc<str> = if path.is_empty() || path.starts_with('/') {
-            path.into()
+        let path = if path.is_empty() || path.starts_with('/') {
+            path.to_owned()
         } else {
-            format!("/{path}").into()
+            format!("/{path}")
         };
         let pattern = pattern(&path);
+        let path = Arc::new(path);
         Self { path, pattern }
     }
 
@@ -52,7 +53,7 @@ impl Mount {
     }
 
     /// Rack's `SCRIPT_NAME`: empty for `/`. Shared, since every connection keeps it.
-    pub(crate) fn as_str(&self) -> &Arc<str> {
+    pub(crate) fn as_str(&self) -> &Arc<String> {
         &self.path
     }
 
@@ -69,7 +70,7 @@ impl Mount {
                 Place::Elsewhere
             };
         }
-        match path.strip_prefix(&*self.path) {
+        match path.strip_prefix(&**self.path) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 if is_ambiguous(rest) {
                     Place::Ambiguous

@@ -19,7 +19,7 @@ use super::admission::{Admission, draining};
 use super::limit::Permit;
 use super::options::Options;
 use crate::config::Config;
-use crate::connection::{ConnectionId, Info, Link, Seldom, StoredRequest};
+use crate::connection::{ConnectionId, Info, Link, Names, Seldom, StoredRequest};
 use crate::driver::{Application, Opened, Pending, Socket, Upgrade};
 use crate::handshake::Rejection;
 use crate::logging::field;
@@ -66,9 +66,9 @@ pub(super) fn start<E: Application>(
     let mount = options.mount.as_str().clone();
     let id = ConnectionId::next();
     let whole_path = if path.is_empty() {
-        Cow::Borrowed(&*mount)
+        Cow::Borrowed(mount.as_str())
     } else {
-        Cow::Owned([&*mount, &*path].concat())
+        Cow::Owned([mount.as_str(), &path].concat())
     };
     // Names of OpenTelemetry where it has them. An address that says nothing new is left out.
     let who = client.or(peer.map(|peer| peer.ip().to_canonical()));
@@ -77,7 +77,7 @@ pub(super) fn start<E: Application>(
     let span = tracing::info_span!(
         "websocket",
         id = id.as_u64(),
-        mount = &**options.mount.as_str(),
+        mount = options.mount.as_str().as_str(),
         url.path = &*field(&whole_path),
         client.address = who.map(tracing::field::display),
         client.port = direct.map(|peer| peer.port()),
@@ -92,15 +92,13 @@ pub(super) fn start<E: Application>(
     );
     let info = Info {
         id,
-        path,
         request: if options.config.keep_request {
-            StoredRequest::new(request)
+            StoredRequest::new(request, peer)
         } else {
-            StoredRequest::nothing_but(version)
+            StoredRequest::nothing_but(version, peer)
         },
         mount,
-        protocol: protocol.map(String::into_boxed_str),
-        peer,
+        names: Names::new(path, protocol.as_deref()),
         seldom: Seldom::new(client, lifetime),
     };
     let config = options.config.clone();

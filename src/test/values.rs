@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use super::client::TestClient;
 use super::request::ACCEPT;
 use crate::close::{CloseCause, CloseCode, CloseEvent, CloseReason};
-use crate::connection::{Connection, ConnectionId, Event, Info, Link, StoredRequest};
+use crate::connection::{Connection, ConnectionId, Event, Info, Link, Names, StoredRequest};
 use crate::driver::serve;
 use crate::error::{BoxError, CallbackFailure, Error};
 use crate::handler::{Handshake, Result, WebSocketHandler};
@@ -80,15 +80,16 @@ impl WebSocketHandler for Nobody {
 
 /// What is fixed about a connection of this request.
 pub(super) fn info(request: Request<()>) -> Info {
-    let protocol = protocols(request.headers()).next().map(Into::into);
+    let protocol = protocols(request.headers()).next().map(str::to_owned);
     let request = request.into_parts().0;
     Info {
         id: ConnectionId::next(),
-        mount: "".into(),
-        path: request.uri.path().into(),
-        protocol,
-        peer: request.extensions.get().copied(),
-        request: StoredRequest::new(request),
+        mount: Arc::default(),
+        names: Names::new(request.uri.path().into(), protocol.as_deref()),
+        request: {
+            let peer = request.extensions.get().copied();
+            StoredRequest::new(request, peer)
+        },
         seldom: None,
     }
 }
@@ -135,7 +136,7 @@ pub fn handshake(request: Request<()>) -> Handshake {
         Transport::Http2
     };
     Handshake {
-        mount: "".into(),
+        mount: Arc::default(),
         path: request.uri.path().into(),
         offer: Offer {
             transport,

@@ -3,11 +3,18 @@
 use super::*;
 use crate::close::CloseCode;
 
-const LIMITS: Limits = Limits {
-    max_message: 300,
-    max_frame: 200,
-    max_fragments: 4,
-};
+fn limits(max_message: usize, max_frame: usize, max_fragments: u32) -> Config {
+    Config {
+        max_message,
+        max_frame,
+        max_fragments: Some(max_fragments),
+        ..Config::default()
+    }
+}
+
+fn small() -> Config {
+    limits(300, 200, 4)
+}
 
 /// A client's frame: first byte, payload, masked.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -29,14 +36,14 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn with(limits: Limits, bytes: &[u8], piece: usize) -> (Vec<Received>, Option<Violation>) {
-    let mut assembler = Assembler::new(limits);
+fn with(config: &Config, bytes: &[u8], piece: usize) -> (Vec<Received>, Option<Violation>) {
+    let mut assembler = Assembler::default();
     let mut all = Vec::new();
     for chunk in bytes.chunks(piece.max(1)) {
         let mut chunk = chunk.to_vec();
         let mut at = 0;
         loop {
-            match assembler.take(&mut chunk, &mut at) {
+            match assembler.take(&mut chunk, &mut at, config) {
                 Ok(Some(received)) => all.push(received),
                 Ok(None) => break,
                 Err(violation) => return (all, Some(violation)),
@@ -49,9 +56,9 @@ fn with(limits: Limits, bytes: &[u8], piece: usize) -> (Vec<Received>, Option<Vi
 
 /// The same in every chunking, row N9.
 fn run(bytes: &[u8]) -> (Vec<Received>, Option<Violation>) {
-    let whole = with(LIMITS, bytes, bytes.len());
+    let whole = with(&small(), bytes, bytes.len());
     for piece in 1..bytes.len() {
-        assert_eq!(with(LIMITS, bytes, piece), whole, "in pieces of {piece}");
+        assert_eq!(with(&small(), bytes, piece), whole, "in pieces of {piece}");
     }
     whole
 }
@@ -87,7 +94,7 @@ fn f14_f15_f16_text_is_validated_as_it_arrives() {
     // Refused in an unfinished frame.
     let whole = frame(0x81, b"ab\xffcd");
     assert_eq!(
-        with(LIMITS, &whole[..whole.len() - 2], 1).1.unwrap().code,
+        with(&small(), &whole[..whole.len() - 2], 1).1.unwrap().code,
         CloseCode::INVALID_FRAME_PAYLOAD_DATA
     );
     // Truncated at the end of the message.
@@ -189,28 +196,24 @@ fn a_control_frame_in_pieces_between_pieces_of_a_message_is_whole() {
 
 #[test]
 fn a_large_binary_payload_is_read_straight_into_its_message() {
-    let limits = Limits {
-        max_message: 1 << 20,
-        max_frame: 1 << 20,
-        max_fragments: 9,
-    };
+    let config = limits(1 << 20, 1 << 20, 9);
     let payload: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
     let bytes = frame(0x82, &payload);
-    let mut assembler = Assembler::new(limits);
+    let mut assembler = Assembler::default();
     let mut first = bytes[..1000].to_vec();
-    assert_eq!(assembler.take(&mut first, &mut 0), Ok(None));
+    assert_eq!(assembler.take(&mut first, &mut 0, &config), Ok(None));
     let mut rest = &bytes[1000..];
     let mut received = None;
     while received.is_none() {
-        let mut buffer = assembler.direct(64).expect("a large rest");
+        let mut buffer = assembler.direct(64, &config).expect("a large rest");
         let n = buffer.remaining_mut().min(rest.len()).min(7777);
         assert!(n > 0);
         buffer.put_slice(&rest[..n]);
         rest = &rest[n..];
         received = assembler.filled(n).unwrap();
-        if received.is_none() && assembler.direct(64).is_none() {
+        if received.is_none() && assembler.direct(64, &config).is_none() {
             let mut tail = rest.to_vec();
-            received = assembler.take(&mut tail, &mut 0).unwrap();
+            received = assembler.take(&mut tail, &mut 0, &config).unwrap();
         }
     }
     assert_eq!(received, Some(Received::Message(Message::from(payload))));
@@ -219,14 +222,10 @@ fn a_large_binary_payload_is_read_straight_into_its_message() {
 
 #[test]
 fn memory_follows_what_arrived_not_what_was_declared() {
-    let limits = Limits {
-        max_message: 1 << 30,
-        max_frame: 1 << 30,
-        max_fragments: 9,
-    };
-    let mut assembler = Assembler::new(limits);
+    let config = limits(1 << 30, 1 << 30, 9);
+    let mut assembler = Assembler::default();
     let mut bytes = vec![0x82, 0xFF, 0, 0, 0, 0, 0x3F, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7];
-    assert_eq!(assembler.take(&mut bytes, &mut 0), Ok(None));
+    assert_eq!(assembler.take(&mut bytes, &mut 0, &config), Ok(None));
     let Some(Partial {
         data: Data::Binary(data),
         ..
@@ -240,16 +239,12 @@ fn memory_follows_what_arrived_not_what_was_declared() {
 
 #[test]
 fn r2_the_buffer_of_many_fragments_grows_in_few_steps_and_not_beyond_the_limit() {
-    let limits = Limits {
-        max_message: 1 << 20,
-        max_frame: 1 << 20,
-        max_fragments: 1 << 20,
-    };
-    let mut assembler = Assembler::new(limits);
+    let config = limits(1 << 20, 1 << 20, 1 << 20);
+    let mut assembler = Assembler::default();
     let mut steps = Vec::new();
     for i in 0..1 << 14 {
         let mut bytes = frame(if i == 0 { 0x02 } else { 0x00 }, &[7; 64]);
-        assert_eq!(assembler.take(&mut bytes, &mut 0), Ok(None));
+        assert_eq!(assembler.take(&mut bytes, &mut 0, &config), Ok(None));
         let Some(Partial {
             data: Data::Binary(data),
             ..
@@ -263,23 +258,19 @@ fn r2_the_buffer_of_many_fragments_grows_in_few_steps_and_not_beyond_the_limit()
         assert!(data.capacity() <= 4 * data.len());
     }
     assert!(steps.len() < 16, "{steps:?}");
-    assert_eq!(steps.last(), Some(&limits.max_message));
+    assert_eq!(steps.last(), Some(&config.max_message));
 }
 
 #[test]
 fn a_kept_message_owns_only_its_own_bytes() {
-    let limits = Limits {
-        max_message: 1 << 20,
-        max_frame: 1 << 20,
-        max_fragments: 9,
-    };
+    let config = limits(1 << 20, 1 << 20, 9);
     let bytes = [
         frame(0x02, &[1; 1000]),
         frame(0x00, &[2; 100]),
         frame(0x80, &[]),
     ]
     .concat();
-    let (received, _) = with(limits, &bytes, 10);
+    let (received, _) = with(&config, &bytes, 10);
     let [Received::Message(Message::Binary(bytes))] = &received[..] else {
         panic!("one message");
     };
@@ -308,16 +299,13 @@ mod compressed {
     }
 
     fn receive(max_message: usize, max_frame: usize, bytes: &[u8]) -> Result<usize, CloseCode> {
-        let mut assembler = Assembler::new(Limits {
-            max_message,
-            max_frame,
-            max_fragments: 10,
-        });
+        let config = limits(max_message, max_frame, 10);
+        let mut assembler = Assembler::default();
         let offers = [("permessage-deflate", &[][..])].into_iter();
         let (agreed, _) = negotiate(offers, &Deflate::new()).unwrap();
-        assembler.set_deflate(agreed.inbound);
+        assembler.set_deflate(agreed.inbound, &config);
         let mut bytes = bytes.to_vec();
-        match assembler.take(&mut bytes, &mut 0) {
+        match assembler.take(&mut bytes, &mut 0, &config) {
             Ok(Some(Received::Message(message))) => Ok(message.len()),
             Ok(other) => panic!("{other:?}"),
             Err(violation) => Err(violation.code),
