@@ -269,7 +269,9 @@ mod tests {
         let mut model: Vec<(Moment, Timer)> = Vec::new();
         let mut chance: u64 = 1;
         for _ in 0..10_000 {
-            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            chance = chance
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             let timer = ALL[(chance >> 33) as usize % ALL.len()];
             let when = at(chance >> 60);
             match chance >> 40 & 3 {
