@@ -62,6 +62,7 @@ declare -A servers=(
     [socketioxide]="socketioxide"
     [socket_io]="socket_io.js"
     [floor]="floor"
+    [floor_h2]="floor_h2"
     [ours_deflate]="ours --deflate"
     [yawc_deflate]="yawc --tuned --deflate"
     [yawc_deflate_pool]="yawc --deflate --pool"
@@ -134,7 +135,7 @@ every="ours ours_axum ours_recv ours_stream axum_default axum_tuned axum_batched
     sockudo_batched warp_default warp_batched actix soketto_default soketto_batched node_default
     node_batched floor"
 some="ours fastwebsockets_tuned tokio_websockets_batched axum_tuned floor"
-over_http2="ours axum_default axum_tuned axum_batched"
+over_http2="ours axum_default axum_tuned axum_batched floor_h2"
 over_tls="ours_tls tokio_tungstenite_tls tokio_tungstenite_tls_batched fastwebsockets_tls"
 deflate="ours_deflate yawc_deflate yawc_deflate_pool sockudo_deflate node_deflate python_deflate"
 # Where not every peer has something to say.
@@ -367,6 +368,9 @@ for workload in $workloads; do
             # On w7, a visit is what counts: connect, upgrade, close.
             case $workload in
                 w7*) what=visit few=500 many=2500 ;;
+                # Of 16 KiB and of 1 MiB. Cryptography in valgrind takes its time.
+                w3* | t3) what=message few=500 many=2500 ;;
+                w4 | h4* | t4) what=message few=20 many=80 ;;
                 *) what=message few=20000 many=40000 ;;
             esac
             echo "$workload: user instructions per $what"

@@ -140,7 +140,7 @@ fn write(session: &mut Session) -> Vec<u8> {
     }
 }
 
-/// The last step in which a buffer grows begins behind a quarter of what it may become.
+/// A buffer quadruples.
 fn held(session: &Session, config: &Config, compressed: bool, arrived: usize) {
     let held = session.held();
     let most = if compressed {

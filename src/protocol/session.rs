@@ -555,6 +555,11 @@ impl Session {
     fn change(&mut self, now: Moment, step: impl FnOnce(&mut Closing)) {
         let before = self.closing.phase();
         step(&mut self.closing);
+        self.changed(now, before);
+    }
+
+    /// The rest of it, which is compiled once and not for each step.
+    fn changed(&mut self, now: Moment, before: Phase) {
         if self.closing.is_input_over() {
             self.assembler.clear();
         }

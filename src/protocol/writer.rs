@@ -3,6 +3,7 @@
 //! Small frames are copied into one buffer, one after another; large payloads are not copied.
 //! [`Writer::take`] hands out one [`Batch`] at a time, and control frames go between two batches.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::{AddAssign, Deref, SubAssign};
@@ -77,6 +78,16 @@ enum Piece {
     Shared(Arc<[u8]>),
 }
 
+/// The largest buffer that a thread keeps for the next piece: the answers to some dozens of small messages.
+const SPARE: usize = 4 * 1024;
+
+thread_local! {
+    /// The buffer of a piece that is written. Most connections write at once what they frame, one after
+    /// the other, and so all of a thread frame into one buffer. Who cannot write keeps it, and the next
+    /// makes its own.
+    static WRITTEN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 impl Piece {
     /// Appends `more` bytes, or somewhat fewer.
     #[inline]
@@ -84,7 +95,11 @@ impl Piece {
         match self {
             Self::Own(own) => {
                 if own.capacity() == 0 {
-                    own.reserve_exact(more);
+                    // The thread may be at its end.
+                    *own = WRITTEN.try_with(Cell::take).unwrap_or_default();
+                    if own.capacity() < more {
+                        own.reserve_exact(more);
+                    }
                 }
                 write(own);
             }
@@ -93,6 +108,17 @@ impl Piece {
                 own.extend_from_slice(shared);
                 write(&mut own);
                 *self = Self::Own(own);
+            }
+        }
+    }
+
+    /// All of it is written.
+    #[inline]
+    fn recycle(&mut self) {
+        if let Self::Own(mut own) = std::mem::take(self) {
+            if (1..=SPARE).contains(&own.capacity()) {
+                own.clear();
+                let _ = WRITTEN.try_with(|written| written.replace(own));
             }
         }
     }
@@ -405,7 +431,7 @@ impl Batch {
             return;
         }
         self.written -= self.head.len();
-        self.head = Piece::default();
+        self.head.recycle();
         let Some(parts) = &mut self.parts else {
             return;
         };
@@ -542,6 +568,35 @@ mod tests {
             assert!(out.starts_with(&framed.head) && out.len() > framed.head.len() + size);
         }
         assert_eq!(Arc::strong_count(&framed.head), 3);
+    }
+
+    #[test]
+    fn the_buffer_of_what_is_written_is_the_next_one_of_its_thread_and_at_most_4_kib() {
+        let address = |writer: &Writer| writer.open.as_ptr();
+        let (mut first, mut second) = (Writer::default(), Writer::default());
+        first.push(&Message::from(vec![1; 500]));
+        let before = address(&first);
+        // Nobody gives up what is not written yet.
+        second.push(&Message::from(vec![2; 100]));
+        assert_ne!(address(&second), before);
+        assert_eq!(write_all(&mut first, 5000).len(), 504);
+
+        let mut third = Writer::default();
+        third.push(&Message::from(vec![3; 7]));
+        assert_eq!(address(&third), before);
+        assert_eq!(
+            write_all(&mut third, 5000),
+            [&[0x82, 7][..], &[3; 7]].concat()
+        );
+        assert_eq!(write_all(&mut second, 5000).len(), 102);
+
+        third.push(&Message::from(vec![4; SPARE]));
+        write_all(&mut third, 5000);
+        third.push(&Message::from(vec![5; 7]));
+        let Piece::Own(own) = &third.open else {
+            panic!("shared")
+        };
+        assert!(own.capacity() <= SPARE, "{}", own.capacity());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! [`contained`]: calls a function of the application while locks of a topic are held.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,10 +16,11 @@ pub(super) fn contained<T>(name: &'static str, call: impl FnOnce() -> T) -> Opti
     let before = INSIDE.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
     INSIDE.set(before);
-    let payload = match result {
-        Ok(value) => return Some(value),
-        Err(payload) => payload,
-    };
+    result.map_err(|payload| panicked(name, payload)).ok()
+}
+
+#[cold]
+fn panicked(name: &str, payload: Box<dyn Any + Send>) {
     let message = payload
         .downcast_ref::<&str>()
         .copied()
@@ -36,7 +38,6 @@ pub(super) fn contained<T>(name: &'static str, call: impl FnOnce() -> T) -> Opti
     }
     // Its destructor is the application's, and may panic again.
     std::mem::forget(payload);
-    None
 }
 
 /// Panics in a function that [`contained`] runs, where going on would be a deadlock. The panic is

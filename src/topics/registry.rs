@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::calls::assert_outside;
-use super::cluster::{self, Backplane, Limits, Load, Node, Times, Waiting};
+use super::cluster::{Cluster, Connect, Limits, Load, Times, Waiting};
 use super::log::Retain;
 use super::position::Position;
 use super::presence::AnnounceFn;
@@ -46,8 +46,8 @@ pub(super) struct Rules {
     pub(super) leave_on_drain: bool,
     /// Makes messages of changes of presence.
     pub(super) announce: Option<Box<AnnounceFn>>,
-    /// Taken when the registry is made.
-    pub(super) backplane: Option<Box<dyn Backplane>>,
+    /// Makes this process one among others. Taken when the registry is made.
+    pub(super) connect: Option<Connect>,
     /// What may wait for the engine.
     pub(super) outbox: Limits,
     pub(super) probe: Times,
@@ -65,7 +65,7 @@ impl Default for Rules {
             linger: Duration::from_secs(5),
             leave_on_drain: false,
             announce: None,
-            backplane: None,
+            connect: None,
             outbox: Limits::default(),
             probe: Times::default(),
             isolated_after: None,
@@ -79,7 +79,7 @@ pub(crate) struct Registry {
     random: RandomState,
     lingering: Mutex<Lingering>,
     /// This process among others; `None` if it is alone.
-    node: Option<Arc<Node>>,
+    cluster: Option<Box<dyn Cluster>>,
     own: Weak<Self>,
     /// What waits to be appended to logs that all nodes share.
     pub(super) appends: Load,
@@ -194,11 +194,9 @@ impl Hasher for Known {
 
 impl Registry {
     pub(super) fn new(mut rules: Rules) -> Arc<Self> {
-        let backplane = rules.backplane.take();
-        let node = backplane
-            .map(|backplane| Node::new(backplane, rules.outbox, rules.probe, rules.isolated_after));
+        let connect = rules.connect.take();
         let registry = Arc::new_cyclic(|own| Self {
-            node,
+            cluster: connect.map(|connect| connect(&rules, own.clone())),
             own: own.clone(),
             appends: Load::default(),
             shards: Default::default(),
@@ -206,45 +204,53 @@ impl Registry {
             lingering: Mutex::default(),
             rules,
         });
-        if let Some(node) = &registry.node {
-            node.set_registry(Arc::downgrade(&registry));
-        }
-        registry.node();
+        registry.cluster();
         registry
     }
 
     /// This process among others. Its tasks run from the first call in a runtime on.
-    pub(super) fn node(&self) -> Option<&Arc<Node>> {
-        let node = self.node.as_ref()?;
-        cluster::start(node);
-        Some(node)
+    pub(super) fn cluster(&self) -> Option<&dyn Cluster> {
+        let cluster = self.cluster.as_deref()?;
+        cluster.start();
+        Some(cluster)
     }
 
     /// A connection has subscribed a topic.
     pub(super) fn joined(&self, room: &Arc<Room>) {
-        if let Some(node) = self.node() {
-            node.want(room);
+        if let Some(cluster) = self.cluster() {
+            cluster.want(room);
         }
     }
 
     /// It does so no longer.
     pub(super) fn left(&self, room: &Room) {
-        if let Some(node) = &self.node {
-            node.unwant(room);
+        if let Some(cluster) = &self.cluster {
+            cluster.unwant(room);
+        }
+    }
+
+    /// The log of the topic is to be read.
+    pub(super) fn read(&self, room: &Arc<Room>) {
+        if let Some(cluster) = &self.cluster {
+            cluster.read(room);
         }
     }
 
     /// Who is about to subscribe the topic, if this node may have to get its log first.
     pub(crate) fn waiting(self: &Arc<Self>, name: &str) -> Option<Waiting> {
-        let node = self.node().filter(|_| self.is_shared(name))?;
+        self.cluster().filter(|_| self.is_shared(name))?;
         let room = self.acquire(name)?;
-        Some(Waiting::new(self.clone(), node.clone(), room))
+        Some(Waiting::new(self.clone(), room))
     }
 
     /// Whether the topic is retained in a log that all nodes share.
     fn is_shared(&self, name: &str) -> bool {
-        let node = self.node.as_ref();
-        node.is_some_and(|node| node.has_log()) && self.is_retained(name)
+        self.has_log() && self.is_retained(name)
+    }
+
+    fn has_log(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.has_log())
     }
 
     /// All topics.
@@ -293,7 +299,7 @@ impl Registry {
             hashed,
             rule.map(|(_, retain)| *retain),
             epoch,
-            self.node.as_ref().is_some_and(|node| node.has_log()),
+            self.has_log(),
         ));
         room.refs.fetch_add(1, Ordering::Relaxed);
         shard.rooms.insert(Named(room.clone()));
@@ -343,16 +349,16 @@ impl Registry {
         message: &Message,
         from: u64,
     ) -> (Published, Option<Position>) {
-        match self.node() {
+        match self.cluster() {
             None => self.publish_here(name, message, from),
-            Some(node) => self.publish_beyond(node, name, message, from),
+            Some(cluster) => self.publish_beyond(cluster, name, message, from),
         }
     }
 
     #[cold]
     fn publish_beyond(
         &self,
-        node: &Arc<Node>,
+        cluster: &dyn Cluster,
         name: &str,
         message: &Message,
         from: u64,
@@ -365,26 +371,26 @@ impl Registry {
             let Some(room) = self.acquire(name) else {
                 return Default::default();
             };
-            let sent = self.append_beyond(node, &room, message, from, None);
+            let sent = self.append_beyond(cluster, &room, message, from, None);
             self.release(&room);
             return (Published::beyond(sent), None);
         }
         let (mut published, position) = self.publish_here(name, message, from);
-        published.unsent = !node.publish(name, message, from);
+        published.unsent = !cluster.publish(name, message, from);
         (published, position)
     }
 
     /// `reply` gets the position. `false`: it is not appended.
     fn append_beyond(
         &self,
-        node: &Arc<Node>,
+        cluster: &dyn Cluster,
         room: &Arc<Room>,
         message: &Message,
         from: u64,
         reply: Option<oneshot::Sender<Position>>,
     ) -> bool {
         let registry = self.own.upgrade();
-        registry.is_some_and(|all| cluster::append(&all, node, room, message, from, reply))
+        registry.is_some_and(|all| cluster.append(&all, room, message, from, reply))
     }
 
     /// Appends to the topic of this name.
@@ -406,12 +412,12 @@ impl Registry {
         if !room.is_retained() {
             return Appending::Done(Err(AppendError::not_retained(message)));
         }
-        let Some(node) = self.node().filter(|_| room.shelf().is_some()) else {
+        let Some(cluster) = self.cluster().filter(|_| room.shelf().is_some()) else {
             let position = self.publish_in(room, &message, 0).1;
             return Appending::Done(position.ok_or(AppendError::not_retained(message)));
         };
         let (reply, position) = oneshot::channel();
-        match self.append_beyond(node, room, &message, 0, Some(reply)) {
+        match self.append_beyond(cluster, room, &message, 0, Some(reply)) {
             true => Appending::Waits(position, message),
             false => Appending::Done(Err(AppendError::unreachable(message))),
         }
@@ -420,10 +426,10 @@ impl Registry {
     /// Publishes what all nodes know, so that each tells its own connections. If it is to be in a log,
     /// one of them does.
     pub(super) fn announce_in(&self, room: &Arc<Room>, message: &Message) {
-        match self.node().filter(|_| room.shelf().is_some()) {
+        match self.cluster().filter(|_| room.shelf().is_some()) {
             None => drop(self.publish_here_in(room, message, 0)),
-            Some(node) if node.leads(&room.name) => {
-                self.append_beyond(node, room, message, 0, None);
+            Some(cluster) if cluster.leads(&room.name) => {
+                self.append_beyond(cluster, room, message, 0, None);
             }
             Some(_) => {}
         }
@@ -459,15 +465,15 @@ impl Registry {
         message: &Message,
         from: u64,
     ) -> (Published, Option<Position>) {
-        match self.node() {
+        match self.cluster() {
             None => self.publish_here_in(room, message, from),
-            Some(node) if room.shelf().is_some() => {
-                let sent = self.append_beyond(node, room, message, from, None);
+            Some(cluster) if room.shelf().is_some() => {
+                let sent = self.append_beyond(cluster, room, message, from, None);
                 (Published::beyond(sent), None)
             }
-            Some(node) => {
+            Some(cluster) => {
                 let (mut published, position) = self.publish_here_in(room, message, from);
-                published.unsent = !node.publish(&room.name, message, from);
+                published.unsent = !cluster.publish(&room.name, message, from);
                 (published, position)
             }
         }
@@ -535,8 +541,8 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        if let Some(node) = &self.node {
-            node.leave();
+        if let Some(cluster) = &self.cluster {
+            cluster.leave();
         }
     }
 }

@@ -133,10 +133,10 @@ impl Subscriptions {
         let tracked = if !is_there && list.tracked().len() >= most {
             Err(TrackError::TooMany(most))
         } else {
-            let told = registry.node().map(|node| (node, meta.clone()));
+            let told = registry.cluster().map(|cluster| (cluster, meta.clone()));
             let tracked = Tracking(registry).track(&room, connection, key, meta);
-            if let Some((node, meta)) = told.filter(|_| tracked.is_ok()) {
-                node.present(name, connection, key, &meta);
+            if let Some((cluster, meta)) = told.filter(|_| tracked.is_ok()) {
+                cluster.present(name, connection, key, &meta);
             }
             tracked
         };
@@ -177,8 +177,8 @@ impl Subscriptions {
         key: &str,
         can_linger: bool,
     ) {
-        if let Some(node) = registry.node() {
-            node.absent(&room.name, connection, key, can_linger);
+        if let Some(cluster) = registry.cluster() {
+            cluster.absent(&room.name, connection, key, can_linger);
         }
         Tracking(registry).untrack(room, connection, key, can_linger);
         registry.release(room);

@@ -12,7 +12,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 
 use super::calls::assert_outside;
-use super::cluster::{Backplane, Status, flush};
+use super::cluster::{Backplane, Status, connect};
 use super::log::Retain;
 use super::overview::{Survey, TopicsOverview};
 use super::position::Position;
@@ -202,8 +202,8 @@ impl Topics {
     /// ```
     pub fn close(&self, topic: &str, code: CloseCode, reason: &str) -> Result<usize, CloseError> {
         let frame = CloseError::check(code, reason)?;
-        if let Some(node) = self.registry.node() {
-            node.close(topic, frame.clone());
+        if let Some(cluster) = self.registry.cluster() {
+            cluster.close(topic, frame.clone());
         }
         let room = self.registry.find(topic);
         Ok(room.map_or(0, |room| room.close(&frame)))
@@ -240,8 +240,8 @@ impl Topics {
     /// [`Readiness::topics`](crate::Readiness::topics) answers a probe with 503 when they were not for some
     /// time.
     pub fn status(&self) -> Status {
-        let node = self.registry.node();
-        node.map_or(Status::Local, |node| node.status())
+        let cluster = self.registry.cluster();
+        cluster.map_or(Status::Local, |cluster| cluster.status())
     }
 
     /// Waits until [`status`](Self::status) becomes [`Up`](Status::Up), or is no longer so. Changes count
@@ -262,7 +262,7 @@ impl Topics {
     /// }
     /// ```
     pub fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let changed = self.registry.node().map(|node| node.changed());
+        let changed = self.registry.cluster().map(|cluster| cluster.changed());
         async move {
             match changed {
                 Some(changed) => changed.await,
@@ -293,8 +293,8 @@ impl Topics {
     pub async fn flush(&self, most: Duration) -> bool {
         // As good as for ever, and a time that clocks have.
         let deadline = Instant::now() + most.min(Duration::from_secs(365 * 24 * 3600));
-        match self.registry.node() {
-            Some(node) => flush(node, &self.registry.appends, deadline).await,
+        match self.registry.cluster() {
+            Some(cluster) => cluster.flush(&self.registry, deadline).await,
             None => true,
         }
     }
@@ -449,7 +449,7 @@ impl TopicsBuilder {
     /// `Topics`, handle and connection: when what was published before has been sent, or 1 s later. The
     /// runtime must run on for that; a process that ends waits with [`flush`](Topics::flush).
     pub fn backplane(mut self, backplane: impl Backplane) -> Self {
-        self.rules.backplane = Some(Box::new(backplane));
+        self.rules.connect = Some(connect(backplane));
         self
     }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!   registry, rooms                                     the engine (Redis, a test's)
 //!     │ publish, close, want   ▲ deliver, attend    run, log │ ▲ receive, listening, logged
-//!     ▼                        │                             ▼ │
+//!     ▼ cluster                │                             ▼ │
 //!   node ◀──── arrivals ──────────── hub ── link ─▶ order
 //!     ├─ envelope: what nodes say to each other, as bytes
 //!     ├─ work ─┬─ queue: what waits for the engine: wanted (channels), the nodes' own business, outbox
@@ -23,6 +23,7 @@ mod appends;
 mod arrivals;
 mod attend;
 mod backplane;
+mod cluster;
 mod echoes;
 mod engine;
 mod envelope;
@@ -57,19 +58,16 @@ mod wanted;
 mod watch;
 mod work;
 
-pub(super) use appends::append;
 pub use backplane::Backplane;
+pub(super) use cluster::{Cluster, Connect, connect};
 pub use engine::{EngineError, Pending};
 #[cfg(feature = "redis")]
 pub(super) use envelope::MAX_ENVELOPE;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use envelope::{Change, Envelope, Standing, Tail, What};
-pub(super) use flush::flush;
-pub(super) use life::start;
 pub use link::Link;
 pub(super) use load::Load;
 pub use log::{Log, Logged, NewEntries, NewEntry, Page};
-pub(super) use node::Node;
 pub use order::Order;
 pub(super) use outbox::Limits;
 pub(super) use probe::Times;

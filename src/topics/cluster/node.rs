@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -52,7 +52,7 @@ pub(crate) struct Node {
     /// The channel of this node.
     own: String,
     backplane: Box<dyn Backplane>,
-    registry: OnceLock<Weak<Registry>>,
+    registry: Weak<Registry>,
     pub(super) tasks: Tasks,
     pub(super) work: Work,
     /// Logs that are to be read.
@@ -77,6 +77,7 @@ impl Node {
         outbox: Limits,
         probe: Times,
         isolated_after: Option<Duration>,
+        registry: Weak<Registry>,
     ) -> Arc<Self> {
         let id = RandomState::new().hash_one("node").max(1);
         let own = node_channel(id);
@@ -87,7 +88,7 @@ impl Node {
             id,
             own,
             backplane,
-            registry: OnceLock::new(),
+            registry,
             tasks: Tasks::default(),
             work: Work::new(queue, Schedule::new(probe, isolated_after, Instant::now())),
             reads: Reads::default(),
@@ -100,11 +101,6 @@ impl Node {
             well: watch::Sender::new(false),
             doubted: Notify::new(),
         })
-    }
-
-    /// Called once, when there is a registry.
-    pub(crate) fn set_registry(&self, registry: Weak<Registry>) {
-        let _ = self.registry.set(registry);
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -120,7 +116,7 @@ impl Node {
     }
 
     pub(super) fn registry(&self) -> Option<Arc<Registry>> {
-        self.registry.get()?.upgrade()
+        self.registry.upgrade()
     }
 
     /// Whether the messages of retained topics lie in a log of the engine.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tower::Layer;
 
 use crate::support::*;
@@ -156,6 +157,37 @@ async fn h21_a_request_pipelined_behind_the_handshake_is_bytes_of_a_frame() {
         recorder.closed().await.last().unwrap(),
         "close 1002 Violation unclean"
     );
+}
+
+/// The server hands over a socket, and beside it what it read behind the head.
+#[tokio::test]
+async fn h21_frames_that_come_with_the_handshake_are_read_first_from_the_socket_of_either_server() {
+    let (stack, _) = Stack::recorded();
+    let service = stack.layer.layer(plain());
+    let by_auto = tcp(service.clone()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let by_http1 = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        serve_http1(socket, service).await;
+    });
+    for addr in [by_auto, by_http1] {
+        let mut client = tcp_client(addr).await;
+        let first = [
+            HANDSHAKE.as_bytes(),
+            &frame(0x81, b"first"),
+            &frame(0x81, b"second")[..5],
+        ]
+        .concat();
+        client.send(&first).await;
+        assert_eq!(client.head().await.status(), 101);
+        client.expect(0x81, b"first").await;
+        client.send(&frame(0x81, b"second")[5..]).await;
+        client.expect(0x81, b"second").await;
+        client.send_frame(0x88, b"").await;
+        client.expect_close(None).await;
+        client.end().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
