@@ -18,6 +18,20 @@ pub(crate) fn up_to(most: Duration) -> Duration {
             .min(rest)
 }
 
+/// An order of chance, in which no one of them is likelier to be early than another.
+pub(crate) fn shuffle<T>(all: &mut [T]) {
+    let mut state = RandomState::new().build_hasher().finish();
+    for last in (1..all.len()).rev() {
+        // Splitmix64.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^= mixed >> 31;
+        all.swap(last, (mixed % (last as u64 + 1)) as usize);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +48,19 @@ mod tests {
         assert!(quarters.iter().all(|n| *n > 100), "{quarters:?}");
         assert_eq!(up_to(Duration::ZERO), Duration::ZERO);
         assert!((0..1000).any(|_| up_to(Duration::MAX) > Duration::MAX / 2));
+    }
+
+    #[test]
+    fn each_comes_first_as_often_as_any_other_and_none_is_lost() {
+        let mut first = [0; 4];
+        for _ in 0..1000 {
+            let mut all = [0, 1, 2, 3];
+            shuffle(&mut all);
+            first[all[0]] += 1;
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3]);
+        }
+        assert!(first.iter().all(|n| *n > 150), "{first:?}");
+        shuffle::<()>(&mut []);
     }
 }

@@ -1,10 +1,10 @@
 //! [`Shutdown`]: gracefully closes all connections of any number of layers.
 
+mod members;
+
 use std::any::Any;
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::AddAssign;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+
+use members::Members;
 
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::FORCED;
@@ -76,6 +78,8 @@ pub struct Drained {
 
 /// What a drain can ask of a connection.
 pub(crate) trait Member: Send + Sync {
+    /// What it was registered under.
+    fn key(&self) -> u64;
     /// Finishes what is in progress, then closes with `frame`.
     fn leave(&self, frame: CloseFrame);
     /// Ends now.
@@ -87,7 +91,8 @@ pub(crate) trait Member: Send + Sync {
 /// Counts a connection for as long as it is held.
 pub(crate) struct Tracked {
     state: Arc<State>,
-    key: u64,
+    shard: u32,
+    place: u32,
 }
 
 #[derive(Default)]
@@ -104,59 +109,6 @@ struct State {
     begun: Notify,
 }
 
-#[derive(Default)]
-struct Members {
-    all: HashMap<u64, Entry, Seeded>,
-    /// How the connections ended that are no longer in `all`, counted from the first drain on. No
-    /// connection is added from then on, so all drains count the same ones.
-    ended: Ended,
-}
-
-/// Hashes keys, which are counted up: nobody can choose them to collide, and SipHash would be a
-/// hundredth of a handshake. The seed makes the order one that nobody knows.
-#[derive(Clone, Copy)]
-struct Seeded(u64);
-
-impl Default for Seeded {
-    fn default() -> Self {
-        Self(RandomState::new().hash_one(()))
-    }
-}
-
-impl BuildHasher for Seeded {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        *self
-    }
-}
-
-impl Hasher for Seeded {
-    #[inline]
-    fn write_u64(&mut self, key: u64) {
-        // To every bit from every other, as in wyhash: the keys of a shard end in the same bits.
-        let product = u128::from(self.0 ^ key) * 0x9E37_79B9_7F4A_7C15;
-        self.0 = (product >> 64) as u64 ^ product as u64;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-struct Entry {
-    member: Weak<dyn Member>,
-    opened: bool,
-    /// The deadline of a drain has passed; if there are several, of any of them.
-    forced: bool,
-}
-
 #[derive(Clone, Copy, Default)]
 struct Ended {
     closed: usize,
@@ -169,12 +121,8 @@ struct Ended {
 const SPREAD_EACH: Duration = Duration::from_millis(1);
 
 /// So that threads that open and close connections seldom meet, and whoever lists a million
-/// connections holds up only those of one shard. An empty shard has 80 bytes.
+/// connections holds up only those of one shard. An empty shard has 104 bytes.
 pub(crate) const SHARDS: usize = 16;
-
-/// Connections that an empty shard keeps room for, so that the only one that comes and goes does not
-/// allocate it each time.
-const KEPT: usize = 16;
 
 impl Shutdown {
     /// A handle for any number of layers.
@@ -267,28 +215,26 @@ impl Shutdown {
 
     /// Registers a connection under a key that no other has; `None` if a drain has begun.
     pub(crate) fn track(&self, key: u64, member: Weak<dyn Member>) -> Option<Tracked> {
-        let mut members = self.state.shard(key);
+        let shard = (key % SHARDS as u64) as u32;
+        let mut members = self.state.shard(shard);
         if self.state.is_draining() {
             return None;
         }
-        let entry = Entry {
-            member,
-            opened: false,
-            forced: false,
-        };
-        members.all.insert(key, entry);
+        let place = members.add(member)?;
         self.state.count.fetch_add(1, Ordering::AcqRel);
         drop(members);
         Some(Tracked {
             state: self.state.clone(),
-            key,
+            shard,
+            place,
         })
     }
 
     /// The connection of that key, if it is open.
     pub(crate) fn member(&self, key: u64) -> Option<Arc<dyn Member>> {
-        let members = self.state.shard(key);
-        members.all.get(&key).and_then(Entry::open)
+        // No lock is held while those that it is not are dropped, of which one may be the last.
+        let members = self.members((key % SHARDS as u64) as usize);
+        members.into_iter().find(|member| member.key() == key)
     }
 
     /// The open connections of one of the [`SHARDS`].
@@ -296,13 +242,7 @@ impl Shutdown {
         let Some(shard) = self.state.shards.get(shard) else {
             return Vec::new();
         };
-        lock(shard).all.values().filter_map(Entry::open).collect()
-    }
-}
-
-impl Entry {
-    fn open(&self) -> Option<Arc<dyn Member>> {
-        self.opened.then(|| self.member.upgrade()).flatten()
+        lock(shard).open().collect()
     }
 }
 
@@ -378,13 +318,13 @@ impl How {
         drained
     }
 
-    async fn tell(&self, all: Vec<Weak<dyn Member>>) {
+    async fn tell(&self, mut all: Vec<Weak<dyn Member>>) {
+        jitter::shuffle(&mut all);
         let began = Instant::now();
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
         let by_default = || (SPREAD_EACH * count).min(self.deadline / 4);
         let window = self.spread.unwrap_or_else(by_default).min(self.deadline);
         let share = window / count;
-        // The order of a hash map is random, and so is who shares it.
         for (i, member) in (0..count).zip(all) {
             let at = share.saturating_mul(i).saturating_add(jitter::up_to(share));
             let wait = at.saturating_sub(began.elapsed());
@@ -476,23 +416,14 @@ impl Drained {
 impl Tracked {
     /// The connection is open: `on_close` will be called for it.
     pub(crate) fn opened(&self) {
-        if let Some(entry) = self.state.shard(self.key).all.get_mut(&self.key) {
-            entry.opened = true;
-        }
+        self.state.shard(self.shard).opened(self.place);
     }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        let mut members = self.state.shard(self.key);
-        let removed = members.all.remove(&self.key);
-        if let (Some(entry), true) = (&removed, self.state.is_draining()) {
-            members.ended.count(entry);
-        }
-        if members.all.is_empty() && members.all.capacity() > KEPT {
-            // A map that was large once must not keep its memory.
-            members.all = HashMap::default();
-        }
+        let mut members = self.state.shard(self.shard);
+        members.remove(self.place, self.state.is_draining());
         drop(members);
         if self.state.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.state.left.notify_waiters();
@@ -506,23 +437,13 @@ impl fmt::Debug for Tracked {
     }
 }
 
-impl Members {
-    fn collect(&self, to: &mut Vec<Weak<dyn Member>>) {
-        to.extend(self.all.values().map(|entry| entry.member.clone()));
-    }
-
-    /// How many have not become a connection yet.
-    fn opening(&self) -> usize {
-        self.all.values().filter(|entry| !entry.opened).count()
-    }
-}
-
 impl Ended {
-    fn count(&mut self, entry: &Entry) {
-        match entry {
-            Entry { opened: false, .. } => self.unopened += 1,
-            Entry { forced: true, .. } => self.forced += 1,
-            _ => self.closed += 1,
+    /// One more, that had `opened`, or was dropped at a deadline.
+    fn count(&mut self, opened: bool, forced: bool) {
+        match (opened, forced) {
+            (false, _) => self.unopened += 1,
+            (true, true) => self.forced += 1,
+            (true, false) => self.closed += 1,
         }
     }
 }
@@ -551,9 +472,7 @@ impl State {
     fn force(&self) -> Vec<Weak<dyn Member>> {
         let mut left = Vec::new();
         for mut members in self.each() {
-            for entry in members.all.values_mut() {
-                entry.forced = true;
-            }
+            members.force();
             members.collect(&mut left);
         }
         left
@@ -563,11 +482,9 @@ impl State {
     fn since(&self, before: Ended) -> Drained {
         let (mut ended, mut remaining) = (Ended::default(), 0);
         for members in self.each() {
-            ended += members.ended;
-            for entry in members.all.values() {
-                ended.count(entry);
-                remaining += usize::from(entry.opened);
-            }
+            let (so_far, open) = members.summary();
+            ended += so_far;
+            remaining += open;
         }
         Drained {
             closed: ended.closed - before.closed,
@@ -586,8 +503,8 @@ impl State {
         self.shards.iter().map(lock)
     }
 
-    fn shard(&self, key: u64) -> MutexGuard<'_, Members> {
-        lock(&self.shards[(key % SHARDS as u64) as usize])
+    fn shard(&self, shard: u32) -> MutexGuard<'_, Members> {
+        lock(&self.shards[shard as usize % SHARDS])
     }
 }
 

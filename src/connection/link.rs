@@ -548,6 +548,10 @@ impl Receiver for Link {
 }
 
 impl Member for Link {
+    fn key(&self) -> u64 {
+        self.info.id.as_u64()
+    }
+
     fn leave(&self, frame: CloseFrame) {
         self.outbox.leave(frame);
         self.signals.give(ASKED);

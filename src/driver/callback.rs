@@ -33,22 +33,22 @@ pin_project! {
 /// A callback's name. It has one byte in every connection.
 #[derive(Clone, Copy)]
 pub(super) enum Name {
-    OnOpen,
-    OnMessage,
-    OnEvent,
-    OnError,
-    OnClose,
+    Open,
+    Message,
+    Event,
+    Error,
+    Close,
 }
 
 impl Name {
     #[inline]
     fn as_str(self) -> &'static str {
         match self {
-            Self::OnOpen => "on_open",
-            Self::OnMessage => "on_message",
-            Self::OnEvent => "on_event",
-            Self::OnError => "on_error",
-            Self::OnClose => "on_close",
+            Self::Open => "on_open",
+            Self::Message => "on_message",
+            Self::Event => "on_event",
+            Self::Error => "on_error",
+            Self::Close => "on_close",
         }
     }
 }

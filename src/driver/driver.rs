@@ -127,7 +127,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(super) fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Verdict>> {
         if !self.patience.is_counting() {
             let now = self.look();
-            self.patience.waits(now);
+            self.patience.waits(now, self.session.config());
         }
         loop {
             let mut again = self.take_signals(cx);
@@ -202,8 +202,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     #[inline]
     pub(crate) fn be_patient(&mut self) {
         self.callback_begins();
-        self.patience
-            .begin(self.session.config().on_message_timeout);
+        self.patience.begin(self.session.config());
     }
 
     /// A callback begins: notes when, if anybody wants to know how long it takes.
@@ -231,8 +230,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// The callback that comes next has the close timeout, and no more.
     pub(crate) fn limit(&mut self) {
         self.callback_begins();
-        self.patience
-            .begin_last(self.session.config().close_timeout);
+        self.patience.begin_last();
     }
 
     pub(crate) fn take_error(&mut self) -> Option<Error> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::protocol::{Moment, earlier};
 
 /// See the module docs. It decides by the moments that it is given, and does not read a clock.
@@ -37,11 +38,11 @@ struct End {
 enum Callback {
     #[default]
     Unlimited,
-    /// It counts from when the callback is first seen to wait: those that are ready at once need no
-    /// look at the clock.
-    Limited(Duration),
+    /// As long as `on_message` may take. It counts from when the callback is first seen to wait: those that
+    /// are ready at once need no look at the clock.
+    Limited,
     /// The same for `on_error` and `on_close`.
-    Last(Duration),
+    Last,
     Until(Moment),
 }
 
@@ -57,27 +58,30 @@ pub(super) enum Verdict {
 }
 
 impl Patience {
-    /// A callback begins that has `timeout`, if there is one.
+    /// A callback begins that has the timeout of `on_message`, if there is one.
     #[inline]
-    pub(super) fn begin(&mut self, timeout: Option<Duration>) {
-        if let Some(timeout) = timeout {
-            self.callback = Callback::Limited(timeout);
+    pub(super) fn begin(&mut self, config: &Config) {
+        if config.on_message_timeout.is_some() {
+            self.callback = Callback::Limited;
         }
     }
 
     /// Whether [`waits`](Self::waits) wants to know the time.
     #[inline]
     pub(super) fn is_counting(&self) -> bool {
-        !matches!(self.callback, Callback::Limited(_) | Callback::Last(_))
+        !matches!(self.callback, Callback::Limited | Callback::Last)
     }
 
     /// The callback is seen to wait.
-    pub(super) fn waits(&mut self, now: Moment) {
+    pub(super) fn waits(&mut self, now: Moment, config: &Config) {
         match self.callback {
-            Callback::Limited(timeout) => self.callback = Callback::Until(now + timeout),
-            Callback::Last(timeout) => {
+            Callback::Limited => {
+                let until = config.on_message_timeout.map(|timeout| now + timeout);
+                self.callback = until.map_or(Callback::Unlimited, Callback::Until);
+            }
+            Callback::Last => {
                 self.callback = Callback::Unlimited;
-                self.last(timeout, now);
+                self.last(config.close_timeout, now);
             }
             Callback::Unlimited | Callback::Until(_) => {}
         }
@@ -135,9 +139,9 @@ impl Patience {
         }
     }
 
-    /// `on_error` or `on_close` begins, which have `close_timeout`.
-    pub(super) fn begin_last(&mut self, close_timeout: Duration) {
-        self.callback = Callback::Last(close_timeout);
+    /// `on_error` or `on_close` begins, which have the close timeout.
+    pub(super) fn begin_last(&mut self) {
+        self.callback = Callback::Last;
     }
 
     /// One of them is seen to wait.

@@ -40,7 +40,7 @@ where
         tracing::debug!("open");
 
         driver.callback_begins();
-        let mut called = call(&mut driver, Name::OnOpen, || handler.on_open(&mut conn)).await;
+        let mut called = call(&mut driver, Name::Open, || handler.on_open(&mut conn)).await;
         while called.is_ok() {
             let Some(item) = poll_fn(|cx| driver.poll_next(cx)).await else {
                 break;
@@ -48,8 +48,8 @@ where
             driver.be_patient();
             let (handler, conn) = (&mut handler, &mut conn);
             let name = match item {
-                Item::Message(_) => Name::OnMessage,
-                Item::Event(_) => Name::OnEvent,
+                Item::Message(_) => Name::Message,
+                Item::Event(_) => Name::Event,
             };
             // One call for both: with two, every connection would keep room for the item as well.
             let callback = move || match item {
@@ -80,7 +80,7 @@ where
                 } else {
                     error.closing_with(code)
                 };
-                tell(&mut driver, &mut handler, &mut conn, error).await;
+                Box::pin(tell(&mut driver, &mut handler, &mut conn, error)).await;
             }
             driver.close(
                 CloseFrame::known(code, "internal error"),
@@ -90,14 +90,14 @@ where
             driver.finish();
         }
         if let Some(error) = driver.take_error() {
-            tell(&mut driver, &mut handler, &mut conn, error).await;
+            Box::pin(tell(&mut driver, &mut handler, &mut conn, error)).await;
         }
 
         poll_fn(|cx| driver.poll_end(cx, true)).await;
         let event = end_of(&driver);
         driver.limit();
         let callback = || handler.on_close(&mut conn, event);
-        if let Err(error) = call(&mut driver, Name::OnClose, callback).await {
+        if let Err(error) = call(&mut driver, Name::Close, callback).await {
             log("on_close failed", &error);
             contained(|| drop(error));
         }
@@ -143,7 +143,8 @@ where
     event
 }
 
-/// Reports an error to `on_error` and to the log.
+/// Reports an error to `on_error` and to the log. Boxed where it is awaited: few connections come to it, and
+/// each would keep room for it.
 async fn tell<H, IO>(driver: &mut Driver<IO>, handler: &mut H, conn: &mut Connection, error: Error)
 where
     H: WebSocketHandler,
@@ -151,7 +152,7 @@ where
 {
     log("error", &error);
     driver.limit();
-    let called = call(driver, Name::OnError, || handler.on_error(conn, error)).await;
+    let called = call(driver, Name::Error, || handler.on_error(conn, error)).await;
     if let Err(error) = called {
         log("on_error failed", &error);
         contained(|| drop(error));
@@ -199,4 +200,51 @@ fn is_closed(error: &Error) -> bool {
             .downcast_ref::<Error>()
             // `on_error` gets what `recv` returned, whatever the callback makes of it.
             .is_some_and(Error::is_of_connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::connection::{Info, Link};
+    use crate::handler::Result;
+    use crate::message::Message;
+    use crate::topics::Topics;
+
+    #[derive(Clone)]
+    struct Echo;
+
+    impl WebSocketHandler for Echo {
+        async fn on_message(&mut self, conn: &mut Connection, message: Message) -> Result {
+            conn.send(message).await?;
+            Ok(())
+        }
+    }
+
+    #[derive(Clone)]
+    struct Mute;
+
+    impl WebSocketHandler for Mute {}
+
+    fn beside_the_driver(handler: impl WebSocketHandler) -> usize {
+        let topics = Topics::new();
+        let link = Link::new(Arc::default(), Info::of_nobody(), None, topics).into();
+        let (io, _) = tokio::io::duplex(1);
+        let driver = Driver::new(io, link, Arc::default());
+        size_of_val(&drive(handler, driver)) - size_of::<Driver<DuplexStream>>()
+    }
+
+    #[tokio::test]
+    async fn an_open_connection_has_room_for_its_driver_and_for_one_callback() {
+        // With `metrics`, it counts what came.
+        let counts = if cfg!(feature = "metrics") { 16 } else { 0 };
+        let driver = size_of::<Driver<DuplexStream>>() - size_of::<DuplexStream>();
+        assert!(driver <= 360 + counts, "{driver}");
+        let (mute, echo) = (beside_the_driver(Mute), beside_the_driver(Echo));
+        assert!(mute <= 80, "{mute}");
+        assert!(echo <= 160, "{echo}");
+    }
 }

@@ -31,29 +31,34 @@ pub(crate) enum Received {
 const PIECE: usize = 256;
 
 /// After this many inflated bytes, other connections get their turn.
-const INFLATED: usize = 64 * 1024;
+const INFLATED: u32 = 64 * 1024;
 
 /// Collects one message at a time. While it is empty, it owns no heap memory. The limits stand in the
 /// [`Config`].
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
-    /// A header that has partly arrived.
-    head: [u8; MAX_HEADER],
-    head_len: u8,
+    /// A header that has partly arrived. Boxed, as are those that follow: most arrive at once, and an idle
+    /// connection keeps the room.
+    head: Option<Box<Head>>,
     /// The frame whose payload is arriving.
     frame: Option<Frame>,
-    /// The data message that is arriving. Boxed: most arrive at once, and an idle connection keeps
-    /// the room.
+    /// The data message that is arriving.
     message: Option<Box<Partial>>,
-    /// The payload of a control frame. Boxed: they are short and rare, connections many.
+    /// The payload of a control frame.
     control: Option<Box<Control>>,
     /// Present if messages may be compressed.
     deflate: Option<Box<Inbound>>,
     /// Payload of the message that is arriving, in bytes on the wire, which
     /// [`take_progress`](Self::take_progress) has not reported yet.
-    progress: usize,
+    progress: u32,
     /// What was inflated since the last [`take_work`](Self::take_work).
-    work: usize,
+    work: u32,
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    bytes: [u8; MAX_HEADER],
+    len: u8,
 }
 
 #[derive(Debug)]
@@ -196,7 +201,7 @@ impl Assembler {
             }),
         ) = (&mut self.frame, self.message.as_deref_mut())
         {
-            self.progress += n;
+            self.progress = self.progress.saturating_add(saturated(n));
             let start = bytes.len().saturating_sub(n);
             frame.mask = unmask(&mut bytes[start..], frame.mask);
             frame.remaining -= n.min(frame.remaining);
@@ -209,23 +214,23 @@ impl Assembler {
 
     /// Whether nothing is in progress: neither a frame nor a fragmented message has partly arrived.
     pub(crate) fn is_idle(&self) -> bool {
-        self.head_len == 0 && self.frame.is_none() && self.message.is_none()
+        self.head.is_none() && self.frame.is_none() && self.message.is_none()
     }
 
     /// Whether a part of a frame has arrived and the rest has not.
     pub(crate) fn in_frame(&self) -> bool {
-        self.head_len > 0 || self.frame.is_some()
+        self.head.is_some() || self.frame.is_some()
     }
 
     /// How many bytes of a message's payload have arrived since the last call.
     pub(crate) fn take_progress(&mut self) -> usize {
-        std::mem::take(&mut self.progress)
+        std::mem::take(&mut self.progress) as usize
     }
 
     /// What was inflated since the last call, in bytes.
     #[inline]
     pub(crate) fn take_work(&mut self) -> usize {
-        std::mem::take(&mut self.work)
+        std::mem::take(&mut self.work) as usize
     }
 
     /// Bytes of memory that are held for what is in progress.
@@ -262,29 +267,24 @@ impl Assembler {
         config: &Config,
     ) -> Result<Option<(Header, usize)>, Violation> {
         let fragmented = self.message.is_some();
-        let first = if self.head_len == 0 {
-            rest.first().copied().unwrap_or_default()
-        } else {
-            self.head[0]
-        };
-        let room = self.room(first, config);
         let compression = self.deflate.is_some();
-        if self.head_len == 0 {
+        if self.head.is_none() {
+            let room = self.room(rest.first().copied().unwrap_or_default(), config);
             if let Some(header) = Header::parse(rest, fragmented, compression, room)? {
                 return Ok(Some((header, header.size)));
             }
         }
-        let kept = usize::from(self.head_len);
+        let mut head = self.head.take().unwrap_or_default();
+        let kept = usize::from(head.len);
         let more = rest.len().min(MAX_HEADER - kept);
-        self.head[kept..kept + more].copy_from_slice(&rest[..more]);
-        match Header::parse(&self.head[..kept + more], fragmented, compression, room)? {
-            Some(header) => {
-                self.head_len = 0;
-                Ok(Some((header, header.size - kept)))
-            }
+        head.bytes[kept..kept + more].copy_from_slice(&rest[..more]);
+        let room = self.room(head.bytes[0], config);
+        match Header::parse(&head.bytes[..kept + more], fragmented, compression, room)? {
+            Some(header) => Ok(Some((header, header.size - kept))),
             None => {
                 // 14 bytes are always a whole header, so all of `rest` fitted.
-                self.head_len = (kept + more) as u8;
+                head.len = (kept + more) as u8;
+                self.head = Some(head);
                 Ok(None)
             }
         }
@@ -360,8 +360,9 @@ impl Assembler {
             }
         } else if let Some(message) = &mut self.message {
             let room = config.max_message - message.data.len();
-            self.work += message.push(piece, frame.expected(room), room)?;
-            self.progress += n;
+            let work = message.push(piece, frame.expected(room), room)?;
+            self.work = self.work.saturating_add(saturated(work));
+            self.progress = self.progress.saturating_add(saturated(n));
         }
         frame.remaining -= n;
         *at += n;
@@ -393,6 +394,11 @@ impl Assembler {
             _ => None,
         })
     }
+}
+
+#[inline]
+fn saturated(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// A control frame that is whole.

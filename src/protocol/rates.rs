@@ -10,10 +10,16 @@ use crate::config::{Config, SCRATCH};
 pub(crate) struct Rates {
     /// Pings and pongs, which always have a limit.
     control: Bucket,
-    /// Messages and bytes, if one of them has a limit. Boxed, since most connections have none.
-    metered: Option<Box<Metered>>,
-    /// What was not read yesterday may be read today. Boxed, since pauses are rare.
-    excuse: Option<Box<Excuse>>,
+    /// Boxed, since most connections have none of it.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    /// Messages and bytes, if one of them has a limit.
+    metered: Option<Metered>,
+    /// What was not read yesterday may be read today.
+    excuse: Option<Excuse>,
 }
 
 #[derive(Debug, Default)]
@@ -47,19 +53,23 @@ impl Rates {
             || config.max_inflated_rate.is_some();
         Self {
             control: Bucket::default(),
-            metered: metered.then(|| {
-                Box::new(Metered {
+            rare: metered.then(|| {
+                let metered = Metered {
                     largest: config.max_message,
                     ..Metered::default()
+                };
+                Box::new(Rare {
+                    metered: Some(metered),
+                    excuse: None,
                 })
             }),
-            excuse: None,
         }
     }
 
     /// How large a message may be on the wire, where that differs from what it is.
     pub(crate) fn set_largest(&mut self, largest: usize) {
-        if let Some(metered) = &mut self.metered {
+        let rare = self.rare.as_mut();
+        if let Some(metered) = rare.and_then(|rare| rare.metered.as_mut()) {
             metered.largest = largest;
         }
     }
@@ -67,23 +77,32 @@ impl Rates {
     /// Whether there is a limit on messages or bytes.
     #[inline]
     pub(crate) fn is_metered(&self) -> bool {
-        self.metered.is_some()
+        self.rare.as_ref().is_some_and(|r| r.metered.is_some())
     }
 
     /// Takes a ping, a pong or a Close. `false`: that is one too many.
     pub(crate) fn control(&mut self, now: Moment, config: &Config) -> bool {
         let rate = u64::from(config.max_control_rate);
-        let from = excused(self.excuse.as_deref(), now);
+        let from = excused(self.rare.as_ref().and_then(|r| r.excuse.as_ref()), now);
         self.control.take(1, rate, rate, from, now)
+    }
+
+    #[inline]
+    fn metered(&mut self) -> Option<(&mut Metered, Option<&Excuse>)> {
+        let Rare { metered, excuse } = self.rare.as_deref_mut()?;
+        metered.as_mut().map(|metered| (metered, excuse.as_ref()))
     }
 
     /// Takes a message. `false`: that is one too many.
     #[inline]
     pub(crate) fn message(&mut self, now: Moment, config: &Config) -> bool {
-        let (Some(metered), Some(rate)) = (&mut self.metered, config.max_message_rate) else {
+        let Some((metered, excuse)) = self.metered() else {
             return true;
         };
-        let from = excused(self.excuse.as_deref(), now);
+        let Some(rate) = config.max_message_rate else {
+            return true;
+        };
+        let from = excused(excuse, now);
         let rate = u64::from(rate);
         metered.messages.take(1, rate, rate, from, now)
     }
@@ -91,10 +110,13 @@ impl Rates {
     /// Takes `n` bytes. `false`: those are too many.
     #[inline]
     pub(crate) fn bytes(&mut self, n: usize, now: Moment, config: &Config) -> bool {
-        let (Some(metered), Some(rate)) = (&mut self.metered, config.max_byte_rate) else {
+        let Some((metered, excuse)) = self.metered() else {
             return true;
         };
-        let from = excused(self.excuse.as_deref(), now);
+        let Some(rate) = config.max_byte_rate else {
+            return true;
+        };
+        let from = excused(excuse, now);
         // A message that is not too large must not be too fast either, nor a read of it.
         let whole = metered.largest.saturating_add(SCRATCH) as u64;
         metered.bytes.take(n as u64, rate, whole, from, now)
@@ -103,10 +125,13 @@ impl Rates {
     /// Takes what was inflated to `n` bytes. `false`: those are too many.
     #[inline]
     pub(crate) fn inflated(&mut self, n: usize, now: Moment, config: &Config) -> bool {
-        let (Some(metered), Some(rate)) = (&mut self.metered, config.max_inflated_rate) else {
+        let Some((metered, excuse)) = self.metered() else {
             return true;
         };
-        let from = excused(self.excuse.as_deref(), now);
+        let Some(rate) = config.max_inflated_rate else {
+            return true;
+        };
+        let from = excused(excuse, now);
         let whole = config.max_message.saturating_add(SCRATCH) as u64;
         metered.inflated.take(n as u64, rate, whole, from, now)
     }
@@ -118,18 +143,13 @@ impl Rates {
     /// the application has messages of it.
     pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
         let pause = now.since(since);
-        let before = self
-            .excuse
-            .as_deref()
-            .filter(|before| since <= before.until);
+        let rare = self.rare.get_or_insert_default();
+        let before = rare.excuse.as_ref().filter(|it| since <= it.until);
         let excuse = Excuse {
             pause: before.map_or(pause, |before| before.pause.max(pause)),
             until: now + CATCH_UP,
         };
-        match &mut self.excuse {
-            Some(kept) => **kept = excuse,
-            none => *none = Some(Box::new(excuse)),
-        }
+        rare.excuse = Some(excuse);
     }
 }
 

@@ -10,6 +10,9 @@ struct Peer {
 }
 
 impl Member for Peer {
+    fn key(&self) -> u64 {
+        0
+    }
     fn leave(&self, frame: CloseFrame) {
         self.left.fetch_add(1, Ordering::Relaxed);
         *self.told.lock().unwrap() = Some((Instant::now(), frame.code));

@@ -6,6 +6,20 @@ fn at(millis: u64) -> Moment {
     Moment::new(Duration::from_millis(millis))
 }
 
+/// A second for `on_message`, and one for the last callbacks.
+fn limited() -> Config {
+    Config {
+        on_message_timeout: Some(SECOND),
+        close_timeout: SECOND,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn patience_has_24_bytes() {
+    assert_eq!(size_of::<Patience>(), 24);
+}
+
 /// What there is to do about an application that goes on for ever, and when.
 fn all(patience: &mut Patience) -> Vec<(u128, Verdict)> {
     let mut all = Vec::new();
@@ -24,8 +38,8 @@ fn all(patience: &mut Patience) -> Vec<(u128, Verdict)> {
 #[test]
 fn an_open_connection_waits_for_its_application_for_ever() {
     let mut patience = Patience::default();
-    patience.begin(None);
-    patience.waits(at(0));
+    patience.begin(&Config::default());
+    patience.waits(at(0), &Config::default());
     assert_eq!(
         (patience.deadline(), patience.verdict(at(1 << 40))),
         (None, None)
@@ -35,10 +49,10 @@ fn an_open_connection_waits_for_its_application_for_ever() {
 #[test]
 fn a_callback_with_a_timeout_has_it_from_when_it_first_waits_and_until_it_returns() {
     let mut patience = Patience::default();
-    patience.begin(Some(SECOND));
+    patience.begin(&limited());
     assert!(!patience.is_counting());
-    patience.waits(at(500));
-    patience.waits(at(900));
+    patience.waits(at(500), &limited());
+    patience.waits(at(900), &limited());
     assert_eq!(patience.verdict(at(1499)), None);
     assert_eq!(all(&mut patience), [(1500, Verdict::Late)]);
     patience.returned();
@@ -108,24 +122,24 @@ fn a14_a_shutdown_that_is_over_ends_callbacks_at_once_and_leaves_the_last_two_so
 #[test]
 fn p4_the_last_callbacks_have_the_close_timeout_from_when_they_first_wait() {
     let mut patience = Patience::default();
-    patience.begin_last(SECOND);
+    patience.begin_last();
     assert!(!patience.is_counting() && patience.deadline().is_none());
-    patience.waits(at(500));
+    patience.waits(at(500), &limited());
     assert!(patience.is_counting());
-    patience.waits(at(900));
+    patience.waits(at(900), &limited());
     assert_eq!(all(&mut patience), [(1500, Verdict::Abandon)]);
     // The other one has its own.
     patience.returned();
-    patience.begin_last(SECOND);
-    patience.waits(at(2000));
+    patience.begin_last();
+    patience.waits(at(2000), &limited());
     assert_eq!(all(&mut patience), [(3000, Verdict::Abandon)]);
 }
 
 #[test]
 fn nothing_is_due_when_no_callback_runs() {
     let mut patience = Patience::default();
-    patience.begin(Some(SECOND));
-    patience.waits(at(0));
+    patience.begin(&limited());
+    patience.waits(at(0), &limited());
     patience.ended(SECOND, SECOND, 0, at(0));
     patience.clear();
     assert_eq!(

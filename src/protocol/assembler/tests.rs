@@ -16,6 +16,11 @@ fn small() -> Config {
     limits(300, 200, 4)
 }
 
+#[test]
+fn an_assembler_has_56_bytes() {
+    assert_eq!(size_of::<Assembler>(), 56);
+}
+
 /// A client's frame: first byte, payload, masked.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let key = [0x37, 0xFA, 0x21, 0x3D];
