@@ -2,7 +2,7 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, HeaderValue};
 
 use super::input::Input;
-use crate::handshake::{ExtensionOffer, extensions as read};
+use crate::handshake::{ExtensionOffer, Field, extensions as read};
 use crate::protocol::{Agreed, Deflate, negotiate};
 
 /// What nobody writes by chance.
@@ -36,7 +36,7 @@ pub fn extensions(data: &[u8]) {
             headers.append(SEC_WEBSOCKET_EXTENSIONS, value);
         }
     }
-    let Ok(offers) = read(&headers, &SEC_WEBSOCKET_EXTENSIONS) else {
+    let Ok(offers) = read(Field::of(&headers, &SEC_WEBSOCKET_EXTENSIONS)) else {
         return;
     };
     assert!(offers.iter().map(|o| 1 + o.params.len()).sum::<usize>() <= 64);
@@ -97,7 +97,7 @@ fn written(offer: &ExtensionOffer) -> String {
 fn parsed(text: &str) -> Vec<ExtensionOffer> {
     let value = HeaderValue::from_str(text).expect("tokens make a header");
     let headers = HeaderMap::from_iter([(SEC_WEBSOCKET_EXTENSIONS, value)]);
-    read(&headers, &SEC_WEBSOCKET_EXTENSIONS).expect("what was written can be read")
+    read(Field::of(&headers, &SEC_WEBSOCKET_EXTENSIONS)).expect("what was written can be read")
 }
 
 /// Whether a client that offered this must take that answer (RFC 7692 §7.1).

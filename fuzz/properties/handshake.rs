@@ -207,7 +207,7 @@ fn offered(parts: &Parts, policy: &Policy, offer: &Offer) {
     let close = matches!(offer.transport, Transport::Http1 { close: true, .. });
     assert_eq!(
         close,
-        offer.is_http1() && has(headers, &CONNECTION, "close")
+        offer.transport.is_http1() && has(headers, &CONNECTION, "close")
     );
     assert!(!headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(EXPECT));
     let lengths = all(&CONTENT_LENGTH);
@@ -230,7 +230,7 @@ fn offered(parts: &Parts, policy: &Policy, offer: &Offer) {
         assert_eq!(parts.version, Version::HTTP_2);
         assert_eq!(parts.method, Method::CONNECT);
         assert!(!headers.contains_key(UPGRADE) && !headers.contains_key(CONNECTION));
-        assert!(!offer.is_http1());
+        assert!(!offer.transport.is_http1());
     }
     for (i, name) in offer.offered.iter().enumerate() {
         assert!(!name.is_empty() && !offer.offered[..i].contains(name));
@@ -299,10 +299,11 @@ fn split(authority: &str) -> (&str, Option<&str>) {
 fn accepted(offer: &Offer, extra: HeaderMap) {
     let cookies = extra.get_all(http::header::COOKIE).iter().count();
     let answer = Some("permessage-deflate".to_owned());
-    let response = accept_response(offer, extra, answer);
+    let (transport, protocol) = (offer.transport.clone(), offer.selected.as_deref());
+    let response = accept_response(transport, protocol, extra, answer);
     let headers = response.headers();
     let lines = |name: &HeaderName| headers.get_all(name).iter().count();
-    let http1 = offer.is_http1();
+    let http1 = offer.transport.is_http1();
     let status = if http1 {
         StatusCode::SWITCHING_PROTOCOLS
     } else {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::driver::Driver;
 use super::io::UpgradedIo;
 use super::task::drive;
+use super::upgraded::Look;
 use crate::config::Config;
 use crate::connection::Link;
 use crate::handler::{Handshake, Result, WebSocketHandler};
@@ -38,8 +39,7 @@ pub struct Opened {
     pub(crate) link: Arc<Link>,
     pub(crate) config: Arc<Config>,
     pub(crate) io: UpgradedIo,
-    /// What was read of the socket already.
-    pub(crate) first: Option<u8>,
+    pub(crate) look: Look,
 }
 
 pub(super) mod sealed {
@@ -72,7 +72,7 @@ impl<H: WebSocketHandler> Application for H {
 
     fn serve(self, opened: Opened) -> impl Future<Output = ()> + Send {
         let mut driver = Driver::new(opened.io, opened.link, opened.config);
-        driver.begin_with(opened.first);
+        driver.begin_with(opened.look);
         drive(self, driver)
     }
 }

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::clock::Clock;
 use super::patience::{Patience, Verdict};
-use super::read_buffer::ReadBuffer;
 use super::transport::Transport;
 use super::turn::{Turn, let_others_run};
+use super::upgraded::Look;
 use crate::close::{CloseCause, CloseEvent, CloseFrame};
 use crate::config::{Config, FORCED};
 #[cfg(feature = "metrics")]
@@ -80,11 +80,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
     }
 
-    /// A byte that was read before the socket was known to carry a WebSocket.
-    pub(crate) fn begin_with(&mut self, first: Option<u8>) {
-        if let Some(first) = first {
-            self.transport.read_buffer = ReadBuffer::with(vec![first]);
-        }
+    /// What was found when the socket was looked at, in this poll of the task.
+    pub(crate) fn begin_with(&mut self, look: Look) {
+        self.transport.begin_with(look);
     }
 
     /// The application's view of it.
@@ -688,7 +686,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         #[cfg(feature = "metrics")]
         self.report();
         self.link.rests(self.session.last_message());
-        self.transport.read_buffer.rest();
+        self.transport.rest();
         self.turn.sleep();
     }
 

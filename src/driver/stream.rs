@@ -13,6 +13,7 @@ use super::application::{Application, Opened, sealed};
 use super::callback::{caught, log};
 use super::end::note_end;
 use super::io::UpgradedIo;
+use super::upgraded::Look;
 use crate::close::CloseCause;
 use crate::error::{CallbackFailure, Error};
 use crate::handler::{Handshake, Result};
@@ -86,7 +87,10 @@ impl Application for StreamFn {
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(opened.config.max_message))
             .max_frame_size(Some(opened.config.max_frame));
-        let first = opened.first.into_iter().collect();
+        let first = match opened.look {
+            Look::Byte(first) => vec![first],
+            Look::None | Look::Nothing => Vec::new(),
+        };
         let socket =
             WebSocketStream::from_partially_read(opened.io, first, Role::Server, Some(config))
                 .await;

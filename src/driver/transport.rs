@@ -9,6 +9,7 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::read_buffer::ReadBuffer;
+use super::upgraded::Look;
 use crate::protocol::{Batch, SLICES};
 
 /// The most that one write hands to a transport that copies what it is given. hyper's stream of
@@ -32,6 +33,9 @@ pub(super) struct Transport<IO> {
     shut: bool,
     /// The input is at its end.
     eof: bool,
+    /// A read has found nothing since the task slept last, so the task will be woken when there is
+    /// something: another read would find nothing.
+    dry: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
@@ -43,7 +47,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             unflushed: false,
             shut: false,
             eof: false,
+            dry: false,
         }
+    }
+
+    /// What was found when the socket was looked at, in this poll of the task.
+    pub(super) fn begin_with(&mut self, look: Look) {
+        match look {
+            Look::None => {}
+            Look::Nothing => self.dry = true,
+            Look::Byte(first) => self.read_buffer = ReadBuffer::with(vec![first]),
+        }
+    }
+
+    /// The task is about to sleep: nothing of the thread's is kept.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        self.read_buffer.rest();
+        self.dry = false;
     }
 
     /// Whether something of the batch is neither written nor given up, or not flushed yet.
@@ -112,10 +133,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 
     /// Reads into the thread's buffer; 0 is the end. All that was read before must have been taken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let n = ready!(self.read_buffer.poll_fill(&mut self.io, cx));
-        Poll::Ready(self.end_or(n))
+        if self.dry {
+            return Poll::Pending;
+        }
+        let read = self.read_buffer.poll_fill(&mut self.io, cx);
+        self.dry = read.is_pending();
+        Poll::Ready(self.end_or(ready!(read)))
     }
 
     /// Reads straight to where the bytes stay.
@@ -172,19 +197,21 @@ mod tests {
     use crate::message::Message;
     use crate::protocol::{Session, Writer};
 
-    /// Takes whatever it is given, and notes how much each write was.
+    /// Takes whatever it is given, and notes how much each write was. It has nothing to read.
     #[derive(Default)]
     struct Script {
         is_vectored: bool,
         writes: Vec<usize>,
+        reads: usize,
     }
 
     impl AsyncRead for Script {
         fn poll_read(
-            self: Pin<&mut Self>,
+            mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
             _: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
+            self.reads += 1;
             Poll::Pending
         }
     }
@@ -247,6 +274,31 @@ mod tests {
             writes(70_000, false),
             [10, 16_384, 16_384, 16_384, 16_384, 4464]
         );
+    }
+
+    #[test]
+    fn a_socket_that_had_nothing_is_read_again_once_the_task_has_slept() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for (look, reads) in [(Look::None, 1), (Look::Nothing, 0)] {
+            let mut transport = Transport::new(Script::default());
+            transport.begin_with(look);
+            for _ in 0..2 {
+                assert!(transport.poll_read(&mut cx).is_pending());
+                assert!(transport.poll_discard(&mut cx).is_pending());
+            }
+            assert_eq!(transport.io.reads, reads, "{look:?}");
+            transport.rest();
+            assert!(transport.poll_read(&mut cx).is_pending());
+            assert_eq!(transport.io.reads, reads + 1, "{look:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_that_was_found_is_the_first_of_the_input() {
+        let mut transport = Transport::new(Script::default());
+        transport.begin_with(Look::Byte(0x81));
+        let (input, at) = transport.read_buffer.unread().unwrap();
+        assert_eq!((&*input, *at), (&[0x81][..], 0));
     }
 
     #[test]

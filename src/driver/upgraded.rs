@@ -46,10 +46,19 @@ enum DecidedBy {
     Evidence(Waiting),
 }
 
-/// An open socket, and the byte that was read to see that its client is still there.
+/// An open socket.
 pub(crate) struct Socket {
     pub(crate) io: UpgradedIo,
-    pub(crate) first: Option<u8>,
+    pub(crate) look: Look,
+}
+
+/// What was found when a socket was read to see that its client is still there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Look {
+    /// It was not looked at.
+    None,
+    Nothing,
+    Byte(u8),
 }
 
 impl Pending {
@@ -125,7 +134,10 @@ impl Pending {
             }
         };
         match upgrade.open().await {
-            Ok(io) => Ok(Socket { io, first: None }),
+            Ok(io) => Ok(Socket {
+                io,
+                look: Look::None,
+            }),
             Err(Lost::Hyper(error)) => Err(Failure::Lost { error, http1 }),
             Err(Lost::Own(error)) => Err(Failure::Withheld(error)),
         }
@@ -136,19 +148,19 @@ impl Pending {
 /// may have ended because the client did, after a response that was not ours.
 async fn look(mut io: UpgradedIo) -> Result<Socket, Failure> {
     let mut byte = [0];
-    let first = poll_fn(|cx| {
+    let look = poll_fn(|cx| {
         let mut buffer = ReadBuf::new(&mut byte);
         Poll::Ready(match Pin::new(&mut io).poll_read(cx, &mut buffer) {
-            Poll::Pending => Ok(None),
+            Poll::Pending => Ok(Look::Nothing),
             Poll::Ready(Ok(())) => match buffer.filled() {
                 [] => Err(Failure::Left),
-                [first, ..] => Ok(Some(*first)),
+                [first, ..] => Ok(Look::Byte(*first)),
             },
             Poll::Ready(Err(error)) => Err(Failure::Broken(error)),
         })
     })
     .await?;
-    Ok(Socket { io, first })
+    Ok(Socket { io, look })
 }
 
 /// Why there will be no socket.

@@ -7,14 +7,15 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::headers::is_token;
-use super::offer::{Offer, Transport};
+use super::offer::Transport;
 
 /// The response that opens the WebSocket: 101, or 200 over HTTP/2.
 ///
-/// Headers in `extra` that belong to the handshake or frame a body are dropped. `extensions` is the
-/// answer to the extensions that the client offered.
+/// `protocol` is the subprotocol that was selected, and `extensions` the answer to the extensions that the
+/// client offered. Headers in `extra` that belong to the handshake or frame a body are dropped.
 pub(crate) fn accept_response(
-    offer: &Offer,
+    transport: Transport,
+    protocol: Option<&str>,
     mut extra: HeaderMap,
     extensions: Option<String>,
 ) -> Response<()> {
@@ -24,14 +25,14 @@ pub(crate) fn accept_response(
     }
     let mut response = Response::new(());
     *response.headers_mut() = extra;
-    if let Transport::Http1 { accept, .. } = &offer.transport {
+    if let Transport::Http1 { accept, .. } = transport {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
-    let protocol = offer.selected.as_deref().filter(|name| is_token(name));
+    let protocol = protocol.filter(|name| is_token(name));
     if let Some(protocol) = protocol.and_then(|name| HeaderValue::from_str(name).ok()) {
         response
             .headers_mut()

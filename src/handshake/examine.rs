@@ -1,14 +1,13 @@
 //! [`examine`]: what a request is, and whether it may become a WebSocket.
 
-use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{ALLOW, CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::headers::{extensions, has_token, single, tokens};
+use super::field::Field;
+use super::head::Head;
+use super::headers::{extensions, has_token, tokens};
 use super::hosts::Hosts;
 use super::offer::{Offer, Transport};
 use super::origin::{Authority, OriginPolicy};
@@ -46,10 +45,11 @@ pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy)
         return Decision::Plain;
     }
     let http1 = parts.version <= Version::HTTP_11;
-    match offer(parts, http1, policy) {
+    let head = Head::of(parts);
+    match offer(&head, http1, policy) {
         Ok(offer) => Decision::Offer(offer),
         // The rest of this request must not be read as the next one (RFC 9112 §9.3).
-        Err(rejection) if http1 && announces_body(parts) => {
+        Err(rejection) if http1 && announces_body(&head) => {
             Decision::Refused(rejection.with_header(CONNECTION, HeaderValue::from_static("close")))
         }
         Err(rejection) => Decision::Refused(rejection),
@@ -59,8 +59,8 @@ pub(crate) fn examine(parts: &Parts, h2_protocol: Option<&str>, policy: &Policy)
 /// Whether a request asks for a WebSocket; the handshake need not be valid.
 pub(crate) fn is_handshake(parts: &Parts, h2_protocol: Option<&str>) -> bool {
     if parts.version <= Version::HTTP_11 {
-        has_token(&parts.headers, &UPGRADE, "websocket")
-            && has_token(&parts.headers, &CONNECTION, "upgrade")
+        let has = |name, token| has_token(Field::of(&parts.headers, &name), token);
+        has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
     } else {
         parts.method == Method::CONNECT
             && h2_protocol.is_some_and(|p| p.eq_ignore_ascii_case("websocket"))
@@ -68,8 +68,8 @@ pub(crate) fn is_handshake(parts: &Parts, h2_protocol: Option<&str>) -> bool {
 }
 
 /// Checks the handshake against RFC 6455 §4.2.1, or RFC 8441 §5, which has no key.
-fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection> {
-    let headers = &parts.headers;
+fn offer(head: &Head<'_>, http1: bool, policy: &Policy) -> Result<Offer, Rejection> {
+    let parts = head.parts;
     if parts.version < Version::HTTP_11 {
         return Err(Rejection::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -83,7 +83,7 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
         )
         .with_header(ALLOW, HeaderValue::from_static("GET")));
     }
-    let Ok(host) = Authority::of(parts) else {
+    let Ok(host) = Authority::of(head) else {
         return Err(bad(if http1 {
             "There must be one Host header, with host or host:port (RFC 9112 §3.2)."
         } else {
@@ -91,22 +91,22 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
              (RFC 9113 §8.3.1)."
         }));
     };
-    if !http1 && (headers.contains_key(CONNECTION) || headers.contains_key(UPGRADE)) {
+    if !http1 && (head.connection.is_present() || head.upgrade.is_present()) {
         return Err(bad(
             "Connection and Upgrade do not belong into HTTP/2 (RFC 9113 §8.2.2).",
         ));
     }
-    if announces_body(parts) {
+    if announces_body(head) {
         return Err(bad(
             "A WebSocket handshake has no body: send no Content-Length, Transfer-Encoding or \
              Expect (RFC 9110 §7.8).",
         ));
     }
-    version(parts, http1)?;
+    version(head.version, http1)?;
     let transport = if http1 {
         Transport::Http1 {
-            accept: accept(headers)?,
-            close: has_token(headers, &CONNECTION, "close"),
+            accept: accept(head.key)?,
+            close: has_token(head.connection, "close"),
         }
     } else {
         Transport::Http2
@@ -114,10 +114,10 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
     if policy.hosts.as_ref().is_some_and(|hosts| !hosts.has(host)) {
         return Err(misdirected(parts));
     }
-    if !policy.origin.allows(parts) {
-        return Err(foreign(headers, &policy.origin));
+    if !policy.origin.allows(head) {
+        return Err(foreign(head, &policy.origin));
     }
-    let offered = protocols(headers)?;
+    let offered = protocols(head.protocols)?;
     let common = policy.protocols.iter().find(|p| offered.contains(p));
     let selected = common.cloned();
     if selected.is_none() && policy.require_protocol {
@@ -126,7 +126,7 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
             policy.protocols.join(", ")
         )));
     }
-    let extensions = extensions(headers, &SEC_WEBSOCKET_EXTENSIONS)
+    let extensions = extensions(head.extensions)
         .map_err(|_| bad("Sec-WebSocket-Extensions is malformed or too long (RFC 6455 §9.1)."))?;
     Ok(Offer {
         transport,
@@ -136,8 +136,8 @@ fn offer(parts: &Parts, http1: bool, policy: &Policy) -> Result<Offer, Rejection
     })
 }
 
-fn version(parts: &Parts, http1: bool) -> Result<(), Rejection> {
-    let Ok(version) = single(&parts.headers, &SEC_WEBSOCKET_VERSION) else {
+fn version(field: Field<'_>, http1: bool) -> Result<(), Rejection> {
+    let Ok(version) = field.single() else {
         return Err(bad(
             "Sec-WebSocket-Version is there twice (RFC 6455 §11.3.5).",
         ));
@@ -151,8 +151,9 @@ fn version(parts: &Parts, http1: bool) -> Result<(), Rejection> {
     Err(upgrade_required(text, http1))
 }
 
-fn accept(headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
-    let key = single(headers, &SEC_WEBSOCKET_KEY)
+fn accept(field: Field<'_>) -> Result<HeaderValue, Rejection> {
+    let key = field
+        .single()
         .map_err(|_| bad("Sec-WebSocket-Key is there twice (RFC 6455 §11.3.1)."))?
         .ok_or_else(|| bad("Sec-WebSocket-Key is missing (RFC 6455 §4.2.1)."))?
         .as_bytes();
@@ -177,7 +178,7 @@ fn is_key(key: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
-fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
+fn protocols(field: Field<'_>) -> Result<Vec<String>, Rejection> {
     let malformed = || {
         bad(
             "Sec-WebSocket-Protocol must be a list of names like `chat, chat.v2` \
@@ -186,7 +187,7 @@ fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
     };
     // An empty field counts as absent: Python's `websockets` and libsoup send one if the
     // application gave them an empty list.
-    let names = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map_err(|_| malformed())?;
+    let names = tokens(field).map_err(|_| malformed())?;
     if names.len() > MAX_PROTOCOLS {
         return Err(bad(format!(
             "Sec-WebSocket-Protocol has more than {MAX_PROTOCOLS} names."
@@ -204,14 +205,13 @@ fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Rejection> {
 }
 
 /// Whether something that is not WebSocket data follows the head, or may follow it.
-fn announces_body(parts: &Parts) -> bool {
-    let headers = &parts.headers;
+fn announces_body(head: &Head<'_>) -> bool {
     let empty = |length: &HeaderValue| {
         !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0')
     };
-    headers.contains_key(TRANSFER_ENCODING)
-        || headers.contains_key(EXPECT)
-        || !headers.get_all(CONTENT_LENGTH).iter().all(empty)
+    head.transfer_encoding.is_present()
+        || head.expect.is_present()
+        || !head.content_length.lines().all(empty)
 }
 
 #[cfg(test)]

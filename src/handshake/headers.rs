@@ -1,9 +1,11 @@
 //! Reading the header fields of a handshake: lists of tokens (RFC 9110 §5.6.1) and of
 //! extensions (RFC 6455 §9.1).
 
-use http::header::{COOKIE, GetAll, HeaderName};
+use http::header::COOKIE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderValue, Version};
+
+use super::field::Field;
 
 /// An extension that the client offers, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,32 +22,23 @@ pub(crate) struct Malformed;
 const MAX_PARAMS: usize = 64;
 
 /// Whether the list, over all lines of the field, has the element `token`, ignoring case.
-pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub(crate) fn has_token(field: Field<'_>, token: &str) -> bool {
     let is_token = |element: &[u8]| element.eq_ignore_ascii_case(token.as_bytes());
-    let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    // Most lines are one element.
-    lines.any(|line| is_token(line) || line.split(|b| *b == b',').map(trim).any(is_token))
-}
-
-/// The field's only value; `None` if it is absent, an error if it appears twice.
-pub(crate) fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, Malformed> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(Malformed),
+    // Most fields are one line, and most lines one element.
+    let has = |line: &HeaderValue| {
+        let line = line.as_bytes();
+        is_token(line) || line.split(|b| *b == b',').map(trim).any(is_token)
+    };
+    match field {
+        Field::One(line) => has(line),
+        other => other.lines().any(has),
     }
 }
 
 /// The tokens of a list, over all lines of the field. Empty elements are ignored (RFC 9110
 /// §5.6.1.2).
-pub(crate) fn tokens<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Vec<&'a str>, Malformed> {
-    elements(headers.get_all(name))
+pub(crate) fn tokens(field: Field<'_>) -> Result<Vec<&str>, Malformed> {
+    elements(field)
         .map(|element| {
             let element = std::str::from_utf8(element).map_err(|_| Malformed)?;
             is_token(element).then_some(element).ok_or(Malformed)
@@ -57,13 +50,10 @@ pub(crate) fn tokens<'a>(
 ///
 /// `extension-list = 1#(token *(";" token ["=" (token / quoted-string)]))`, in time linear in
 /// the length of the field.
-pub(crate) fn extensions(
-    headers: &HeaderMap,
-    name: &HeaderName,
-) -> Result<Vec<ExtensionOffer>, Malformed> {
+pub(crate) fn extensions(field: Field<'_>) -> Result<Vec<ExtensionOffer>, Malformed> {
     let mut offers = Vec::new();
     let mut count = 0;
-    for line in headers.get_all(name) {
+    for line in field.lines() {
         let mut rest = Scanner(line.as_bytes());
         loop {
             rest.skip_space();
@@ -137,9 +127,9 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_tchar)
 }
 
-fn elements<'a>(values: GetAll<'a, HeaderValue>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    values
-        .into_iter()
+fn elements(field: Field<'_>) -> impl Iterator<Item = &[u8]> {
+    field
+        .lines()
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
         .map(trim)
         .filter(|element| !element.is_empty())

@@ -7,11 +7,13 @@
 //!              └──────▶ Offer ─▶ on_upgrade ─▶ accept_response: 101, or 200 over HTTP/2
 //! ```
 //!
-//! `headers`, `hosts` and `origin` each read one field; `proxies` finds the client's address behind
+//! `head` finds the fields; `headers`, `hosts` and `origin` each read one; `proxies` finds the client's address behind
 //! trusted proxies.
 
 mod accept;
 mod examine;
+mod field;
+mod head;
 mod headers;
 mod hosts;
 mod offer;
@@ -23,6 +25,10 @@ mod rejection;
 
 pub(crate) use accept::accept_response;
 pub(crate) use examine::{Decision, Policy, examine, is_handshake};
+#[cfg(all(any(tower_websocket_fuzzing, test), feature = "deflate"))]
+pub(crate) use field::Field;
+#[cfg(feature = "json")]
+pub(crate) use head::Head;
 pub(crate) use headers::join_cookies;
 #[cfg(all(any(tower_websocket_fuzzing, test), feature = "deflate"))]
 pub(crate) use headers::{ExtensionOffer, extensions};

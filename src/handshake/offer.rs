@@ -30,12 +30,13 @@ pub(crate) enum Transport {
     Http2,
 }
 
-impl Offer {
-    /// Whether the handshake came over HTTP/1.1.
+impl Transport {
     pub(crate) fn is_http1(&self) -> bool {
-        matches!(self.transport, Transport::Http1 { .. })
+        matches!(self, Self::Http1 { .. })
     }
+}
 
+impl Offer {
     /// Selects a subprotocol. Returns `false` and changes nothing if the client did not offer it,
     /// because the client would have to fail the connection (RFC 6455 §4.1).
     pub(crate) fn select(&mut self, protocol: &str) -> bool {

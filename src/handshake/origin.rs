@@ -4,11 +4,10 @@
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use http::header::{HOST, ORIGIN};
-use http::request::Parts;
 use http::{HeaderValue, Version};
 
-use super::headers::{Malformed, single};
+use super::head::Head;
+use super::headers::Malformed;
 
 /// Which values of Origin are allowed. A request without Origin does not come from a page in a
 /// browser and is always allowed.
@@ -40,11 +39,11 @@ impl OriginPolicy {
     }
 
     /// Whether the page that this request comes from may connect.
-    pub(crate) fn allows(&self, parts: &Parts) -> bool {
+    pub(crate) fn allows(&self, head: &Head<'_>) -> bool {
         if matches!(self, Self::Any) {
             return true;
         }
-        let Ok(value) = single(&parts.headers, &ORIGIN) else {
+        let Ok(value) = head.origin.single() else {
             return false;
         };
         let Some(value) = value else {
@@ -58,7 +57,7 @@ impl OriginPolicy {
                 .is_some_and(|origin| list.iter().any(|listed| is_listed(listed, &origin))),
             // `null` does not name a host: sandboxed frames and files send it, whatever the page.
             _ => Origin::parse(value)
-                .zip(Authority::of(parts).ok().flatten())
+                .zip(Authority::of(head).ok().flatten())
                 .is_some_and(|(origin, host)| origin.is_of(&host)),
         }
     }
@@ -191,15 +190,16 @@ impl<'a> Authority<'a> {
     /// The host that the request addresses: `:authority` or the target's authority if it has one,
     /// otherwise Host, which HTTP/1.1 requires in any case. `None` if Host is empty: the URL has no
     /// authority, as over a Unix socket (RFC 9112 §3.2).
-    pub(super) fn of(parts: &'a Parts) -> Result<Option<Self>, Malformed> {
-        let http1 = parts.version <= Version::HTTP_11;
-        let field = single(&parts.headers, &HOST)?;
+    pub(super) fn of(head: &Head<'a>) -> Result<Option<Self>, Malformed> {
+        let http1 = head.parts.version <= Version::HTTP_11;
+        let field = head.host.single().map_err(|_| Malformed)?;
         let is_empty = http1 && field.is_some_and(HeaderValue::is_empty);
         let field = field
             .filter(|_| !is_empty)
             .map(|value| value.to_str().ok().and_then(Self::parse).ok_or(Malformed))
             .transpose()?;
-        let target = parts
+        let target = head
+            .parts
             .uri
             .authority()
             .map(|target| Self::parse(target.as_str()).ok_or(Malformed))

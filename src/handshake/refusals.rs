@@ -1,10 +1,12 @@
 //! Refusals: whole responses that say what is wrong and what to write instead.
 
-use http::header::{CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 
-use super::headers::{has_token, single};
+use super::field::Field;
+use super::head::Head;
+use super::headers::has_token;
 use super::origin::OriginPolicy;
 use super::rejection::Rejection;
 use crate::logging::escape;
@@ -24,7 +26,7 @@ pub(crate) fn plain_refusal(parts: &Parts) -> Rejection {
         };
         return Rejection::new(StatusCode::NOT_IMPLEMENTED, text);
     }
-    let wants = |name, token| has_token(&parts.headers, &name, token);
+    let wants = |name, token| has_token(Field::of(&parts.headers, &name), token);
     let text = if !http1 {
         "This is a WebSocket; over HTTP/2 it is opened with an extended CONNECT (RFC 8441)."
             .to_owned()
@@ -83,8 +85,8 @@ pub(super) fn misdirected(parts: &Parts) -> Rejection {
     )
 }
 
-pub(super) fn foreign(headers: &HeaderMap, policy: &OriginPolicy) -> Rejection {
-    let origin = match single(headers, &ORIGIN) {
+pub(super) fn foreign(head: &Head<'_>, policy: &OriginPolicy) -> Rejection {
+    let origin = match head.origin.single() {
         Ok(origin) => escape(origin.map_or(b"", HeaderValue::as_bytes), 100).to_string(),
         Err(_) => "twice".to_owned(),
     };

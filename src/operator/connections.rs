@@ -58,13 +58,14 @@ impl Connections {
     }
 
     /// All that are open, a shard at a time: at most a sixteenth of them is copied at once, 8 bytes
-    /// each. Their order is random.
+    /// each. Their order says nothing.
     pub fn iter(&self) -> impl Iterator<Item = LiveConnection> + Send + use<> {
         let shutdown = self.shutdown.clone();
         (0..SHARDS).flat_map(move |shard| shutdown.members(shard).into_iter().filter_map(listed))
     }
 
-    /// The one of that id, if it is open.
+    /// The one of that id, if it is open. A sixteenth of all connections is looked through for it: to send to
+    /// connections one by one, keep a [`Sender`](crate::Sender) of each.
     pub fn get(&self, id: ConnectionId) -> Option<LiveConnection> {
         self.shutdown.member(id.as_u64()).and_then(listed)
     }

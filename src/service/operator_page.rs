@@ -23,7 +23,7 @@ use tower::Service;
 use super::body::ResponseBody;
 use crate::close::CloseCode;
 use crate::error::CloseError;
-use crate::handshake::{OriginPolicy, RefusalBody, Rejection};
+use crate::handshake::{Head, OriginPolicy, RefusalBody, Rejection};
 use crate::operator::{ConnectionSnapshot, Connections, LiveConnection};
 use crate::spawn::spawn;
 use crate::topics::{Status, TopicSize, Topics, TopicsOverview};
@@ -334,7 +334,7 @@ fn drain(connections: &Connections, seconds: &str) -> Answer {
 fn is_same_origin(parts: &Parts) -> bool {
     static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let site = parts.headers.get(&SITE);
-    site.is_none_or(|site| site == "same-origin") && OriginPolicy::SameHost.allows(parts)
+    site.is_none_or(|site| site == "same-origin") && OriginPolicy::SameHost.allows(&Head::of(parts))
 }
 
 /// A query, as a page writes one.

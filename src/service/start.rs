@@ -205,7 +205,7 @@ async fn open<E: Application>(
     held: Guards,
 ) -> Option<Pin<Box<impl Future<Output = ()> + Send>>> {
     let opening = pin!(pending.open(config.upgrade_timeout));
-    let Socket { io, first } = link.unless_aborted(opening).await??;
+    let Socket { io, look } = link.unless_aborted(opening).await??;
     // Before it is listed.
     link.open();
     held.tracked.opened();
@@ -213,7 +213,7 @@ async fn open<E: Application>(
         link,
         config,
         io,
-        first,
+        look,
     };
     Some(Box::pin(Serving {
         connection: application.serve(opened),

@@ -111,27 +111,39 @@ pub(super) fn upgrade<E: Application>(
             client,
             lifetime,
         } = handshake;
-        let is_http1 = offer.is_http1();
+        let Offer {
+            transport,
+            offered: _,
+            selected,
+            extensions,
+        } = offer;
+        let is_http1 = transport.is_http1();
+        let close = matches!(transport, Transport::Http1 { close: true, .. });
         let deflate = options.deflate.as_ref().filter(|_| E::MESSAGES);
-        let offers = offer.extensions.iter();
+        let offers = extensions.iter();
         let offers = offers.map(|offer| (&*offer.name, &offer.params[..]));
         let (agreed, extensions) = deflate
             .and_then(|deflate| negotiate(offers, deflate))
             .unzip();
-        let mut response = handshake::accept_response(&offer, response_headers, extensions);
+        let mut response = handshake::accept_response(
+            transport,
+            selected.as_deref(),
+            response_headers,
+            extensions,
+        );
         let head = Ours::new();
         let body = if is_http1 {
             Switched::Http1(None)
         } else {
             Switched::Http2
         };
-        let (pending, body) = match (ticket, upgrade, &offer.transport) {
+        let (pending, body) = match (ticket, upgrade, is_http1) {
             (Some(ticket), upgrade, _) => {
                 let pending = Pending::guarded(upgrade, ticket.verdict(), is_http1);
                 (pending, body)
             }
-            (None, Source::Hyper(upgrade), Transport::Http1 { close, .. }) => {
-                let (pending, confirm) = Pending::http1(upgrade, *close, &head);
+            (None, Source::Hyper(upgrade), true) => {
+                let (pending, confirm) = Pending::http1(upgrade, close, &head);
                 if accepts_encodings {
                     // Compression layers pass on such a body as it is. Where they wrap it, nothing
                     // confirms a 101 to a client that says `Connection: close`.
@@ -154,7 +166,7 @@ pub(super) fn upgrade<E: Application>(
             request,
             version,
             path,
-            protocol: offer.selected,
+            protocol: selected,
             peer,
             client,
             lifetime,

@@ -408,6 +408,10 @@ fn r4_small_messages_that_are_kept_hold_their_own_bytes_only() {
                 let bytes = one.repeat(MESSAGES);
                 let mut client = stack.open().await;
                 client.send(&one).await;
+                // Until it is read, the thread has no buffer to read to.
+                while kept.lock().unwrap().is_empty() {
+                    tokio::task::yield_now().await;
+                }
                 let mut gauge = Gauge::begin();
                 for piece in bytes[one.len()..].chunks(packet) {
                     client.send(piece).await;

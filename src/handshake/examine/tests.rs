@@ -1,10 +1,11 @@
 //! The table of handshakes: what is accepted, what is refused, and with what.
 
-use http::header::{CONTENT_TYPE, SET_COOKIE};
-use http::{Request, Uri};
-
-use http::header::{HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT};
-use http::{HeaderName, Response};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    SET_COOKIE, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderName, Request, Response, Uri};
 
 use super::*;
 use crate::handshake::{accept_response, ambiguous_path, plain_refusal};
@@ -91,10 +92,15 @@ fn status(decision: Decision) -> u16 {
     }
 }
 
+fn accepted(offer: &Offer, extra: HeaderMap) -> Response<()> {
+    let protocol = offer.selected.as_deref();
+    accept_response(offer.transport.clone(), protocol, extra, None)
+}
+
 #[test]
 fn the_example_of_rfc_6455_is_accepted() {
     let offer = offered(h1(&get(&[])));
-    let response = accept_response(&offer, HeaderMap::new(), None);
+    let response = accepted(&offer, HeaderMap::new());
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()[CONNECTION], "Upgrade");
     assert_eq!(response.headers()[UPGRADE], "websocket");
@@ -116,7 +122,7 @@ fn the_example_of_rfc_8441_is_accepted() {
     assert_eq!(offer.offered, ["chat", "superchat"]);
     assert_eq!(offer.extensions[0].name, "permessage-deflate");
     assert!(offer.select("chat"));
-    let response = accept_response(&offer, HeaderMap::new(), None);
+    let response = accepted(&offer, HeaderMap::new());
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers().len(), 1);
     assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "chat");
@@ -595,7 +601,7 @@ fn h26_only_subprotocols_that_were_offered_can_be_selected_or_sent() {
     assert_eq!(offer.selected.as_deref(), Some("b"));
     for name in ["", "a\r\nSet-Cookie: x", "a b", "é"] {
         offer.selected = Some(name.to_owned());
-        let response = accept_response(&offer, HeaderMap::new(), None);
+        let response = accepted(&offer, HeaderMap::new());
         assert_eq!(response.headers().len(), 3, "{name:?}");
     }
 }
@@ -621,7 +627,7 @@ fn headers_of_the_application_do_not_touch_the_handshake() {
     extra.append(SET_COOKIE, HeaderValue::from_static("a=1"));
     extra.append(SET_COOKIE, HeaderValue::from_static("b=2"));
 
-    let response = accept_response(&offered(h2(&connect(&[]))), extra.clone(), None);
+    let response = accepted(&offered(h2(&connect(&[]))), extra.clone());
     assert_eq!(
         response.headers().keys().collect::<Vec<_>>(),
         ["set-cookie"]
@@ -630,7 +636,7 @@ fn headers_of_the_application_do_not_touch_the_handshake() {
 
     let mut offer = offered(h1(&get(&[(SEC_WEBSOCKET_PROTOCOL, &["p"])])));
     assert!(offer.select("p"));
-    let response = accept_response(&offer, extra, None);
+    let response = accepted(&offer, extra);
     assert_eq!(response.headers().len(), 6);
     assert_eq!(response.headers()[CONNECTION], "Upgrade");
     assert_eq!(response.headers()[UPGRADE], "websocket");

@@ -1,4 +1,6 @@
-use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
+
+use http::HeaderMap;
 
 use super::*;
 
@@ -12,7 +14,8 @@ fn map(name: &HeaderName, lines: &[&[u8]]) -> HeaderMap {
 
 #[test]
 fn h5_h6_h7_tokens_are_whole_in_any_case_over_all_lines() {
-    let has = |lines: &[&[u8]]| has_token(&map(&CONNECTION, lines), &CONNECTION, "upgrade");
+    let has =
+        |lines: &[&[u8]]| has_token(Field::of(&map(&CONNECTION, lines), &CONNECTION), "upgrade");
     assert!(has(&[b"Upgrade"]));
     assert!(has(&[b"keep-alive,\tUPGRADE "]));
     assert!(has(&[b"keep-alive", b"upgrade"]));
@@ -56,11 +59,8 @@ fn p6_cookies_that_came_in_pieces_are_one_field() {
 #[test]
 fn h15_a_list_of_tokens_has_only_tokens() {
     let read = |line: &[u8]| {
-        tokens(
-            &map(&SEC_WEBSOCKET_PROTOCOL, &[line]),
-            &SEC_WEBSOCKET_PROTOCOL,
-        )
-        .map(|list| list.join("|"))
+        let headers = map(&SEC_WEBSOCKET_PROTOCOL, &[line]);
+        tokens(Field::of(&headers, &SEC_WEBSOCKET_PROTOCOL)).map(|list| list.join("|"))
     };
     assert_eq!(
         read(b"chat, superchat,,v1.x "),
@@ -75,10 +75,8 @@ fn h15_a_list_of_tokens_has_only_tokens() {
 #[test]
 fn h16_extensions_follow_their_grammar() {
     let read = |line: &[u8]| {
-        extensions(
-            &map(&SEC_WEBSOCKET_EXTENSIONS, &[line]),
-            &SEC_WEBSOCKET_EXTENSIONS,
-        )
+        let headers = map(&SEC_WEBSOCKET_EXTENSIONS, &[line]);
+        extensions(Field::of(&headers, &SEC_WEBSOCKET_EXTENSIONS))
     };
     let offers = read(b"permessage-deflate; client_max_window_bits; a=\"1\\5\" , x;y = z").unwrap();
     assert_eq!(offers.len(), 2);
@@ -116,7 +114,7 @@ fn h16_a_hundred_thousand_parameters_are_refused() {
     let line = "a".to_owned() + &";b".repeat(100_000);
     let headers = map(&SEC_WEBSOCKET_EXTENSIONS, &[line.as_bytes()]);
     assert_eq!(
-        extensions(&headers, &SEC_WEBSOCKET_EXTENSIONS),
+        extensions(Field::of(&headers, &SEC_WEBSOCKET_EXTENSIONS)),
         Err(Malformed)
     );
 }

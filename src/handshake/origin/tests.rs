@@ -1,4 +1,6 @@
 use http::Request;
+use http::header::{HOST, ORIGIN};
+use http::request::Parts;
 
 use super::*;
 
@@ -90,7 +92,7 @@ fn h14_by_default_only_pages_of_the_same_host_may_connect() {
         ("", "file://", false),
     ] {
         let parts = parts("/", Some(host), &[origin.as_bytes()]);
-        let allowed = OriginPolicy::SameHost.allows(&parts);
+        let allowed = OriginPolicy::SameHost.allows(&Head::of(&parts));
         assert_eq!(allowed, good, "{origin} at {host}");
     }
 }
@@ -100,22 +102,23 @@ fn h14_no_origin_is_no_browser_and_two_are_nobody() {
     let list = OriginPolicy::list(["http://a"]);
     let same: &[u8] = b"http://a";
     for policy in [OriginPolicy::SameHost, list] {
-        assert!(policy.allows(&parts("/", Some("a"), &[])));
-        assert!(policy.allows(&parts("/", Some("a"), &[same])));
-        assert!(!policy.allows(&parts("/", Some("a"), &[same, same])));
-        assert!(!policy.allows(&parts("/", Some("a"), &[b"http://a\xff"])));
-        assert!(!policy.allows(&parts("/", Some("a"), &[b"\xff\xfe"])));
+        assert!(policy.allows(&Head::of(&parts("/", Some("a"), &[]))));
+        assert!(policy.allows(&Head::of(&parts("/", Some("a"), &[same]))));
+        assert!(!policy.allows(&Head::of(&parts("/", Some("a"), &[same, same]))));
+        assert!(!policy.allows(&Head::of(&parts("/", Some("a"), &[b"http://a\xff"]))));
+        assert!(!policy.allows(&Head::of(&parts("/", Some("a"), &[b"\xff\xfe"]))));
     }
     let any: [&[&[u8]]; 4] = [&[], &[b"null"], &[b"\xff"], &[b"http://b", b"http://c"]];
     for origins in any {
-        assert!(OriginPolicy::Any.allows(&parts("/", Some("a"), origins)));
+        assert!(OriginPolicy::Any.allows(&Head::of(&parts("/", Some("a"), origins))));
     }
 }
 
 #[test]
 fn h14_the_target_names_the_host_before_the_host_field() {
     let origin: &[u8] = b"https://a.example";
-    let allows = |target, host| OriginPolicy::SameHost.allows(&parts(target, host, &[origin]));
+    let allows =
+        |target, host| OriginPolicy::SameHost.allows(&Head::of(&parts(target, host, &[origin])));
     assert!(allows("http://a.example/chat", Some("b.example")));
     assert!(!allows("http://b.example/chat", Some("a.example")));
     assert!(!allows("/chat", None));
@@ -156,7 +159,7 @@ fn h14_listed_origins_may_connect_and_others_not() {
         ("http://server", false),
         ("null", false),
     ] {
-        let allowed = policy.allows(&parts("/", Some("server"), &[origin.as_bytes()]));
+        let allowed = policy.allows(&Head::of(&parts("/", Some("server"), &[origin.as_bytes()])));
         assert_eq!(allowed, good, "{origin}");
     }
 }
@@ -180,10 +183,10 @@ fn p8_null_and_schemes_without_a_host_are_origins_where_they_are_listed() {
         ("://", false),
         ("", false),
     ] {
-        let allowed = policy.allows(&parts("/", Some("server"), &[origin.as_bytes()]));
+        let allowed = policy.allows(&Head::of(&parts("/", Some("server"), &[origin.as_bytes()])));
         assert_eq!(allowed, good, "{origin}");
     }
-    assert!(!policy.allows(&parts("/", Some("server"), &[b"null", b"null"])));
+    assert!(!policy.allows(&Head::of(&parts("/", Some("server"), &[b"null", b"null"]))));
     // One does not mean the other, and none of them is listed unasked.
     for (entry, origin) in [
         ("null", "file://"),
@@ -191,7 +194,7 @@ fn p8_null_and_schemes_without_a_host_are_origins_where_they_are_listed() {
         ("http://a", "null"),
     ] {
         let policy = OriginPolicy::list([entry]);
-        assert!(!policy.allows(&parts("/", Some("a"), &[origin.as_bytes()])));
+        assert!(!policy.allows(&Head::of(&parts("/", Some("a"), &[origin.as_bytes()]))));
     }
 }
 
@@ -214,6 +217,6 @@ fn an_entry_that_is_no_origin_says_what_to_write() {
         assert!(why.contains(advice), "{why}");
     }
     let policy = OriginPolicy::list(["*", "nil"]);
-    assert!(!policy.allows(&parts("/", Some("a"), &[b"http://a"])));
-    assert!(!policy.allows(&parts("/", Some("a"), &[b"null"])));
+    assert!(!policy.allows(&Head::of(&parts("/", Some("a"), &[b"http://a"]))));
+    assert!(!policy.allows(&Head::of(&parts("/", Some("a"), &[b"null"]))));
 }

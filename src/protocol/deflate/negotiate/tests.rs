@@ -2,7 +2,7 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::handshake::extensions;
+use crate::handshake::{Field, extensions};
 
 fn agreed(offer: &str, deflate: Deflate) -> Option<(Agreed, String)> {
     let mut headers = HeaderMap::new();
@@ -10,7 +10,7 @@ fn agreed(offer: &str, deflate: Deflate) -> Option<(Agreed, String)> {
         SEC_WEBSOCKET_EXTENSIONS,
         HeaderValue::from_str(offer).unwrap(),
     );
-    let offers = extensions(&headers, &SEC_WEBSOCKET_EXTENSIONS).unwrap();
+    let offers = extensions(Field::of(&headers, &SEC_WEBSOCKET_EXTENSIONS)).unwrap();
     let offers = offers.iter().map(|offer| (&*offer.name, &offer.params[..]));
     negotiate(offers, &deflate)
 }
