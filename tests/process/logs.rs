@@ -6,13 +6,14 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
 
+#[path = "../support/elsewhere.rs"]
+mod elsewhere;
 #[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::fmt::{self, Debug};
 use std::io;
-use std::process::Command;
 use std::sync::{Arc, Mutex, Once};
 
 use hyper_util::rt::TokioIo;
@@ -30,6 +31,7 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::elsewhere::elsewhere;
 use crate::support::*;
 
 /// The subscriber of threads that have no other: it reads nothing, and has tracing ask each time.
@@ -58,25 +60,6 @@ impl Subscriber for Nobody {
 fn nobody() {
     static FIRST: Once = Once::new();
     FIRST.call_once(|| tracing::subscriber::set_global_default(Nobody).unwrap());
-}
-
-/// Runs the test of that name alone in another process, and says so; there it says `false`, and the
-/// test goes on.
-fn elsewhere(test: &str) -> bool {
-    const ALONE: &str = "TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return false;
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{errors}");
-    assert!(said.contains("1 passed"), "{said}{errors}");
-    true
 }
 
 /// Everything that is logged on this thread.

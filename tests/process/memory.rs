@@ -1,6 +1,6 @@
 //! What a connection costs in bytes, counted by the allocator (rows R2, R3, R4, R6).
 //!
-//! A process of its own, where one test runs at a time. Two figures are taken of each attack:
+//! Each test has a process of its own. Two figures are taken of each attack:
 //! what is *held* whenever the server has done all it can, and the *peak*. The allocator here
 //! moves a buffer that grows, always; so the peak has the old and the new one, which is the
 //! worst that any allocator does.
@@ -9,12 +9,14 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
 
+#[path = "../support/elsewhere.rs"]
+mod elsewhere;
 #[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -22,7 +24,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use peak_alloc::PeakAlloc;
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 use tower_websocket::test::TestConnection;
@@ -31,6 +33,7 @@ use tower_websocket::{
     WebSocketHandler,
 };
 
+use crate::elsewhere::elsewhere;
 use crate::support::*;
 
 #[global_allocator]
@@ -42,22 +45,22 @@ const MAX_MESSAGE: usize = 1024 * KIB;
 /// What else there may be: hyper's and the pipe's buffers, the thread's scratch buffer of 64 KiB
 /// and a batch of output of as much, 64 KiB that are read ahead.
 const AROUND: usize = 256 * KIB;
-/// While a buffer grows from half of a message to all of it, both are there.
-const MOVING: usize = MAX_MESSAGE / 2;
+/// While a buffer grows from a quarter of a message to all of it, both are there.
+const MOVING: usize = MAX_MESSAGE / 4;
 /// A message that turned out smaller than its buffer moves to one of its own size.
 const SHRINKING: usize = MAX_MESSAGE;
 
-/// Runs a test while no other test of this process runs; time is paused. On a thread of its own,
-/// so that what a thread keeps is given back before the next begins.
-fn alone(test: impl AsyncFnOnce() + Send + 'static) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let running = std::thread::spawn(|| {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(test());
-    });
-    running.join().unwrap();
+/// Runs a test in a process of its own, so that nobody else allocates; time is paused.
+fn alone(test: impl AsyncFnOnce()) {
+    let thread = std::thread::current();
+    // A harness with one thread runs it on "main", and does nothing beside it.
+    let named = thread.name().filter(|name| *name != "main");
+    if named.is_some_and(elsewhere) {
+        return;
+    }
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(test());
 }
 
 /// Counts from its beginning.
@@ -587,39 +590,37 @@ fn s4_a_stream_of_http2_that_was_given_up_holds_three_writes_of_16_kib() {
     });
 }
 
-/// What one more idle connection to `service` holds, over HTTP/1.1, with so many bytes of headers.
-async fn idle<S, B>(service: S, headers: usize) -> usize
+/// What one more idle connection holds, over HTTP/1.1, with so many bytes of headers.
+async fn idle<IO>(connect: impl AsyncFn() -> Client<IO>, headers: usize) -> usize
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    IO: AsyncRead + AsyncWrite + Unpin,
 {
-    const CONNECTIONS: usize = 20;
+    // Many, so that what is made once for all of them does not count.
+    const CONNECTIONS: usize = 200;
     let field = format!("X-Padding: {}\r\nUpgrade: w", "x".repeat(headers));
     let handshake = HANDSHAKE.replacen("Upgrade: w", &field, 1);
     let mut clients = Vec::with_capacity(CONNECTIONS + 1);
     let mut gauge = Gauge::begin();
     let mut one = 0;
     for i in 0..=CONNECTIONS {
-        let mut client = http1(service.clone());
+        let mut client = connect().await;
         client.send(handshake.as_bytes()).await;
         assert_eq!(client.head().await.status(), 101);
         client.send(&text("hello")).await;
         client.expect(0x81, b"hello").await;
-        // Of the client only the pipe.
+        // Of the client only its end.
         clients.push(client.io);
         if i == 0 {
             // With what belongs to the thread.
             one = gauge.look().await;
         }
     }
-    let each = (gauge.look().await - one) / CONNECTIONS;
-    drop(clients);
-    // All that they held goes before the next are counted.
+    (gauge.look().await - one) / CONNECTIONS
+}
+
+/// All that connections held goes before the next are counted.
+async fn all_gone() {
     tokio::time::sleep(Duration::from_secs(60)).await;
-    each
 }
 
 #[test]
@@ -627,18 +628,35 @@ fn s6_behind_a_router_of_axum_an_idle_connection_keeps_no_buffer_of_the_server()
     alone(async || {
         for headers in [0, 8 * KIB, 58 * KIB] {
             let layer = Stack::new(Echo).layer;
-            let bare = idle(layer.layer(plain()), headers).await;
+            let service = layer.layer(plain());
+            let bare = idle(async || http1(service.clone()), headers).await;
+            all_gone().await;
             let router = axum::Router::new().route("/", axum::routing::get(|| async {}));
-            let routed = idle(router.layer(layer), headers).await;
+            let router = router.layer(layer);
+            let routed = idle(async || http1(router.clone()), headers).await;
+            all_gone().await;
             println!("{headers} bytes of headers: {bare} bytes, behind axum's router {routed}");
             // The pipe keeps the largest write that it had.
-            let most = 2200 + headers + if headers > 0 { 16 * KIB } else { 0 };
+            let most = 2050 + headers + if headers > 0 { 16 * KIB } else { 0 };
             assert!(bare < most, "{bare} bytes");
             assert!(
-                routed < bare + 128,
+                routed < bare + 300,
                 "{routed} bytes, {bare} without the router"
             );
         }
+    });
+}
+
+#[test]
+fn s6_an_idle_connection_over_tcp_has_the_socket_and_nothing_of_hyper_around_it() {
+    alone(async || {
+        // For sockets nobody turns the clock.
+        tokio::time::resume();
+        let addr = tcp(Stack::new(Echo).layer.layer(plain())).await;
+        let each = idle(async || tcp_client(addr).await, 0).await;
+        println!("{each} bytes over TCP");
+        // 1,858, of which the client's registration has 256; with a box around the socket 40 more, with all of hyper's 120.
+        assert!(each < 1880, "{each} bytes");
     });
 }
 
