@@ -1,10 +1,11 @@
 //! What the servers have in common: the flags, the runtime, the line that says where; hyper for
 //! those that are used behind it, and the two ways to echo on a stream that is a sink.
 
-/// The frames of the tests' client. The hot paths, `floor` and the replies that `load` reads, have
+/// The frames of the tests' client. The hot paths, both floors (`frames`) and the replies that `load` reads, have
 /// their own: a copy of each payload would be measured.
 #[path = "../../src/test/codec.rs"]
 pub mod codec;
+pub mod frames;
 pub mod quiet;
 
 use std::error::Error;

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::retry_on_intr;
-use tower_websocket_benches::{RESPONSE, ROOMS, flags, rooms};
+use tower_websocket_benches::{RESPONSE, ROOMS, flags, frames, rooms};
 
 const LISTENER: u64 = u64::MAX;
 
@@ -195,14 +195,8 @@ fn reframe(input: &[u8], replies: &mut Vec<u8>) -> (usize, usize) {
     let mut at = 0;
     loop {
         let frame = &input[at..];
-        let (header, len) = match frame {
-            [_, short, ..] if short & 127 < 126 => (6, usize::from(short & 127)),
-            [_, 0xFE, a, b, ..] => (8, usize::from(u16::from_be_bytes([*a, *b]))),
-            [_, 0xFF, long @ ..] if long.len() >= 8 => {
-                let len = long.first_chunk().expect("8 bytes");
-                (14, u64::from_be_bytes(*len) as usize)
-            }
-            _ => return (at, 0),
+        let Some((header, len)) = frames::lengths(frame) else {
+            return (at, 0);
         };
         let Some(payload) = frame.get(header..header + len) else {
             return (at, header + len - frame.len());
@@ -213,15 +207,7 @@ fn reframe(input: &[u8], replies: &mut Vec<u8>) -> (usize, usize) {
         replies.extend_from_slice(&frame[2..header - 4]);
         let start = replies.len();
         replies.extend_from_slice(payload);
-        let key16 = u128::from_ne_bytes(std::array::from_fn(|i| key[i % 4]));
-        let mut words = replies[start..].chunks_exact_mut(16);
-        for word in &mut words {
-            let plain = u128::from_ne_bytes(word.try_into().expect("16 bytes")) ^ key16;
-            word.copy_from_slice(&plain.to_ne_bytes());
-        }
-        for (byte, key) in words.into_remainder().iter_mut().zip(key.iter().cycle()) {
-            *byte ^= key;
-        }
+        frames::unmask(&mut replies[start..], key);
         at += header + len;
     }
 }

@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower_websocket_benches::{Server, known, run, serve_http};
+use tower_websocket_benches::{Server, frames, known, run, serve_http};
 
 /// What a write hands on, and the buffer of a connection at first.
 const PIECE: usize = 64 * 1024;
@@ -74,14 +74,8 @@ fn reframe(input: &mut [u8]) -> (Range<usize>, usize, usize) {
     let (start, mut end, mut at) = (4, 4, 0);
     let missing = loop {
         let frame = &input[at..];
-        let (header, len) = match frame {
-            [_, short, ..] if short & 127 < 126 => (6, usize::from(short & 127)),
-            [_, 0xFE, a, b, ..] => (8, usize::from(u16::from_be_bytes([*a, *b]))),
-            [_, 0xFF, long @ ..] if long.len() >= 8 => {
-                let len = long.first_chunk().expect("8 bytes");
-                (14, u64::from_be_bytes(*len) as usize)
-            }
-            _ => break 0,
+        let Some((header, len)) = frames::lengths(frame) else {
+            break 0;
         };
         if frame.len() < header + len {
             break header + len - frame.len();
@@ -93,16 +87,7 @@ fn reframe(input: &mut [u8]) -> (Range<usize>, usize, usize) {
         if end != at + header {
             input.copy_within(at + header..at + header + len, end);
         }
-        let payload = &mut input[end..end + len];
-        let key16 = u128::from_ne_bytes(std::array::from_fn(|i| key[i % 4]));
-        let mut words = payload.chunks_exact_mut(16);
-        for word in &mut words {
-            let plain = u128::from_ne_bytes((&*word).try_into().expect("16 bytes")) ^ key16;
-            word.copy_from_slice(&plain.to_ne_bytes());
-        }
-        for (byte, key) in words.into_remainder().iter_mut().zip(key.iter().cycle()) {
-            *byte ^= key;
-        }
+        frames::unmask(&mut input[end..end + len], key);
         end += len;
         at += header + len;
     };
