@@ -187,7 +187,8 @@ impl<'a> Load<'a> {
             let these = missing.min(*n);
             if i >= self.greedy {
                 self.latency.saturating_record_n(nanos(*sent), these);
-                self.between.saturating_record_n(self.count - *before, these);
+                self.between
+                    .saturating_record_n(self.count - *before, these);
             }
             missing -= these;
             *n -= these;

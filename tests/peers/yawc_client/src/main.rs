@@ -51,7 +51,9 @@ async fn exchange(addr: &str, name: &str, options: Options) -> Result {
             return Err(format!("{name}: {text:?} came back as {:?}", echo.payload()).into());
         }
     }
-    socket.send(Frame::close(yawc::close::CloseCode::Normal, "")).await?;
+    socket
+        .send(Frame::close(yawc::close::CloseCode::Normal, ""))
+        .await?;
     while socket.next().await.is_some() {}
     drop(socket);
     let (sent, got) = counted.await??;
