@@ -65,7 +65,7 @@ impl Turn {
     /// thread has woken, ever, and wraps.
     pub(super) fn begin(now: Moment, woken: u32) -> Self {
         Self {
-            began: micros(now),
+            began: now.micros(),
             woken,
             messages: 0,
             reads: 0,
@@ -153,7 +153,7 @@ impl Turn {
 
     /// The clock was looked at. `woken` as in [`begin`](Self::begin).
     pub(super) fn looked(&mut self, now: Moment, woken: u32) {
-        let lasts = Duration::from_micros(micros(now).wrapping_sub(self.began).into());
+        let lasts = Duration::from_micros(now.micros().wrapping_sub(self.began).into());
         if lasts >= LONGEST && lasts >= Self::longest(woken.wrapping_sub(self.woken)) {
             self.state = State::Over;
         } else if self.state == State::WantsLook {
@@ -177,12 +177,6 @@ impl Turn {
     pub(super) fn has_read_enough(&self) -> bool {
         self.reads >= READS
     }
-}
-
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "only differences count")]
-fn micros(moment: Moment) -> u32 {
-    (moment.nanos() / 1000) as u32
 }
 
 /// Wakes the task when the others of its thread have run and the sockets have been looked at.

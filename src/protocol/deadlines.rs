@@ -177,7 +177,7 @@ impl Deadlines {
         let expected = self.pings.wrapping_sub(1).to_be_bytes();
         if self.ping != Ping::Answered && payload == expected {
             self.ping = Ping::Answered;
-            self.round_trip = micros(now).wrapping_sub(self.round_trip);
+            self.round_trip = now.micros().wrapping_sub(self.round_trip);
             self.timers.stop(Timer::Pong);
             // All that was written before the ping has been read.
             let since = now.plus_nanos(reading_time(self.behind_ping.into()));
@@ -258,7 +258,7 @@ impl Deadlines {
     #[cold]
     fn ping_sent(&mut self, now: Moment, config: &Config) {
         self.ping = Ping::Sent;
-        self.round_trip = micros(now);
+        self.round_trip = now.micros();
         let behind = self.behind(now);
         let at = config.pong_timeout.map(|timeout| now + behind + timeout);
         let waits = self.waits.as_mut();
@@ -430,11 +430,6 @@ impl Deadlines {
         }
         Some(Due::Ping(payload))
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "only differences count")]
-fn micros(now: Moment) -> u32 {
-    now.age().as_micros() as u32
 }
 
 #[cfg(test)]

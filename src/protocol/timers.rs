@@ -36,6 +36,13 @@ impl Moment {
         self.0.get() - 1
     }
 
+    /// The same in microseconds, which wrap every 71 minutes.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "only differences count")]
+    pub(crate) fn micros(self) -> u32 {
+        (self.nanos() / 1000) as u32
+    }
+
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
